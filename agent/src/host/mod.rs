@@ -1,0 +1,61 @@
+//! The machine: what it has and what is really free now. `system` asks sysinfo, `gpu` asks NVML, `fake` plays a
+//! described machine. Never decides about jobs; `capacity` does the sums.
+
+use longshore_common::agent::Gpu;
+use std::fmt;
+
+pub trait Host: Send + Sync + fmt::Debug {
+    /// What does not change while the agent runs.
+    fn facts(&self) -> Facts;
+
+    /// A fresh reading. Blocks for milliseconds: call it off the async threads.
+    fn read(&self) -> Reading;
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    pub hostname: String,
+    pub os: String,
+    pub kernel: String,
+    /// `amd64`, `arm64`
+    pub arch: String,
+    pub boot_id: String,
+    pub cpu_millis: u32,
+    pub memory_bytes: u64,
+    /// NVIDIA driver version; `None`: no driver, hence no GPU.
+    pub driver: Option<String>,
+    /// `/dev/nvidia*` is there and NVML could not be loaded: why.
+    pub driver_problem: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Reading {
+    pub memory_available_bytes: u64,
+    /// Busy CPU of the whole host since the last reading, in thousandths of a core.
+    pub cpu_busy_millis: u32,
+    /// Free bytes of the disk that holds the data directory.
+    pub disk_free_bytes: u64,
+    pub disk_total_bytes: u64,
+    pub gpus: Vec<GpuReading>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct GpuReading {
+    /// Identity, VRAM and utilisation; `job` and `busy` are `capacity`'s to fill.
+    pub gpu: Gpu,
+    pub processes: Vec<GpuProcess>,
+    /// Lost from the bus, failing ECC: why it must not be used.
+    pub fault: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GpuProcess {
+    pub pid: u32,
+    pub name: String,
+    pub user: String,
+    pub memory_bytes: u64,
+    /// Draws on a screen: does not make a GPU busy.
+    pub graphics: bool,
+    /// Container id from its cgroup, if it runs in one.
+    pub container: Option<String>,
+}

@@ -1,0 +1,151 @@
+//! The controller as the agent sees it, behind one seam. Knows the wire and reconnecting; never decides about an
+//! attempt. Implementations: `grpc` (real), `fake` (for tests).
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use longshore_common::{
+    agent::{Capacity, FinishReport, Gpu, Grant, HeldAttempt, LaneAnswer, Offer, StopReason},
+    artifact::{ManifestEntry, UploadTarget},
+    ids::{AttemptRef, ClaimId, ClusterId, Epoch},
+    queue::Lane,
+};
+use std::{collections::BTreeMap, fmt, time::Duration};
+
+#[async_trait]
+pub trait Controller: Send + Sync + fmt::Debug {
+    async fn claim(&self, claim: ClaimId, offer: Offer, hints: BTreeMap<Lane, u32>)
+    -> Result<Claimed, Error>;
+
+    /// Several attempts' log bytes at once; one answer each, in order.
+    async fn append_logs(&self, appends: Vec<LogAppend>) -> Result<Vec<Result<u64, Error>>, Error>;
+
+    /// One page of an input's files; `None` as the next page is the end.
+    async fn fetch_input(
+        &self,
+        attempt: AttemptRef,
+        name: &str,
+        page: Option<String>,
+    ) -> Result<InputPage, Error>;
+
+    async fn open_uploads(
+        &self,
+        attempt: AttemptRef,
+        files: Vec<(u64, u64)>,
+    ) -> Result<Vec<UploadTarget>, Error>;
+
+    async fn complete_uploads(&self, attempt: AttemptRef, uploads: Vec<CompletedUpload>)
+    -> Result<(), Error>;
+
+    async fn put_manifest(
+        &self,
+        attempt: AttemptRef,
+        page: u32,
+        entries: Vec<ManifestEntry>,
+    ) -> Result<(), Error>;
+
+    /// Idempotent; batched with other attempts' reports underneath.
+    async fn finish(&self, report: FinishReport) -> Result<(), Error>;
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claimed {
+    pub grants: Vec<Grant>,
+    pub lanes: BTreeMap<Lane, LaneAnswer>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogAppend {
+    pub attempt: AttemptRef,
+    pub offset: u64,
+    pub data: Bytes,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InputPage {
+    pub files: Vec<InputFile>,
+    pub next: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InputFile {
+    pub path: Vec<u8>,
+    /// `None`: unknown until fetched (https inputs).
+    pub size: Option<u64>,
+    pub sha256: Option<[u8; 32]>,
+    pub mode: u32,
+    pub url: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CompletedUpload {
+    pub ordinal: u64,
+    pub upload_id: String,
+    pub etags: Vec<String>,
+}
+
+/// What comes down the link stream, and what the link itself notices.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    Connected(Welcome),
+    Disconnected { reason: String },
+    Renewed { sequence: u64, fenced: Vec<AttemptRef> },
+    Stop { attempt: AttemptRef, reason: StopReason },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Welcome {
+    pub cluster: ClusterId,
+    pub epoch: Epoch,
+    pub heartbeat_every: Duration,
+    pub queue: QueueAccess,
+    pub lanes: Vec<Lane>,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+pub enum QueueAccess {
+    /// `Work` messages ring over the link.
+    Link,
+    Amqp {
+        url: String,
+        prefix: String,
+    },
+}
+
+impl fmt::Debug for QueueAccess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Link => f.write_str("Link"),
+            Self::Amqp { prefix, .. } => {
+                f.debug_struct("Amqp").field("prefix", prefix).finish_non_exhaustive()
+            }
+        }
+    }
+}
+
+/// What goes up with a heartbeat.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    pub held: Vec<HeldAttempt>,
+    pub free: Capacity,
+    pub gpus: Vec<Gpu>,
+    /// Why it does not claim.
+    pub note: String,
+}
+
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    #[error("controller unreachable: {0}")]
+    Unreachable(String),
+    /// Another has the job now: remove the container, report nothing.
+    #[error("the attempt is fenced: {0}")]
+    Fenced(String),
+    /// The call itself is wrong; repeating it does not help.
+    #[error("controller refused: {0}")]
+    Refused(String),
+}
+
+impl Error {
+    pub const fn is_transient(&self) -> bool {
+        matches!(self, Self::Unreachable(_))
+    }
+}

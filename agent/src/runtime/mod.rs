@@ -1,0 +1,179 @@
+//! Containers behind one seam: create, follow, wait, stop, remove. Knows nothing of jobs' states or the
+//! controller; the attempt runner drives it. Implementations: `docker` (real), `fake` (scripted by the spec, for
+//! tests and for measuring everything but the engine). Both pass `contract`.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use longshore_common::{
+    agent::Usage,
+    clock::Timestamp,
+    ids::{AgentId, AttemptRef, ClusterId, ShortId},
+    job::{NetworkMode, Outcome, PullPolicy, Resources},
+    logs::Stream,
+};
+use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
+use tokio::sync::mpsc;
+
+/// The engine of this node.
+#[async_trait]
+pub trait Runtime: Send + Sync + fmt::Debug {
+    /// What the engine is (`docker 20.10.24, API 1.41`), or why it does not answer.
+    async fn describe(&self) -> Result<EngineInfo, Error>;
+
+    /// Makes the image present by policy. `progress` gets lines for the log's `system` stream. Concurrent calls
+    /// for one image are one pull.
+    async fn ensure_image(&self, request: &ImageRequest, progress: &Progress) -> Result<ImageId, Error>;
+
+    /// Makes scratch folders and the container, not started. A container of the same attempt that is already there
+    /// is adopted.
+    async fn create(&self, spec: &ContainerSpec) -> Result<ContainerId, Error>;
+
+    /// Attaches, then starts. Output arrives through `Output`, byte-exact, until both streams have ended.
+    async fn start(&self, container: &ContainerId) -> Result<Output, Error>;
+
+    /// Returns when the container has ended. A stream that closed, or an engine that went away, is not an end.
+    async fn wait(&self, container: &ContainerId) -> Result<Exit, Error>;
+
+    /// SIGTERM, the grace, SIGKILL. Returns when the container has ended.
+    async fn stop(&self, container: &ContainerId, grace: Duration) -> Result<(), Error>;
+
+    /// What the container uses now, and its disk use over writable layer, `/tmp_disk` and `/out`.
+    async fn usage(&self, container: &ContainerId) -> Result<Sample, Error>;
+
+    /// Removes container and scratch. Removing what is gone is fine.
+    async fn remove(&self, container: &ContainerId) -> Result<(), Error>;
+
+    /// Containers with this cluster's and agent's labels.
+    async fn list(&self) -> Result<Vec<Known>, Error>;
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EngineInfo {
+    /// `docker 20.10.24, API 1.41`
+    pub name: String,
+    /// `amd64`, `arm64`
+    pub arch: String,
+    /// Where writable layers live, for the disk's free space.
+    pub data_root: PathBuf,
+    /// `sampled` or `hard`
+    pub disk_limit: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageRequest {
+    pub image: String,
+    pub policy: PullPolicy,
+}
+
+/// Digest or engine id of the image that will run.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ImageId(pub String);
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ContainerId(pub String);
+
+/// Lines about progress, for the log. Sending never blocks: what does not fit is dropped.
+#[derive(Clone, Debug)]
+pub struct Progress(mpsc::Sender<String>);
+
+impl Progress {
+    pub fn new(lines: mpsc::Sender<String>) -> Self {
+        Self(lines)
+    }
+
+    pub fn say(&self, line: impl Into<String>) {
+        // A full channel means the reader is behind: progress may be dropped, never waited for.
+        drop(self.0.try_send(line.into()));
+    }
+}
+
+/// Everything the engine needs to know of one attempt's container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContainerSpec {
+    pub attempt: AttemptRef,
+    pub short_id: ShortId,
+    pub cluster: ClusterId,
+    pub agent: AgentId,
+    pub image: ImageId,
+    /// The name the job gave, for labels and messages.
+    pub image_name: String,
+    pub entrypoint: Option<Vec<String>>,
+    pub command: Option<Vec<String>>,
+    pub workdir: Option<String>,
+    pub user: Option<String>,
+    pub env: BTreeMap<String, String>,
+    pub resources: Resources,
+    /// UUIDs.
+    pub gpus: Vec<String>,
+    pub network: NetworkMode,
+    pub stop_grace: Duration,
+    pub scratch: Scratch,
+}
+
+/// Folders of one attempt on the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scratch {
+    /// Mounted at `/out`, writable for any user of the image.
+    pub out: PathBuf,
+    /// Mounted at `/tmp_disk`, on disk, outside the memory limit.
+    pub tmp: PathBuf,
+    /// Input name to folder, mounted read-only at `/in/<name>`.
+    pub inputs: BTreeMap<String, PathBuf>,
+}
+
+/// Output of a container: chunks as the engine delivers them; the channel closes when both streams have ended.
+#[derive(Debug)]
+pub struct Output(pub mpsc::Receiver<Chunk>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chunk {
+    pub stream: Stream,
+    pub data: Bytes,
+}
+
+/// How a container ended, as the engine tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exit {
+    pub code: i32,
+    /// The engine's flag: some process in the container was killed for memory.
+    pub oom_flag: bool,
+    pub started_at: Timestamp,
+    pub finished_at: Timestamp,
+    /// The engine went away while the container ran and took it along.
+    pub engine_restarted: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sample {
+    pub usage: Usage,
+    pub disk_bytes: u64,
+}
+
+/// A container of ours found on the engine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Known {
+    pub container: ContainerId,
+    pub attempt: AttemptRef,
+    pub running: bool,
+}
+
+/// Why the engine did not do it. The outcome says whose fault it is.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// The engine does not answer: wait for it.
+    #[error("container engine unreachable: {0}")]
+    Unreachable(String),
+    /// The attempt ends so.
+    #[error("{detail}")]
+    Ends { outcome: Outcome, detail: String },
+}
+
+impl Error {
+    pub const fn is_transient(&self) -> bool {
+        matches!(self, Self::Unreachable(_))
+    }
+
+    pub fn ends(outcome: Outcome, detail: impl Into<String>) -> Self {
+        Self::Ends { outcome, detail: detail.into() }
+    }
+}

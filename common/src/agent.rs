@@ -1,0 +1,154 @@
+//! What an agent is and what it offers.
+
+use crate::clock::Timestamp;
+use crate::ids::{AgentId, AttemptRef, SessionId};
+use crate::job::JobState;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Amounts of what jobs share on a machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Capacity {
+    pub cpu_millis: u32,
+    pub memory_bytes: u64,
+    pub scratch_bytes: u64,
+    pub gpus: u32,
+}
+
+/// What is on the machine; changes only when the machine does.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inventory {
+    pub os: String,
+    /// Docker's word: `amd64`, `arm64`. Also the built-in label `arch`.
+    pub arch: String,
+    pub kernel: String,
+    /// `docker 20.10.24, API 1.41`.
+    pub engine: String,
+    /// NVIDIA driver version; empty: none.
+    pub driver: String,
+    pub total: Capacity,
+    /// What jobs may have of it: the configured reserve is taken off.
+    pub allocatable: Capacity,
+    pub gpus: Vec<Gpu>,
+    /// `sampled` or `hard`.
+    pub disk_limit: String,
+}
+
+/// One GPU as NVML tells it now.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gpu {
+    pub index: u32,
+    pub uuid: String,
+    pub model: String,
+    pub memory_bytes: u64,
+    pub memory_free_bytes: u64,
+    pub utilisation_percent: u32,
+    /// Short id of the job it is granted to.
+    pub job: Option<String>,
+    /// Why it is not free although no job of ours has it: `python of anna (pid 4711) holds 22 GiB`.
+    pub busy: Option<String>,
+}
+
+/// How an agent presents itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentIdentity {
+    pub id: AgentId,
+    pub name: String,
+    pub version: String,
+    pub boot_id: String,
+    pub session: SessionId,
+    pub labels: BTreeMap<String, String>,
+    pub pool: String,
+}
+
+/// What an agent would take right now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offer {
+    pub free: Capacity,
+    /// The free ones only.
+    pub gpus: Vec<Gpu>,
+    /// Grants wanted at most.
+    pub slots: u32,
+    pub labels: BTreeMap<String, String>,
+    pub pool: String,
+    pub lanes: Vec<crate::queue::Lane>,
+}
+
+/// An attempt an agent holds, as its heartbeat lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldAttempt {
+    pub attempt: AttemptRef,
+    pub phase: JobState,
+    pub started_at: Option<Timestamp>,
+    pub exited_at: Option<Timestamp>,
+    pub usage: Usage,
+}
+
+/// What an attempt used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    pub cpu_micros: u64,
+    pub memory_peak_bytes: u64,
+    pub disk_peak_bytes: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AgentState {
+    Online,
+    /// Its link is down, its leases live.
+    Disconnected,
+    /// Its leases have expired.
+    Lost,
+}
+
+/// Why the controller tells an agent to stop an attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StopReason {
+    /// The user asked; the text says who and why.
+    Cancel(String),
+    /// Fenced: it is another's now. Remove the container, report nothing.
+    Revoke,
+}
+
+/// A job given to an agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grant {
+    pub attempt: AttemptRef,
+    pub short_id: crate::ids::ShortId,
+    pub project: String,
+    pub spec: crate::job::JobSpec,
+    pub lease: std::time::Duration,
+    /// UUIDs out of the offer.
+    pub gpus: Vec<String>,
+    pub lane: crate::queue::Lane,
+    pub cancel_requested: bool,
+}
+
+/// What the controller says of a lane in answer to a claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LaneAnswer {
+    Empty,
+    /// And this agent could take it.
+    More,
+    MoreButNotForYou,
+}
+
+/// How an attempt ended, as the agent reports it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FinishReport {
+    pub attempt: AttemptRef,
+    pub outcome: crate::job::Outcome,
+    /// What happened, to which thing.
+    pub detail: String,
+    /// End offset of the encoded log.
+    pub log_end: u64,
+    pub manifest_pages: u32,
+    pub artifact_count: u64,
+    pub artifact_bytes: u64,
+    pub usage: Usage,
+    pub started_at: Option<Timestamp>,
+    pub exited_at: Option<Timestamp>,
+    /// `oom_event: a child was killed for memory`.
+    pub notes: Vec<String>,
+}

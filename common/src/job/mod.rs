@@ -1,0 +1,13 @@
+//! What a job is: its spec, states, outcomes and retry policy. Plain data and pure functions.
+
+pub mod outcome;
+pub mod resources;
+pub mod retry;
+pub mod spec;
+pub mod state;
+
+pub use outcome::{Blame, Outcome};
+pub use resources::{GpuRequest, Resources};
+pub use retry::RetryPolicy;
+pub use spec::{Deadlines, Input, JobSpec, NetworkMode, Outputs, PullPolicy};
+pub use state::JobState;

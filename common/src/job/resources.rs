@@ -1,0 +1,56 @@
+//! What a job asks of a machine.
+
+use serde::{Deserialize, Serialize};
+
+pub const KIB: u64 = 1 << 10;
+pub const MIB: u64 = 1 << 20;
+pub const GIB: u64 = 1 << 30;
+
+/// Limits of one job; every field is enforced on the node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resources {
+    /// Thousandths of a core.
+    pub cpu_millis: u32,
+    /// Memory without extra swap; tmpfs and `/dev/shm` count in it.
+    pub memory_bytes: u64,
+    /// Size of `/dev/shm`.
+    pub shm_bytes: u64,
+    /// Writable layer, `/tmp_disk` and `/out` together.
+    pub scratch_bytes: u64,
+    pub pids: u32,
+    /// `None`: no GPU.
+    pub gpu: Option<GpuRequest>,
+}
+
+/// GPUs of one job. All of them are alike for the job: each has at least `memory_bytes` and matches `model`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GpuRequest {
+    /// At least 1.
+    pub count: u32,
+    /// Least total VRAM of each; zero: any.
+    pub memory_bytes: u64,
+    /// Glob over the NVML product name, without regard to case; `None`: any.
+    pub model: Option<String>,
+}
+
+impl Default for Resources {
+    fn default() -> Self {
+        Self {
+            // One core and 2 GiB: what a script needs that nobody measured.
+            cpu_millis: 1000,
+            memory_bytes: 2 * GIB,
+            // Docker's own default.
+            shm_bytes: 64 * MIB,
+            scratch_bytes: 20 * GIB,
+            // Enough for data loaders, too few for a fork bomb.
+            pids: 4096,
+            gpu: None,
+        }
+    }
+}
+
+impl Resources {
+    pub fn gpu_count(&self) -> u32 {
+        self.gpu.as_ref().map_or(0, |gpu| gpu.count)
+    }
+}

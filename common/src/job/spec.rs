@@ -1,0 +1,157 @@
+//! The complete description of a job, every default filled in. Immutable once submitted.
+
+use super::{resources::Resources, retry::RetryPolicy};
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, time::Duration};
+
+/// What the container runs in which image with which limits. Made by `job::file` (YAML, JSON), by the wire or by
+/// the flags of `run`; all three end in `job::validate`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobSpec {
+    /// For people; not unique. `None`: the image's last path segment is shown.
+    pub name: Option<String>,
+    pub image: String,
+    pub pull: PullPolicy,
+    /// `plain` in this version.
+    pub contract: String,
+    /// `None`: the image's.
+    pub entrypoint: Option<Vec<String>>,
+    /// `None`: the image's.
+    pub command: Option<Vec<String>>,
+    pub workdir: Option<String>,
+    /// `uid[:gid]` or a name in the image.
+    pub user: Option<String>,
+    pub env: BTreeMap<String, String>,
+    pub resources: Resources,
+    pub network: NetworkMode,
+    pub deadlines: Deadlines,
+    pub retry: RetryPolicy,
+    /// Larger runs first; -100 to 100.
+    pub priority: i32,
+    pub labels: BTreeMap<String, String>,
+    /// Agent label to any of these values.
+    pub agents: BTreeMap<String, Vec<String>>,
+    /// Name to source; mounted read-only at `/in/<name>`.
+    pub inputs: BTreeMap<String, Input>,
+    pub outputs: Outputs,
+    /// An operator's word for a set of agents.
+    pub pool: String,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PullPolicy {
+    /// An untagged or `latest` image is checked at every run, the local copy serving if the registry is silent;
+    /// any other tag or digest that is present is used as it is.
+    #[default]
+    Auto,
+    Always,
+    Missing,
+    Never,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NetworkMode {
+    #[default]
+    Bridge,
+    None,
+}
+
+/// How long each part may take.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deadlines {
+    /// From submit to the first claim; `None`: for ever.
+    pub queue: Option<Duration>,
+    pub prepare: Duration,
+    pub run: Duration,
+    pub upload: Duration,
+    /// Between SIGTERM and SIGKILL.
+    pub stop_grace: Duration,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self {
+            queue: None,
+            // A 20 GiB image over a slow line.
+            prepare: Duration::from_secs(30 * 60),
+            // Every run has an end, so that the fleet can be drained and reserved.
+            run: Duration::from_secs(24 * 3600),
+            upload: Duration::from_secs(3600),
+            // Docker's own default.
+            stop_grace: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Where a named input comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Input {
+    /// Files stored before (`Jobs.CreateInput`), by the digest of their list.
+    Uploaded { id: String },
+    /// The committed outputs of a job, or a folder or file of them.
+    Job { job: String, path: String },
+    /// One file, fetched by the agent. `https://` only.
+    Url { url: String },
+}
+
+/// Which files of `/out` are kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outputs {
+    /// Globs; empty: all.
+    pub include: Vec<String>,
+    pub exclude: Vec<String>,
+    pub max_size_bytes: u64,
+    pub max_files: u64,
+}
+
+impl Default for Outputs {
+    fn default() -> Self {
+        Self {
+            include: Vec::new(),
+            exclude: Vec::new(),
+            // Larger than the default scratch: the disk limit ends a job first.
+            max_size_bytes: 1 << 40,
+            // A million names is a mistake, not a result.
+            max_files: 1_000_000,
+        }
+    }
+}
+
+impl JobSpec {
+    /// A spec with every default, for an image.
+    pub fn for_image(image: impl Into<String>) -> Self {
+        Self {
+            name: None,
+            image: image.into(),
+            pull: PullPolicy::Auto,
+            contract: PLAIN.to_owned(),
+            entrypoint: None,
+            command: None,
+            workdir: None,
+            user: None,
+            env: BTreeMap::new(),
+            resources: Resources::default(),
+            network: NetworkMode::Bridge,
+            deadlines: Deadlines::default(),
+            retry: RetryPolicy::default(),
+            priority: 0,
+            labels: BTreeMap::new(),
+            agents: BTreeMap::new(),
+            inputs: BTreeMap::new(),
+            outputs: Outputs::default(),
+            pool: DEFAULT_POOL.to_owned(),
+        }
+    }
+
+    /// The queue of all jobs of this pool that ask for the same class of resources.
+    pub fn lane(&self) -> crate::queue::Lane {
+        crate::queue::Lane::new(&self.pool, self.resources.gpu.is_some())
+    }
+}
+
+/// The default contract: run the container, wait, collect `/out`.
+pub const PLAIN: &str = "plain";
+pub const DEFAULT_POOL: &str = "default";

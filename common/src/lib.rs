@@ -1,0 +1,14 @@
+//! The words of Longshore that controller, agent and CLI share. Owns the domain types, the queue seam, the
+//! conversion to the wire, configuration layers and the few async habits (tasks, shutdown, retry).
+//! Must never know a database, Docker or NVML.
+
+pub mod agent;
+pub mod artifact;
+pub mod clock;
+pub mod ids;
+pub mod job;
+pub mod logs;
+pub mod queue;
+pub mod retry;
+pub mod shutdown;
+pub mod tasks;

@@ -1,0 +1,47 @@
+//! Bytes of artifacts and inputs behind signed URLs. Knows keys and sizes, never names of files or jobs.
+//! Implementations: `directory` (served by the controller's own HTTP port), `s3`. Both pass `contract`.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use longshore_common::artifact::UploadTarget;
+use std::{fmt, time::Duration};
+
+#[async_trait]
+pub trait Blobs: Send + Sync + fmt::Debug {
+    /// Signed addresses to put `size` bytes at `key`: one PUT, or one per part.
+    async fn open_upload(&self, key: &str, size: u64, valid: Duration) -> Result<UploadTarget, Error>;
+
+    /// Completes a multipart upload. A repeat after success is fine.
+    async fn complete_upload(&self, key: &str, upload_id: &str, etags: &[String]) -> Result<(), Error>;
+
+    /// Gives up a multipart upload; parts stored so far go.
+    async fn abort_upload(&self, key: &str, upload_id: &str) -> Result<(), Error>;
+
+    /// A signed GET address.
+    async fn get_url(&self, key: &str, valid: Duration) -> Result<String, Error>;
+
+    /// Size of a stored object, or `None`.
+    async fn size(&self, key: &str) -> Result<Option<u64>, Error>;
+
+    async fn put(&self, key: &str, bytes: Bytes) -> Result<(), Error>;
+
+    /// Removes objects; those that are gone are fine.
+    async fn delete(&self, keys: &[String]) -> Result<(), Error>;
+
+    /// Whether the store answers and takes writes, and what it is, for `status`.
+    async fn health(&self) -> Result<String, Error>;
+}
+
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    #[error("object store unreachable: {0}")]
+    Unreachable(String),
+    #[error("object store refused: {0}")]
+    Refused(String),
+}
+
+impl Error {
+    pub const fn is_transient(&self) -> bool {
+        matches!(self, Self::Unreachable(_))
+    }
+}
