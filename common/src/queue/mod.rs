@@ -1,6 +1,9 @@
 //! The doorbell. It says in which lane there is work and carries ids only, so losing, repeating or delaying a
 //! hint is harmless: the database is the truth.
 
+mod inbox;
+pub mod link;
+
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
@@ -106,6 +109,10 @@ pub trait Consumer: Send + Sync + fmt::Debug {
     /// Says that this hint was used up by a claim. Never a nack: a hint that is not acknowledged comes back by
     /// itself when the connection ends.
     async fn ack(&self, hint: Hint) -> Result<(), Error>;
+
+    /// Leaves every lane and gives back at once what is not acknowledged: the controller cannot be reached, so
+    /// others may have it. `consume` starts again.
+    async fn release(&self) -> Result<(), Error>;
 }
 
 /// "There is work in this lane."
