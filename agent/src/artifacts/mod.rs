@@ -1,0 +1,80 @@
+//! From `/out` to the object store: `collect` walks the folder without trusting it, `upload` puts the bytes to signed
+//! addresses and hands the manifest to the controller. Never follows a link out of the folder, never holds a whole
+//! file or the whole list in memory, never decides how the attempt ended.
+
+use crate::{link::Controller, runtime::Progress};
+use longshore_common::{
+    ids::AttemptRef,
+    job::{Outcome, Outputs},
+};
+use serde::{Deserialize, Serialize};
+use std::{path::Path, sync::Arc};
+use tokio::time::Instant;
+
+/// How much goes on at once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Files of one attempt on their way at once.
+    pub files_at_once: usize,
+    /// Parts of one file on their way at once.
+    pub parts_at_once: usize,
+    /// Connections that carry uploads, over all attempts.
+    pub connections: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            // Small files wait for round trips, not for bytes.
+            files_at_once: 8,
+            // Enough to fill a 10 Gbit/s line with 8 MiB parts.
+            parts_at_once: 4,
+            // Bounds the memory of all uploads together: each holds one read buffer.
+            connections: 32,
+        }
+    }
+}
+
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// Another has the job now: drop everything.
+    #[error("the attempt is fenced: {0}")]
+    Fenced(String),
+    #[error("http client for artifacts cannot be made: {0}")]
+    Client(String),
+}
+
+/// What is stored and listed in the manifest.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Collected {
+    pub count: u64,
+    pub bytes: u64,
+    pub pages: u32,
+    /// What was left out and why, for the finish report; a bounded number of lines.
+    pub notes: Vec<String>,
+    /// `None`: all of it is stored. Otherwise what the attempt ends with, unless something worse ended it before.
+    pub problem: Option<(Outcome, String)>,
+}
+
+/// One per agent. Clones share connections.
+#[derive(Clone, Debug)]
+pub struct Uploader {}
+
+impl Uploader {
+    pub fn new(_controller: Arc<dyn Controller>, _config: Config) -> Result<Self, Error> {
+        todo!()
+    }
+
+    /// Stores what the selection keeps of the folder `out`, trying again until `deadline`.
+    pub async fn collect(
+        &self,
+        _attempt: AttemptRef,
+        _out: &Path,
+        _outputs: &Outputs,
+        _deadline: Instant,
+        _progress: &Progress,
+    ) -> Result<Collected, Error> {
+        todo!()
+    }
+}
