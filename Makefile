@@ -1,0 +1,29 @@
+# The entry points. Each says itself what it needs: `make demo` is the place to start.
+.PHONY: help demo demo-down test check bench install test-garage descriptors
+
+help:
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1 #/p' Makefile | sed 's/#/\t/'
+
+demo: ## from clone to a printed result; INPUT=dir runs it on your files
+	@scripts/demo
+
+demo-down: ## undoes what demo and test installed, started and made
+	@scripts/demo-down
+
+test: ## every test, those over real Docker, RabbitMQ, S3 and a registry too
+	@scripts/test
+
+check: ## format, lints, documentation, licences
+	@scripts/check
+
+bench: ## measures against raw floors of the same run; leaves target/bench/summary.json
+	@scripts/bench
+
+install: ## puts the binary into ~/.cargo/bin, optimised
+	cargo install --locked --path cli
+
+test-garage: ## the live tests with Garage as the object store (about 13 minutes to build it)
+	@scripts/test-garage
+
+descriptors: ## writes proto/longshore.v1.binpb anew, after protos got something new
+	cargo run --locked -q -p longshore-tests --bin descriptors
