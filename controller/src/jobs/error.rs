@@ -1,0 +1,47 @@
+//! Why a command on jobs failed.
+
+use longshore_common::ids::ShortId;
+
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Store(#[from] crate::store::Error),
+    #[error("no such {kind}: {name}")]
+    NotFound { kind: &'static str, name: String },
+    #[error("page token belongs to another list; start without one")]
+    PageToken,
+    #[error("job {job} has not ended; cancel it first, or wait for its end")]
+    NotEnded { job: ShortId },
+    #[error("{0}")]
+    Invalid(String),
+    /// The writer is gone: the process leaves.
+    #[error("the controller is shutting down; try again in a moment")]
+    Closed,
+}
+
+impl Error {
+    pub const fn is_transient(&self) -> bool {
+        match self {
+            Self::Store(error) => error.is_transient(),
+            Self::Closed => true,
+            Self::NotFound { .. } | Self::PageToken | Self::NotEnded { .. } | Self::Invalid(_) => false,
+        }
+    }
+}
+
+/// Why a text names no job.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ResolveError {
+    #[error(
+        "no job `{0}`: neither an id, a unique beginning of one, nor a name; `longshore ls -a` lists all"
+    )]
+    NotFound(String),
+    #[error("`{text}` begins {} job ids: {}", matches.len(), join(matches))]
+    Ambiguous { text: String, matches: Vec<ShortId> },
+    #[error(transparent)]
+    Failed(#[from] Error),
+}
+
+fn join(ids: &[ShortId]) -> String {
+    ids.iter().map(ShortId::as_str).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,61 @@
+//! What follows from a commit, told to whoever acts on it. Losing a nudge is harmless: every listener also sweeps.
+
+use super::types::Change;
+use longshore_common::{
+    agent::StopReason,
+    ids::{AgentId, AttemptRef},
+    queue::Lane,
+};
+use std::{collections::BTreeMap, sync::Arc};
+use tokio::sync::broadcast;
+
+/// All changes of one commit.
+pub type Changes = Arc<[Change]>;
+
+/// What moved in the lanes with one commit.
+#[derive(Clone, Debug, Default)]
+pub struct Work {
+    /// Jobs newly queued, per lane.
+    pub queued: BTreeMap<Lane, u32>,
+    /// Hints used up by claims, per lane.
+    pub spent: BTreeMap<Lane, u32>,
+}
+
+/// An attempt its agent must stop.
+#[derive(Clone, Debug)]
+pub struct Stop {
+    pub agent: AgentId,
+    pub attempt: AttemptRef,
+    pub reason: StopReason,
+}
+
+/// The senders' side. A receiver that lags reads the state anew.
+#[derive(Clone, Debug)]
+pub struct Nudges {
+    changes: broadcast::Sender<Changes>,
+    work: broadcast::Sender<Arc<Work>>,
+    stops: broadcast::Sender<Stop>,
+}
+
+impl Nudges {
+    pub(super) fn new() -> Self {
+        // Commits, not jobs: a second's worth under full load.
+        Self {
+            changes: broadcast::channel(1024).0,
+            work: broadcast::channel(1024).0,
+            stops: broadcast::channel(1024).0,
+        }
+    }
+
+    pub fn changes(&self) -> broadcast::Receiver<Changes> {
+        self.changes.subscribe()
+    }
+
+    pub fn work(&self) -> broadcast::Receiver<Arc<Work>> {
+        self.work.subscribe()
+    }
+
+    pub fn stops(&self) -> broadcast::Receiver<Stop> {
+        self.stops.subscribe()
+    }
+}

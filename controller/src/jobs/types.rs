@@ -1,0 +1,266 @@
+//! What goes into the commands on jobs and what comes out of them. Plain data, no behaviour.
+
+use longshore_common::{
+    agent::{
+        AgentIdentity, AgentState, Capacity, Gpu, Grant, Inventory, LaneAnswer, Offer, StopReason, Usage,
+    },
+    artifact::ManifestEntry,
+    clock::Timestamp,
+    ids::{AgentId, AttemptRef, ClaimId, JobId, ShortId},
+    job::{JobSpec, JobState, Outcome},
+    queue::Lane,
+};
+use std::{collections::BTreeMap, sync::Arc};
+
+/// A job to be made. The spec is complete and valid.
+#[derive(Clone, Debug)]
+pub struct NewJob {
+    /// Chosen by the client. The same id with the same spec answers with the same job. `None`: never deduplicated.
+    pub request_id: Option<String>,
+    pub project: String,
+    pub spec: JobSpec,
+    /// The ended job this one repeats.
+    pub retry_of: Option<ShortId>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Submitted {
+    pub job: JobView,
+    /// The same request was made before.
+    pub existing: bool,
+}
+
+/// Why one job of a batch was not taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SubmitError {
+    #[error("request_id `{request_id}` was used for another spec (job {job}); choose a new one")]
+    RequestIdReused { request_id: String, job: ShortId },
+    /// `field` is the path in the spec.
+    #[error("{message}")]
+    BadInput { field: String, message: String },
+}
+
+/// How a job or an attempt ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ending {
+    pub outcome: Outcome,
+    /// What happened, to which thing.
+    pub detail: String,
+}
+
+/// A job as people see it.
+#[derive(Clone, Debug)]
+pub struct JobView {
+    pub id: JobId,
+    pub short_id: ShortId,
+    pub project: String,
+    /// The spec's name, else the last segment of the image's path.
+    pub name: String,
+    pub spec: Arc<JobSpec>,
+    pub state: JobState,
+    pub cancel_requested: bool,
+    pub ending: Option<Ending>,
+    /// How many there were.
+    pub attempts: u32,
+    /// Name of the last attempt's agent.
+    pub agent: Option<String>,
+    pub created_at: Timestamp,
+    /// Of the container, last attempt.
+    pub started_at: Option<Timestamp>,
+    pub finished_at: Option<Timestamp>,
+    pub not_before: Option<Timestamp>,
+    /// When retention removes it; set at its end.
+    pub expires_at: Option<Timestamp>,
+    pub retry_of: Option<ShortId>,
+    pub revision: u64,
+    pub lane: Lane,
+}
+
+/// An attempt as people see it.
+#[derive(Clone, Debug)]
+pub struct AttemptView {
+    pub attempt: AttemptRef,
+    pub state: JobState,
+    pub agent_id: AgentId,
+    pub agent: String,
+    /// `0 NVIDIA A100 80GB GPU-…`
+    pub gpus: Vec<String>,
+    pub ending: Option<Ending>,
+    pub claimed_at: Timestamp,
+    pub started_at: Option<Timestamp>,
+    pub exited_at: Option<Timestamp>,
+    pub finished_at: Option<Timestamp>,
+    pub log_end: u64,
+    pub artifact_count: u64,
+    pub artifact_bytes: u64,
+    pub usage: Usage,
+    pub notes: Vec<String>,
+    /// Its agent has reported the end: manifest and log end are committed.
+    pub committed: bool,
+    /// Part of the keys of its objects: `object_key`.
+    pub nonce: String,
+}
+
+/// An attempt whose token is the latest of its job and whose job has not ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LiveAttempt {
+    pub attempt: AttemptRef,
+    pub agent: AgentId,
+    pub short_id: ShortId,
+    pub project: String,
+    pub nonce: String,
+}
+
+/// Where an artifact's bytes are. Keys never hold names of files.
+pub fn object_key(nonce: &str, ordinal: u64) -> String {
+    format!("attempt/{nonce}/{ordinal}")
+}
+
+#[derive(Clone, Debug)]
+pub struct ClaimCommand {
+    /// A repeat is answered with the same grants.
+    pub claim: ClaimId,
+    pub agent: AgentId,
+    pub offer: Offer,
+    /// Hints used up by this claim.
+    pub hints: BTreeMap<Lane, u32>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Claimed {
+    pub grants: Vec<Grant>,
+    pub lanes: BTreeMap<Lane, LaneAnswer>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct HeartbeatAnswer {
+    /// Listed by the agent, and not its own any more.
+    pub fenced: Vec<AttemptRef>,
+    /// Its own, and to be stopped; repeated in every answer until the agent reports the end.
+    pub stops: Vec<(AttemptRef, StopReason)>,
+}
+
+/// What an agent says of itself with every heartbeat.
+#[derive(Clone, Debug, Default)]
+pub struct AgentReport {
+    pub free: Capacity,
+    pub gpus: Vec<Gpu>,
+    /// Why it does not claim; empty: it does.
+    pub note: String,
+}
+
+/// An agent as people see it.
+#[derive(Clone, Debug)]
+pub struct AgentView {
+    pub identity: AgentIdentity,
+    pub inventory: Inventory,
+    pub state: AgentState,
+    pub seen_at: Timestamp,
+    pub free: Capacity,
+    pub gpus: Vec<Gpu>,
+    pub jobs: Vec<HeldJob>,
+    pub note: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldJob {
+    pub job: ShortId,
+    pub attempt: u32,
+    /// UUIDs.
+    pub gpus: Vec<String>,
+}
+
+/// Which jobs to list. Empty fields match all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct JobFilter {
+    pub states: Vec<JobState>,
+    pub labels: BTreeMap<String, String>,
+    pub name: Option<String>,
+    /// Made at or after.
+    pub since: Option<Timestamp>,
+    pub project: Option<String>,
+    pub unfinished: bool,
+}
+
+/// A page of a list. The token belongs to the filter it was made with.
+#[derive(Clone, Debug)]
+pub struct Page<T> {
+    pub items: Vec<T>,
+    pub next: Option<String>,
+}
+
+/// A committed file of an attempt.
+#[derive(Clone, Debug)]
+pub struct StoredArtifact {
+    pub entry: ManifestEntry,
+    /// Where its bytes are in `Blobs`.
+    pub key: String,
+}
+
+/// A file of an uploaded input. Its bytes are named by their digest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InputFile {
+    pub path: Vec<u8>,
+    pub size: u64,
+    pub sha256: [u8; 32],
+    pub mode: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CreatedInput {
+    /// Digest of the list.
+    pub id: String,
+    pub files: u64,
+    pub bytes: u64,
+}
+
+/// Why a job waits.
+#[derive(Clone, Debug, Default)]
+pub struct Explanation {
+    /// 1: next in its order. 0: not in a queue.
+    pub place: u32,
+    /// One line.
+    pub summary: String,
+    pub agents: Vec<AgentReason>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentReason {
+    pub agent: String,
+    pub reason: String,
+    /// No freeing of capacity mends it.
+    pub permanent: bool,
+}
+
+/// The numbers of `status`.
+#[derive(Clone, Debug, Default)]
+pub struct Counts {
+    pub waiting: u64,
+    pub queued: u64,
+    /// Claimed, preparing, running or collecting.
+    pub running: u64,
+    pub oldest_queued: Option<Timestamp>,
+    pub agents_online: u32,
+    pub agents_disconnected: u32,
+    pub agents_lost: u32,
+}
+
+/// What removed jobs leave to be deleted elsewhere.
+#[derive(Clone, Debug, Default)]
+pub struct Removed {
+    pub jobs: Vec<ShortId>,
+    /// Not removed because they have not ended.
+    pub unfinished: Vec<ShortId>,
+    /// Object keys in `Blobs`.
+    pub keys: Vec<String>,
+    /// Logs in the `LogStore`.
+    pub logs: Vec<AttemptRef>,
+}
+
+/// A committed change of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change {
+    pub job: JobId,
+    pub revision: u64,
+    pub state: JobState,
+}

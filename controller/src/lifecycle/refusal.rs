@@ -1,0 +1,23 @@
+//! Why an event changes nothing.
+
+use longshore_common::job::JobState;
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Another attempt speaks for the job now, or the job is gone.
+    #[error("the attempt is no longer the job's latest")]
+    Fenced,
+    #[error("the job has ended already: {0}")]
+    AlreadyFinished(JobState),
+    /// The lease ran out. Not fenced: the finish call of the latest attempt is still taken.
+    #[error("the attempt's lease has ended; the job is back in the queue")]
+    Expired,
+    /// The attempt's end was reported before.
+    #[error("the attempt's end was reported already")]
+    AlreadyReported,
+    /// Not all pages of the manifest have arrived; send them again, then finish.
+    #[error("manifest incomplete: {0}")]
+    ManifestIncomplete(String),
+    #[error("a job that is {from} cannot take `{event}`")]
+    Illegal { from: JobState, event: &'static str },
+}
