@@ -3,6 +3,7 @@
 //! Must never run a container or trust a clock other than its own.
 
 pub mod blobs;
+pub mod http;
 pub mod jobs;
 pub mod lifecycle;
 pub mod store;

@@ -1,6 +1,17 @@
 //! Bytes of artifacts and inputs behind signed URLs. Knows keys and sizes, never names of files or jobs.
 //! Implementations: `directory` (served by the controller's own HTTP port), `s3`. Both pass `contract`.
 
+#[doc(hidden)]
+pub mod contract;
+pub mod directory;
+pub mod s3;
+pub mod ticket;
+mod writer;
+
+pub use directory::Directory;
+pub use s3::S3;
+pub use writer::WriteError;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use longshore_common::artifact::UploadTarget;

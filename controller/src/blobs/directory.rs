@@ -1,0 +1,363 @@
+//! Objects as files under a directory, behind addresses signed here and served by `http::bytes`.
+//! A file has its name only when all its bytes are on the disk. Must never build a path from a caller's text.
+
+use super::{
+    Blobs, Error,
+    ticket::{Action, Denied, Signer, Ticket},
+    writer::{self, Sink, WriteError},
+};
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::Stream;
+use longshore_common::artifact::{UploadTarget, part_size};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+/// Uploads nobody completed in this time are removed at the next start: longer than any upload deadline.
+const ABANDONED_AFTER: Duration = Duration::from_secs(7 * 24 * 3600);
+
+#[derive(Clone, Debug)]
+pub struct Directory(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    objects: PathBuf,
+    uploads: PathBuf,
+    /// On the same file system as the objects, so that a rename is atomic.
+    temporary: PathBuf,
+    /// Scheme, host and port of the addresses.
+    base: String,
+    signer: Signer,
+}
+
+/// What is remembered of an open multipart upload.
+#[derive(Serialize, Deserialize)]
+struct Upload {
+    key: String,
+    parts: u32,
+}
+
+impl Directory {
+    /// Opens or makes the store below `root`; addresses begin with `base` (`http://host:port`).
+    pub fn open(root: &Path, base: &str) -> io::Result<Self> {
+        let inner = Inner {
+            objects: root.join("objects"),
+            uploads: root.join("uploads"),
+            temporary: root.join("tmp"),
+            base: base.trim_end_matches('/').to_owned(),
+            signer: Signer::new(&secret(root)?),
+        };
+        if inner.temporary.exists() {
+            fs::remove_dir_all(&inner.temporary)?;
+        }
+        for folder in [&inner.objects, &inner.uploads, &inner.temporary] {
+            fs::create_dir_all(folder)?;
+        }
+        remove_abandoned(&inner.uploads)?;
+        Ok(Self(Arc::new(inner)))
+    }
+
+    /// What an address allows, if it is one of ours and still good.
+    pub fn verify(&self, method: &http::Method, key: &str, query: &str) -> Result<Ticket, Denied> {
+        self.0.signer.verify(method, key, query, now_seconds())
+    }
+
+    /// Stores the body of a single PUT.
+    pub async fn write_object<S, E>(&self, ticket: &Ticket, body: S) -> Result<(), WriteError>
+    where
+        S: Stream<Item = Result<Bytes, E>> + Send + Unpin,
+        E: std::fmt::Display,
+    {
+        let target = self.0.object(&ticket.key);
+        let temporary = self.0.temporary.join(random_name());
+        let written = write_whole(&temporary, &target, ticket.size, body).await;
+        if written.is_err() {
+            remove_quietly(&temporary).await;
+        }
+        written
+    }
+
+    /// Stores one part where it belongs in the object and answers its ETag. A repeat overwrites.
+    pub async fn write_part<S, E>(&self, ticket: &Ticket, body: S) -> Result<String, WriteError>
+    where
+        S: Stream<Item = Result<Bytes, E>> + Send + Unpin,
+        E: std::fmt::Display,
+    {
+        let folder = self.0.upload(&ticket.upload).ok_or(WriteError::UnknownUpload)?;
+        let (data, mark) = (folder.join("data"), folder.join(format!("{}.etag", ticket.part)));
+        let old = mark.clone();
+        let open = move || {
+            // A repeat that breaks off must not keep the mark of the bytes it overwrote.
+            fs::remove_file(old).or_else(gone_is_fine)?;
+            fs::OpenOptions::new().write(true).open(data)
+        };
+        let file = blocking(open).await.map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => WriteError::UnknownUpload,
+            _ => WriteError::from(error),
+        })?;
+        let sink = writer::copy(Sink::new(file, ticket.offset, true), ticket.size, body).await?;
+        let etag = sink.digest();
+        let stored = etag.clone();
+        blocking(move || fs::write(mark, stored)).await?;
+        Ok(etag)
+    }
+
+    /// An object's file and size.
+    pub async fn read(&self, key: &str) -> io::Result<Option<(fs::File, u64)>> {
+        let path = self.0.object(key);
+        blocking(move || match fs::File::open(path) {
+            Ok(file) => {
+                let size = file.metadata()?.len();
+                Ok(Some((file, size)))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        })
+        .await
+    }
+}
+
+impl Inner {
+    /// By the digest of its key: keys never become paths, and folders stay small.
+    fn object(&self, key: &str) -> PathBuf {
+        let name = hex::encode(Sha256::digest(key));
+        self.objects.join(&name[..1]).join(&name[1..3]).join(&name[3..])
+    }
+
+    fn upload(&self, id: &str) -> Option<PathBuf> {
+        let plain = id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit());
+        plain.then(|| self.uploads.join(id))
+    }
+
+    fn address(&self, ticket: &Ticket) -> String {
+        format!("{}{}", self.base, self.signer.sign(ticket))
+    }
+
+    fn open_multipart(&self, key: &str, size: u64) -> io::Result<(String, u32)> {
+        let parts = u32::try_from(size.div_ceil(part_size(size))).map_err(io::Error::other)?;
+        let id = random_name();
+        let folder = self.uploads.join(&id);
+        fs::create_dir(&folder)?;
+        fs::File::create(folder.join("data"))?.set_len(size)?;
+        let upload = serde_json::to_vec(&Upload { key: key.to_owned(), parts })?;
+        fs::write(folder.join("upload.json"), upload)?;
+        Ok((id, parts))
+    }
+
+    fn complete(&self, key: &str, id: &str, etags: &[String]) -> Result<(), Error> {
+        let unknown = || Error::Refused(format!("there is no open upload {id} of {key}"));
+        let folder = self.upload(id).ok_or_else(unknown)?;
+        let target = self.object(key);
+        let Ok(upload) = fs::read(folder.join("upload.json")) else {
+            // A repeat of a call whose answer was lost.
+            return if target.exists() { Ok(()) } else { Err(unknown()) };
+        };
+        let upload: Upload = serde_json::from_slice(&upload).map_err(|_| unknown())?;
+        if upload.key != key {
+            return Err(unknown());
+        }
+        if etags.len() != upload.parts as usize {
+            return Err(Error::Refused(format!(
+                "upload {id} has {} parts, {} ETags were given",
+                upload.parts,
+                etags.len()
+            )));
+        }
+        for (part, etag) in (1_u32..).zip(etags) {
+            let stored = fs::read_to_string(folder.join(format!("{part}.etag"))).ok();
+            if stored.as_deref() != Some(etag.trim_matches('"')) {
+                return Err(Error::Refused(format!(
+                    "part {part} of upload {id} is missing or has another ETag"
+                )));
+            }
+        }
+        writer::publish(&folder.join("data"), &target)
+            .and_then(|()| fs::remove_dir_all(&folder))
+            .map_err(io_error)
+    }
+}
+
+#[async_trait]
+impl Blobs for Directory {
+    async fn open_upload(&self, key: &str, size: u64, valid: Duration) -> Result<UploadTarget, Error> {
+        check_key(key)?;
+        let expires = now_seconds() + valid.as_secs();
+        let mut ticket = Ticket {
+            action: Action::Put,
+            key: key.to_owned(),
+            expires,
+            size,
+            upload: String::new(),
+            part: 0,
+            offset: 0,
+        };
+        let part_size = part_size(size);
+        if size <= part_size {
+            let urls = vec![self.0.address(&ticket)];
+            return Ok(UploadTarget { upload_id: None, part_size: size, urls });
+        }
+        let (this, owned) = (self.clone(), key.to_owned());
+        let (id, parts) = blocking(move || this.0.open_multipart(&owned, size)).await.map_err(io_error)?;
+        ticket.action = Action::PutPart;
+        ticket.upload.clone_from(&id);
+        let urls = (1..=parts)
+            .map(|part| {
+                ticket.part = part;
+                ticket.offset = u64::from(part - 1) * part_size;
+                ticket.size = part_size.min(size - ticket.offset);
+                self.0.address(&ticket)
+            })
+            .collect();
+        Ok(UploadTarget { upload_id: Some(id), part_size, urls })
+    }
+
+    async fn complete_upload(&self, key: &str, upload_id: &str, etags: &[String]) -> Result<(), Error> {
+        let (this, key, id, etags) = (self.clone(), key.to_owned(), upload_id.to_owned(), etags.to_vec());
+        run(move || this.0.complete(&key, &id, &etags)).await
+    }
+
+    async fn abort_upload(&self, _key: &str, upload_id: &str) -> Result<(), Error> {
+        let Some(folder) = self.0.upload(upload_id) else { return Ok(()) };
+        blocking(move || fs::remove_dir_all(folder)).await.or_else(gone_is_fine).map_err(io_error)
+    }
+
+    async fn get_url(&self, key: &str, valid: Duration) -> Result<String, Error> {
+        check_key(key)?;
+        Ok(self.0.address(&Ticket {
+            action: Action::Get,
+            key: key.to_owned(),
+            expires: now_seconds() + valid.as_secs(),
+            size: 0,
+            upload: String::new(),
+            part: 0,
+            offset: 0,
+        }))
+    }
+
+    async fn size(&self, key: &str) -> Result<Option<u64>, Error> {
+        Ok(self.read(key).await.map_err(io_error)?.map(|(_, size)| size))
+    }
+
+    async fn put(&self, key: &str, bytes: Bytes) -> Result<(), Error> {
+        check_key(key)?;
+        let (temporary, target) = (self.0.temporary.join(random_name()), self.0.object(key));
+        blocking(move || writer::write_small(&temporary, &target, &[bytes])).await.map_err(io_error)
+    }
+
+    async fn delete(&self, keys: &[String]) -> Result<(), Error> {
+        let paths: Vec<_> = keys.iter().map(|key| self.0.object(key)).collect();
+        blocking(move || paths.iter().try_for_each(|path| fs::remove_file(path).or_else(gone_is_fine)))
+            .await
+            .map_err(io_error)
+    }
+
+    async fn health(&self) -> Result<String, Error> {
+        let this = self.clone();
+        blocking(move || {
+            let probe = this.0.temporary.join(random_name());
+            fs::write(&probe, b"probe")?;
+            fs::remove_file(probe)?;
+            Ok(format!("directory {}", this.0.objects.display()))
+        })
+        .await
+        .map_err(|error| Error::Unreachable(format!("{}: {error}", self.0.objects.display())))
+    }
+}
+
+async fn write_whole<S, E>(temporary: &Path, target: &Path, size: u64, body: S) -> Result<(), WriteError>
+where
+    S: Stream<Item = Result<Bytes, E>> + Send + Unpin,
+    E: std::fmt::Display,
+{
+    let (temporary, target) = (temporary.to_owned(), target.to_owned());
+    if size <= writer::SMALL {
+        let chunks = writer::collect(size, body).await?;
+        return Ok(blocking(move || writer::write_small(&temporary, &target, &chunks)).await?);
+    }
+    let path = temporary.clone();
+    let file = blocking(move || fs::File::create_new(path)).await?;
+    writer::copy(Sink::new(file, 0, false), size, body).await?;
+    Ok(blocking(move || writer::publish(&temporary, &target)).await?)
+}
+
+/// Only keys that the controller makes: they stand in addresses as they are.
+fn check_key(key: &str) -> Result<(), Error> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'-' | b'_' | b'.');
+    if key.is_empty() || !key.bytes().all(plain) {
+        return Err(Error::Refused(format!("`{key}` cannot be an object's key")));
+    }
+    Ok(())
+}
+
+/// The signing key, kept beside the objects so that addresses outlive a restart.
+fn secret(root: &Path) -> io::Result<Vec<u8>> {
+    use std::{io::Write as _, os::unix::fs::OpenOptionsExt as _};
+    fs::create_dir_all(root)?;
+    let path = root.join("signing.key");
+    match fs::read(&path) {
+        Ok(secret) if secret.len() >= 32 => return Ok(secret),
+        Ok(_) => fs::remove_file(&path)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let secret: [u8; 32] = rand::random();
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+    file.write_all(&secret)?;
+    file.sync_all()?;
+    Ok(secret.to_vec())
+}
+
+fn remove_abandoned(uploads: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(uploads)? {
+        let entry = entry?;
+        let age = entry.metadata()?.modified()?.elapsed().unwrap_or_default();
+        if age > ABANDONED_AFTER {
+            fs::remove_dir_all(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+fn random_name() -> String {
+    hex::encode(rand::random::<[u8; 16]>())
+}
+
+fn now_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+fn gone_is_fine(error: io::Error) -> io::Result<()> {
+    if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "used as a function")]
+fn io_error(error: io::Error) -> Error {
+    Error::Unreachable(error.to_string())
+}
+
+async fn remove_quietly(path: &Path) {
+    let path = path.to_owned();
+    if let Err(error) = blocking(move || fs::remove_file(path).or_else(gone_is_fine)).await {
+        tracing::warn!(%error, "a temporary file stays behind until the next start");
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+}
+
+async fn run<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| Error::Unreachable(error.to_string()))?
+}
+
+#[cfg(test)]
+#[path = "directory_tests.rs"]
+mod tests;
