@@ -5,10 +5,15 @@
 pub mod agent;
 pub mod artifact;
 pub mod clock;
+pub mod fields;
 pub mod ids;
 pub mod job;
 pub mod logs;
+mod nearest;
 pub mod queue;
 pub mod retry;
 pub mod shutdown;
 pub mod tasks;
+pub mod wire;
+
+pub use nearest::nearest;

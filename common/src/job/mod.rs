@@ -1,13 +1,16 @@
 //! What a job is: its spec, states, outcomes and retry policy. Plain data and pure functions.
 
+pub mod image;
 pub mod outcome;
 pub mod resources;
 pub mod retry;
 pub mod spec;
 pub mod state;
+mod validate;
 
 pub use outcome::{Blame, Outcome};
 pub use resources::{GpuRequest, Resources};
 pub use retry::RetryPolicy;
 pub use spec::{Deadlines, Input, JobSpec, NetworkMode, Outputs, PullPolicy};
 pub use state::JobState;
+pub use validate::{check_name, validate};

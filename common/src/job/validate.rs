@@ -1,0 +1,350 @@
+//! Every rule a job must keep before it is accepted, with all mistakes told at once. The one judge of the three ways
+//! in: job files, flags and the API. Knows nothing of what machines there are.
+
+use super::resources::{GIB, MIB};
+use super::{Deadlines, Input, JobSpec, Outcome, Outputs, Resources, RetryPolicy, image, spec::PLAIN};
+use crate::fields::{FieldError, FieldErrors};
+use globset::Glob;
+use std::{io, time::Duration};
+
+/// Docker refuses less.
+const LEAST_MEMORY: u64 = 6 * MIB;
+const MOST_MEMORY: u64 = 64 * 1024 * GIB;
+const MOST_SCRATCH: u64 = 1024 * 1024 * GIB;
+const LEAST_CPU_MILLIS: u32 = 10;
+const MOST_CPU_MILLIS: u32 = 1_000_000;
+const MOST_GPUS: u32 = 64;
+/// Linux has no more process ids.
+const MOST_PIDS: u32 = 4_194_304;
+const PRIORITIES: std::ops::RangeInclusive<i32> = -100..=100;
+const MOST_ATTEMPTS: u32 = 100;
+const LONGEST_DEADLINE: Duration = Duration::from_secs(366 * 24 * 3600);
+const LARGEST_SPEC: u64 = MIB;
+
+/// What is wrong with the spec, if anything is.
+pub fn validate(spec: &JobSpec) -> Result<(), FieldErrors> {
+    let mut errors = FieldErrors::new();
+    if let Some(problem) = image::problem(&spec.image) {
+        errors.push("image", problem);
+    }
+    if spec.contract != PLAIN {
+        errors.push("contract", format!("`{}` is not available in this version: plain is", spec.contract));
+    }
+    if !PRIORITIES.contains(&spec.priority) {
+        errors.push("priority", format!("{} is not between -100 and 100", spec.priority));
+    }
+    errors.take(check_name("pool", &spec.pool));
+    process(spec, &mut errors);
+    labels(spec, &mut errors);
+    resources(&spec.resources, &mut errors);
+    deadlines(&spec.deadlines, &mut errors);
+    retry(&spec.retry, &mut errors);
+    for (name, source) in &spec.inputs {
+        errors.take(check_name(&format!("inputs.{name}"), name));
+        errors.take(input(name, source));
+    }
+    outputs(&spec.outputs, &mut errors);
+    if size(spec) > LARGEST_SPEC {
+        errors.push("", "is larger than 1 MiB: put bulky values into an input");
+    }
+    errors.into_result(())
+}
+
+/// Names of inputs and pools: they become folders and queues.
+pub fn check_name(path: &str, name: &str) -> Result<(), FieldError> {
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let fits = (1..=63).contains(&name.len())
+        && name.bytes().next().is_some_and(plain)
+        && name.bytes().all(|b| plain(b) || b"_.-".contains(&b));
+    if fits {
+        return Ok(());
+    }
+    let rule = "a name is 1 to 63 of a-z, 0-9, `_`, `.`, `-`, and starts with a letter or digit";
+    Err(FieldError::new(path, format!("`{name}`: {rule}")))
+}
+
+fn process(spec: &JobSpec, errors: &mut FieldErrors) {
+    if let Some(name) = &spec.name {
+        let fits = (1..=128).contains(&name.len())
+            && name.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric())
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
+        if !fits {
+            errors.push("name", format!("`{name}`: a job's name is 1 to 128 letters, digits, `_`, `.`, `-`"));
+        }
+    }
+    if spec.workdir.as_ref().is_some_and(|folder| !folder.starts_with('/') || folder.contains('\0')) {
+        errors.push("workdir", "is not an absolute path");
+    }
+    if spec.user.as_ref().is_some_and(|user| user.is_empty() || !user.bytes().all(|b| b.is_ascii_graphic())) {
+        errors.push("user", "is not `uid`, `uid:gid` or a user's name");
+    }
+    for (path, words) in [("entrypoint", &spec.entrypoint), ("command", &spec.command)] {
+        for (index, word) in words.iter().flatten().enumerate() {
+            if word.contains('\0') {
+                errors.push(format!("{path}[{index}]"), "has a NUL character");
+            }
+        }
+    }
+    for (name, value) in &spec.env {
+        if name.is_empty() || name.contains(['=', '\0']) {
+            errors.push(format!("env.{name}"), "a variable's name is not empty and has no `=`");
+        } else if value.contains('\0') {
+            errors.push(format!("env.{name}"), "has a NUL character");
+        }
+    }
+}
+
+fn labels(spec: &JobSpec, errors: &mut FieldErrors) {
+    let name_fits = |name: &str| {
+        (1..=63).contains(&name.len())
+            && name.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric())
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-/".contains(&b))
+    };
+    let rule = "a label's name is 1 to 63 letters, digits, `_`, `.`, `-`, `/`";
+    for (name, value) in &spec.labels {
+        if !name_fits(name) {
+            errors.push(format!("labels.{name}"), rule);
+        } else if value.len() > 256 || value.chars().any(char::is_control) {
+            errors.push(format!("labels.{name}"), "a value is at most 256 characters on one line");
+        }
+    }
+    for (name, values) in &spec.agents {
+        if !name_fits(name) {
+            errors.push(format!("agents.{name}"), rule);
+        } else if values.is_empty() {
+            errors.push(format!("agents.{name}"), "names no value, so no agent could match");
+        }
+    }
+}
+
+fn resources(asked: &Resources, errors: &mut FieldErrors) {
+    let cpu = asked.cpu_millis;
+    if !(LEAST_CPU_MILLIS..=MOST_CPU_MILLIS).contains(&cpu) {
+        errors.push("resources.cpu", format!("{cpu}m is not between 10m and 1000 cores"));
+    }
+    let memory = asked.memory_bytes;
+    if memory < LEAST_MEMORY {
+        errors.push("resources.memory", format!("{memory} bytes is less than 6 MiB, the least Docker takes"));
+    } else if memory > MOST_MEMORY {
+        errors.push("resources.memory", "is more than 64 TiB");
+    } else if asked.shm_bytes > memory {
+        errors.push("resources.shm", "is larger than memory, in which it counts");
+    }
+    if asked.scratch_bytes == 0 {
+        errors.push("resources.scratch", "is zero: /out and /tmp_disk need some");
+    } else if asked.scratch_bytes > MOST_SCRATCH {
+        errors.push("resources.scratch", "is more than 1 PiB");
+    }
+    if !(1..=MOST_PIDS).contains(&asked.pids) {
+        errors.push("resources.pids", format!("{} is not between 1 and {MOST_PIDS}", asked.pids));
+    }
+    let Some(gpu) = &asked.gpu else { return };
+    if !(1..=MOST_GPUS).contains(&gpu.count) {
+        let hint = if gpu.count == 0 { ": leave `gpu` out for none" } else { "" };
+        errors.push("resources.gpu.count", format!("{} is not between 1 and {MOST_GPUS}{hint}", gpu.count));
+    }
+    if gpu.memory_bytes > MOST_MEMORY {
+        errors.push("resources.gpu.memory", "is more than 64 TiB");
+    }
+    if let Some(model) = &gpu.model {
+        errors.take(glob("resources.gpu.model", model));
+    }
+}
+
+fn deadlines(asked: &Deadlines, errors: &mut FieldErrors) {
+    let Deadlines { queue, prepare, run, upload, stop_grace } = asked;
+    let named =
+        [("prepare", Some(*prepare)), ("run", Some(*run)), ("upload", Some(*upload)), ("queue", *queue)];
+    for (name, length) in named {
+        if length.is_some_and(|length| length.is_zero()) {
+            errors.push(format!("deadlines.{name}"), "is zero: the job could only time out");
+        }
+    }
+    for (name, length) in named.into_iter().chain([("stop_grace", Some(*stop_grace))]) {
+        if length.is_some_and(|length| length > LONGEST_DEADLINE) {
+            errors.push(format!("deadlines.{name}"), "is longer than a year");
+        }
+    }
+}
+
+fn retry(asked: &RetryPolicy, errors: &mut FieldErrors) {
+    if !(1..=MOST_ATTEMPTS).contains(&asked.attempts) {
+        errors.push("retry.attempts", format!("{} is not between 1 and {MOST_ATTEMPTS}", asked.attempts));
+    }
+    for (name, wait) in [("backoff", asked.backoff), ("max_backoff", asked.max_backoff)] {
+        if wait > LONGEST_DEADLINE {
+            errors.push(format!("retry.{name}"), "is longer than a year");
+        }
+    }
+    for (index, name) in asked.on.iter().enumerate() {
+        if !Outcome::table().iter().any(|row| row.name == name) {
+            let near = crate::nearest(name, Outcome::table().iter().map(|row| row.name));
+            let hint = near.map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+            errors.push(format!("retry.on[{index}]"), format!("`{name}` is not an outcome{hint}"));
+        }
+    }
+}
+
+fn input(name: &str, source: &Input) -> Result<(), FieldError> {
+    let wrong =
+        |field: &str, message: String| Err(FieldError::new(format!("inputs.{name}.{field}"), message));
+    match source {
+        Input::Uploaded { id } if id.is_empty() || id.len() > 128 => {
+            wrong("uploaded", "is not an input's id".into())
+        }
+        Input::Job { job, .. } if job.is_empty() => wrong("job", "is empty".into()),
+        Input::Job { path, .. } if !is_inside(path) => {
+            wrong("path", format!("`{path}` does not stay inside the job's outputs"))
+        }
+        Input::Url { url } => match url::Url::parse(url) {
+            Ok(parsed) if parsed.scheme() == "https" => Ok(()),
+            Ok(parsed) => wrong("url", format!("`{url}` is {}://, only https:// is taken", parsed.scheme())),
+            Err(error) => wrong("url", format!("`{url}`: {error}")),
+        },
+        Input::Uploaded { .. } | Input::Job { .. } => Ok(()),
+    }
+}
+
+/// Empty means all; one trailing slash names a folder.
+fn is_inside(path: &str) -> bool {
+    let path = path.strip_suffix('/').unwrap_or(path);
+    path.is_empty() || crate::artifact::is_contained(path.as_bytes())
+}
+
+fn outputs(asked: &Outputs, errors: &mut FieldErrors) {
+    for (field, globs) in [("include", &asked.include), ("exclude", &asked.exclude)] {
+        for (index, text) in globs.iter().enumerate() {
+            errors.take(glob(&format!("outputs.{field}[{index}]"), text));
+        }
+    }
+}
+
+fn glob(path: &str, text: &str) -> Result<(), FieldError> {
+    if text.is_empty() {
+        return Err(FieldError::new(path, "is empty; `*` matches everything"));
+    }
+    Glob::new(text).map(drop).map_err(|error| FieldError::new(path, format!("`{text}`: {}", error.kind())))
+}
+
+/// How long the spec is as JSON, without making it.
+fn size(spec: &JobSpec) -> u64 {
+    struct Count(u64);
+    impl io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 += bytes.len() as u64;
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut count = Count(0);
+    serde_json::to_writer(&mut count, spec).expect("a spec has only text keys");
+    count.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::GpuRequest;
+
+    fn paths(change: impl FnOnce(&mut JobSpec)) -> Vec<String> {
+        let mut spec = JobSpec::for_image("alpine:3");
+        change(&mut spec);
+        validate(&spec).err().into_iter().flatten().map(|error| error.path).collect()
+    }
+
+    #[test]
+    fn the_defaults_are_valid() {
+        assert_eq!(validate(&JobSpec::for_image("alpine")), Ok(()));
+    }
+
+    #[test]
+    fn all_mistakes_come_together() {
+        let found = paths(|spec| {
+            spec.image = String::new();
+            spec.contract = "kleinkram".into();
+            spec.priority = 101;
+            spec.pool = "Big Pool".into();
+            spec.workdir = Some("here".into());
+            spec.env.insert("A=B".into(), "x".into());
+            spec.labels.insert("é".into(), "x".into());
+            spec.agents.insert("site".into(), vec![]);
+            spec.resources.cpu_millis = 9;
+            spec.resources.memory_bytes = 1;
+            spec.deadlines.run = Duration::ZERO;
+            spec.retry.attempts = 0;
+            spec.outputs.include = vec!["[".into()];
+        });
+        assert_eq!(
+            found,
+            [
+                "image",
+                "contract",
+                "priority",
+                "pool",
+                "workdir",
+                "env.A=B",
+                "labels.é",
+                "agents.site",
+                "resources.cpu",
+                "resources.memory",
+                "deadlines.run",
+                "retry.attempts",
+                "outputs.include[0]"
+            ]
+        );
+    }
+
+    #[test]
+    fn resources_have_ends_on_both_sides() {
+        assert!(paths(|s| s.resources.memory_bytes = LEAST_MEMORY).contains(&"resources.shm".to_owned()));
+        assert_eq!(paths(|s| s.resources.memory_bytes = MOST_MEMORY + 1), ["resources.memory"]);
+        assert_eq!(paths(|s| s.resources.cpu_millis = MOST_CPU_MILLIS + 1), ["resources.cpu"]);
+        assert_eq!(paths(|s| s.resources.scratch_bytes = 0), ["resources.scratch"]);
+        assert_eq!(paths(|s| s.resources.pids = 0), ["resources.pids"]);
+        for count in [0, 65] {
+            let gpu = GpuRequest { count, memory_bytes: 0, model: Some("A100*".into()) };
+            assert_eq!(paths(|s| s.resources.gpu = Some(gpu)), ["resources.gpu.count"]);
+        }
+        let gpu = GpuRequest { count: 1, memory_bytes: 0, model: Some("A[".into()) };
+        assert_eq!(paths(|s| s.resources.gpu = Some(gpu)), ["resources.gpu.model"]);
+    }
+
+    #[test]
+    fn deadlines_are_positive_and_at_most_a_year_but_a_grace_may_be_zero() {
+        assert_eq!(paths(|s| s.deadlines.stop_grace = Duration::ZERO), Vec::<String>::new());
+        assert_eq!(paths(|s| s.deadlines.queue = Some(Duration::ZERO)), ["deadlines.queue"]);
+        assert_eq!(paths(|s| s.deadlines.run = LONGEST_DEADLINE * 2), ["deadlines.run"]);
+    }
+
+    #[test]
+    fn inputs_stay_inside_and_come_over_https() {
+        let with = |name: &str, input: Input| paths(|s| drop(s.inputs.insert(name.into(), input)));
+        let job = |path: &str| Input::Job { job: "abcdefgh".into(), path: path.into() };
+        let url = |url: &str| Input::Url { url: url.into() };
+        assert_eq!(with("a", job("ckpt/")), Vec::<String>::new());
+        assert_eq!(with("a", job("")), Vec::<String>::new());
+        assert_eq!(with("a", job("../x")), ["inputs.a.path"]);
+        assert_eq!(with("a", job("/x")), ["inputs.a.path"]);
+        assert_eq!(with("a", url("https://example.org/x")), Vec::<String>::new());
+        for bad in ["http://example.org/x", "file:///etc/passwd", "x"] {
+            assert_eq!(with("a", url(bad)), ["inputs.a.url"], "{bad}");
+        }
+        assert_eq!(with("..", job("")), ["inputs..."]);
+        assert_eq!(with("A", job("")), ["inputs.A"]);
+    }
+
+    #[test]
+    fn an_unknown_outcome_gets_a_suggestion() {
+        let mut spec = JobSpec::for_image("alpine");
+        spec.retry.on = vec!["oom_kiled".into()];
+        let errors = validate(&spec).expect_err("no such outcome").to_string();
+        assert!(errors.contains("did you mean `oom_killed`?"), "{errors}");
+    }
+
+    #[test]
+    fn a_spec_of_more_than_a_mebibyte_is_refused() {
+        assert_eq!(paths(|s| drop(s.env.insert("A".into(), "x".repeat(1 << 20)))), [""]);
+    }
+}

@@ -1,0 +1,39 @@
+//! The only translation between the wire's messages and Longshore's words. Every function is total: whatever a peer
+//! sends becomes a value or an error that names the field. Decides nothing and never does I/O.
+//!
+//! `From` makes messages, `TryFrom` reads them. What is no message of its own (times, enum numbers, maps of lanes)
+//! has functions.
+
+mod agent;
+mod artifact;
+mod attempt;
+mod enums;
+mod logs;
+mod outcome;
+mod spec;
+pub mod status;
+mod time;
+
+pub use crate::fields::FieldError as WireError;
+pub use agent::{Greeting, hello, hints_from, hints_to, lane_answers_from, lane_answers_to, lanes_from};
+pub use artifact::digest;
+pub use attempt::{stop_from, stop_to};
+pub use enums::{agent_state, blame, job_state, lane_answer, network_mode, pull_policy, stream, streams};
+pub use outcome::outcome;
+pub use spec::{overlay_deadlines, overlay_resources, submitted_spec};
+pub use time::{duration_from, duration_to, timestamp_from, timestamp_to};
+
+/// A message field without which the rest means nothing.
+pub fn required<T>(path: &str, value: Option<T>) -> Result<T, WireError> {
+    value.ok_or_else(|| WireError::new(path, "is missing"))
+}
+
+/// An id of 16 bytes.
+fn id<T>(path: &str, parsed: Result<T, crate::ids::ParseIdError>) -> Result<T, WireError> {
+    parsed.map_err(|error| WireError::new(path, error.to_string()))
+}
+
+/// Proto3 has no absent text: empty means absent.
+fn text(value: String) -> Option<String> {
+    if value.is_empty() { None } else { Some(value) }
+}

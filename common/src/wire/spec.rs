@@ -1,0 +1,288 @@
+//! The job spec. Absent fields take their defaults; all wrong fields are told at once.
+
+use super::{WireError, duration_from, duration_to, network_mode, pull_policy, text};
+use crate::fields::FieldErrors;
+use crate::job::spec::{DEFAULT_POOL, PLAIN};
+use crate::job::{Deadlines, GpuRequest, Input, JobSpec, Outputs, Resources, RetryPolicy, validate};
+use longshore_proto::v1;
+use std::time::Duration;
+
+/// A spec as a client sent it: read and validated, with every mistake of both.
+pub fn submitted_spec(message: v1::JobSpec) -> Result<JobSpec, FieldErrors> {
+    let (spec, mut errors) = read(message);
+    if let Err(more) = validate(&spec) {
+        errors.merge(more);
+    }
+    errors.into_result(spec)
+}
+
+/// A spec as another part of the same cluster sent it: read, not judged again.
+impl TryFrom<v1::JobSpec> for JobSpec {
+    type Error = FieldErrors;
+
+    fn try_from(message: v1::JobSpec) -> Result<Self, FieldErrors> {
+        let (spec, errors) = read(message);
+        errors.into_result(spec)
+    }
+}
+
+/// Replaces what the message names.
+pub fn overlay_resources(resources: &mut Resources, message: &v1::Resources) {
+    let v1::Resources { cpu_millis, memory_bytes, shm_bytes, scratch_bytes, pids, gpu } = message;
+    set(&mut resources.cpu_millis, *cpu_millis);
+    set(&mut resources.memory_bytes, *memory_bytes);
+    set(&mut resources.shm_bytes, *shm_bytes);
+    set(&mut resources.scratch_bytes, *scratch_bytes);
+    set(&mut resources.pids, *pids);
+    if let Some(gpu) = gpu {
+        resources.gpu = Some(GpuRequest {
+            count: gpu.count,
+            memory_bytes: gpu.memory_bytes,
+            model: text(gpu.model.clone()),
+        });
+    }
+}
+
+/// Replaces what the message names.
+pub fn overlay_deadlines(deadlines: &mut Deadlines, message: &v1::Deadlines, errors: &mut FieldErrors) {
+    let v1::Deadlines { queue, prepare, run, upload, stop_grace } = message;
+    if let Some(queue) = length("deadlines.queue", queue.as_ref(), errors) {
+        deadlines.queue = Some(queue);
+    }
+    set(&mut deadlines.prepare, length("deadlines.prepare", prepare.as_ref(), errors));
+    set(&mut deadlines.run, length("deadlines.run", run.as_ref(), errors));
+    set(&mut deadlines.upload, length("deadlines.upload", upload.as_ref(), errors));
+    set(&mut deadlines.stop_grace, length("deadlines.stop_grace", stop_grace.as_ref(), errors));
+}
+
+fn read(message: v1::JobSpec) -> (JobSpec, FieldErrors) {
+    let mut errors = FieldErrors::new();
+    let mut spec = JobSpec::for_image(message.image);
+    spec.name = text(message.name);
+    set(&mut spec.pull, errors.take(pull_policy("pull", message.pull)));
+    spec.contract = text(message.contract).unwrap_or_else(|| PLAIN.to_owned());
+    spec.entrypoint = message.entrypoint.map(|list| list.values);
+    spec.command = message.command.map(|list| list.values);
+    spec.workdir = text(message.workdir);
+    spec.user = text(message.user);
+    spec.env = message.env.into_iter().collect();
+    if let Some(resources) = &message.resources {
+        overlay_resources(&mut spec.resources, resources);
+    }
+    set(&mut spec.network, errors.take(network_mode("network", message.network)));
+    if let Some(deadlines) = &message.deadlines {
+        overlay_deadlines(&mut spec.deadlines, deadlines, &mut errors);
+    }
+    if let Some(retry) = message.retry {
+        spec.retry = read_retry(retry, &mut errors);
+    }
+    spec.priority = message.priority;
+    spec.labels = message.labels.into_iter().collect();
+    spec.agents = message.agents.into_iter().map(|(label, list)| (label, list.values)).collect();
+    for (name, input) in message.inputs {
+        if let Some(input) = errors.take(read_input(&name, input)) {
+            spec.inputs.insert(name, input);
+        }
+    }
+    if let Some(outputs) = message.outputs {
+        spec.outputs = read_outputs(outputs);
+    }
+    spec.pool = text(message.pool).unwrap_or_else(|| DEFAULT_POOL.to_owned());
+    (spec, errors)
+}
+
+fn read_retry(message: v1::RetryPolicy, errors: &mut FieldErrors) -> RetryPolicy {
+    let mut retry = RetryPolicy { on: message.on, ..RetryPolicy::default() };
+    if message.attempts != 0 {
+        retry.attempts = message.attempts;
+    }
+    set(&mut retry.backoff, length("retry.backoff", message.backoff.as_ref(), errors));
+    // A backoff longer than the default cap is not cut by it.
+    retry.max_backoff = length("retry.max_backoff", message.max_backoff.as_ref(), errors)
+        .unwrap_or(retry.max_backoff.max(retry.backoff));
+    retry
+}
+
+fn read_input(name: &str, message: v1::Input) -> Result<Input, WireError> {
+    use v1::input::Source;
+    match message.source {
+        Some(Source::Uploaded(v1::UploadedInput { id })) => Ok(Input::Uploaded { id }),
+        Some(Source::Job(v1::JobInput { job, path })) => Ok(Input::Job { job, path }),
+        Some(Source::Url(url)) => Ok(Input::Url { url }),
+        None => Err(WireError::new(format!("inputs.{name}"), "names no source: uploaded, job or url")),
+    }
+}
+
+fn read_outputs(message: v1::Outputs) -> Outputs {
+    let mut outputs = Outputs { include: message.include, exclude: message.exclude, ..Outputs::default() };
+    set(&mut outputs.max_size_bytes, message.max_size_bytes);
+    set(&mut outputs.max_files, message.max_files);
+    outputs
+}
+
+fn set<T>(field: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *field = value;
+    }
+}
+
+fn length(path: &str, value: Option<&prost_types::Duration>, errors: &mut FieldErrors) -> Option<Duration> {
+    value.and_then(|value| errors.take(duration_from(path, value)))
+}
+
+impl From<&JobSpec> for v1::JobSpec {
+    fn from(spec: &JobSpec) -> Self {
+        let list = |values: &Vec<String>| v1::StringList { values: values.clone() };
+        Self {
+            name: spec.name.clone().unwrap_or_default(),
+            image: spec.image.clone(),
+            pull: v1::PullPolicy::from(spec.pull) as i32,
+            contract: spec.contract.clone(),
+            entrypoint: spec.entrypoint.as_ref().map(list),
+            command: spec.command.as_ref().map(list),
+            workdir: spec.workdir.clone().unwrap_or_default(),
+            user: spec.user.clone().unwrap_or_default(),
+            env: spec.env.clone().into_iter().collect(),
+            resources: Some((&spec.resources).into()),
+            network: v1::NetworkMode::from(spec.network) as i32,
+            deadlines: Some((&spec.deadlines).into()),
+            retry: Some((&spec.retry).into()),
+            priority: spec.priority,
+            labels: spec.labels.clone().into_iter().collect(),
+            agents: spec.agents.iter().map(|(label, values)| (label.clone(), list(values))).collect(),
+            inputs: spec.inputs.iter().map(|(name, input)| (name.clone(), input.into())).collect(),
+            outputs: Some((&spec.outputs).into()),
+            pool: spec.pool.clone(),
+        }
+    }
+}
+
+impl From<&Resources> for v1::Resources {
+    fn from(resources: &Resources) -> Self {
+        Self {
+            cpu_millis: Some(resources.cpu_millis),
+            memory_bytes: Some(resources.memory_bytes),
+            shm_bytes: Some(resources.shm_bytes),
+            scratch_bytes: Some(resources.scratch_bytes),
+            pids: Some(resources.pids),
+            gpu: resources.gpu.as_ref().map(|gpu| v1::GpuRequest {
+                count: gpu.count,
+                memory_bytes: gpu.memory_bytes,
+                model: gpu.model.clone().unwrap_or_default(),
+            }),
+        }
+    }
+}
+
+impl From<&Deadlines> for v1::Deadlines {
+    fn from(deadlines: &Deadlines) -> Self {
+        Self {
+            queue: deadlines.queue.map(duration_to),
+            prepare: Some(duration_to(deadlines.prepare)),
+            run: Some(duration_to(deadlines.run)),
+            upload: Some(duration_to(deadlines.upload)),
+            stop_grace: Some(duration_to(deadlines.stop_grace)),
+        }
+    }
+}
+
+impl From<&RetryPolicy> for v1::RetryPolicy {
+    fn from(retry: &RetryPolicy) -> Self {
+        Self {
+            attempts: retry.attempts,
+            backoff: Some(duration_to(retry.backoff)),
+            max_backoff: Some(duration_to(retry.max_backoff)),
+            on: retry.on.clone(),
+        }
+    }
+}
+
+impl From<&Input> for v1::Input {
+    fn from(input: &Input) -> Self {
+        use v1::input::Source;
+        let source = match input {
+            Input::Uploaded { id } => Source::Uploaded(v1::UploadedInput { id: id.clone() }),
+            Input::Job { job, path } => Source::Job(v1::JobInput { job: job.clone(), path: path.clone() }),
+            Input::Url { url } => Source::Url(url.clone()),
+        };
+        Self { source: Some(source) }
+    }
+}
+
+impl From<&Outputs> for v1::Outputs {
+    fn from(outputs: &Outputs) -> Self {
+        Self {
+            include: outputs.include.clone(),
+            exclude: outputs.exclude.clone(),
+            max_size_bytes: Some(outputs.max_size_bytes),
+            max_files: Some(outputs.max_files),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::{NetworkMode, PullPolicy};
+
+    fn full() -> JobSpec {
+        let mut spec = JobSpec::for_image("registry.example/rsl/trainer:1.4");
+        spec.name = Some("finetune".into());
+        spec.pull = PullPolicy::Missing;
+        spec.entrypoint = Some(vec![]);
+        spec.command = Some(vec!["python".into(), "train.py".into()]);
+        spec.workdir = Some("/work".into());
+        spec.user = Some("1000:1000".into());
+        spec.env.insert("A".into(), String::new());
+        spec.resources.gpu = Some(GpuRequest { count: 2, memory_bytes: 5, model: Some("A100*".into()) });
+        spec.network = NetworkMode::None;
+        spec.deadlines.queue = Some(Duration::from_millis(1500));
+        spec.deadlines.stop_grace = Duration::ZERO;
+        spec.retry.on = vec!["exit_code".into()];
+        spec.priority = -5;
+        spec.labels.insert("team".into(), "rsl".into());
+        spec.agents.insert("site".into(), vec!["zurich".into(), "bern".into()]);
+        spec.inputs.insert("a".into(), Input::Uploaded { id: "00".repeat(32) });
+        spec.inputs.insert("b".into(), Input::Job { job: "abcdefgh".into(), path: "ckpt/".into() });
+        spec.inputs.insert("c".into(), Input::Url { url: "https://example.org/x".into() });
+        spec.outputs = Outputs { include: vec!["*.txt".into()], max_files: 3, ..Outputs::default() };
+        spec.pool = "big".into();
+        spec
+    }
+
+    #[test]
+    fn a_full_spec_reads_back() {
+        let spec = full();
+        assert_eq!(JobSpec::try_from(v1::JobSpec::from(&spec)), Ok(spec));
+    }
+
+    #[test]
+    fn an_image_alone_is_a_spec_of_defaults() {
+        let message = v1::JobSpec { image: "alpine".into(), ..v1::JobSpec::default() };
+        assert_eq!(submitted_spec(message), Ok(JobSpec::for_image("alpine")));
+    }
+
+    #[test]
+    fn zero_means_zero_where_a_field_can_be_absent() {
+        let resources = v1::Resources { shm_bytes: Some(0), ..v1::Resources::default() };
+        let message =
+            v1::JobSpec { image: "alpine".into(), resources: Some(resources), ..v1::JobSpec::default() };
+        assert_eq!(submitted_spec(message).expect("valid").resources.shm_bytes, 0);
+    }
+
+    #[test]
+    fn all_mistakes_are_told_at_once() {
+        let message = v1::JobSpec {
+            pull: 77,
+            deadlines: Some(v1::Deadlines {
+                run: Some(prost_types::Duration { seconds: -3, nanos: 0 }),
+                ..v1::Deadlines::default()
+            }),
+            inputs: [("x".to_owned(), v1::Input::default())].into(),
+            ..v1::JobSpec::default()
+        };
+        let errors = submitted_spec(message).expect_err("wrong in four places");
+        let paths: Vec<_> = errors.iter().map(|error| error.path.as_str()).collect();
+        assert_eq!(paths, ["pull", "deadlines.run", "inputs.x", "image"]);
+    }
+}
