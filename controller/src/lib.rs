@@ -6,4 +6,5 @@ pub mod blobs;
 pub mod http;
 pub mod jobs;
 pub mod lifecycle;
+pub mod log_store;
 pub mod store;
