@@ -1,8 +1,11 @@
 //! The doorbell. It says in which lane there is work and carries ids only, so losing, repeating or delaying a
 //! hint is harmless: the database is the truth.
 
+#[doc(hidden)]
+pub mod contract;
 mod inbox;
 pub mod link;
+pub mod rabbit;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};

@@ -1,5 +1,5 @@
 use super::*;
-use crate::queue::{Consumer as _, Publisher as _};
+use crate::queue::{Consumer as _, Publisher as _, contract};
 use futures::FutureExt as _;
 
 fn lane(text: &str) -> Lane {
@@ -87,4 +87,65 @@ async fn hints_go_round_among_equals() {
         }
     }
     assert_eq!(got, [5, 5]);
+}
+
+/// A hub and agents whose links are carried by tasks.
+#[derive(Debug)]
+struct InProcess(Hub);
+
+#[derive(Debug)]
+struct Linked {
+    consumer: std::sync::Arc<LinkConsumer>,
+    cut: tokio::sync::mpsc::Sender<()>,
+    carrier: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Linked {
+    fn drop(&mut self) {
+        self.carrier.abort();
+    }
+}
+
+#[async_trait::async_trait]
+impl contract::Queue for InProcess {
+    fn publisher(&self) -> &dyn crate::queue::Publisher {
+        &self.0
+    }
+
+    async fn agent(&self, has_gpus: bool) -> Box<dyn contract::Agent> {
+        let consumer = std::sync::Arc::new(LinkConsumer::new());
+        let (cut, mut cuts) = tokio::sync::mpsc::channel(1);
+        let (hub, agent) = (self.0.clone(), std::sync::Arc::clone(&consumer));
+        let carrier = crate::tasks::spawn("test.link", async move {
+            loop {
+                let line = hub.connect(has_gpus);
+                agent.connected();
+                loop {
+                    tokio::select! {
+                        turn = agent.next_turn() => line.turn(turn),
+                        work = line.next() => agent.work(&work),
+                        _ = cuts.recv() => break,
+                    }
+                }
+                agent.disconnected();
+            }
+        });
+        Box::new(Linked { consumer, cut, carrier })
+    }
+}
+
+#[async_trait::async_trait]
+impl contract::Agent for Linked {
+    fn consumer(&self) -> &dyn crate::queue::Consumer {
+        &*self.consumer
+    }
+
+    async fn cut(&self) {
+        self.cut.send(()).await.expect("the carrier lives");
+    }
+}
+
+#[tokio::test]
+async fn the_contract_holds() {
+    contract::run(&InProcess(Hub::new())).await;
 }
