@@ -2,11 +2,24 @@
 //! attempt is finished, `ship` sends several attempts' bytes in one call. Never blocks a container for longer than
 //! a disk write, never holds more of a log in memory than its configured window, never loses a byte in silence.
 
+mod log;
+mod ship;
+mod split;
+mod spool;
+#[cfg(test)]
+mod tests;
+
 use crate::link::Controller;
 use bytes::Bytes;
+use log::Log;
 use longshore_common::{ids::AttemptRef, logs::Stream};
 use serde::{Deserialize, Serialize};
-use std::{path::Path, sync::Arc};
+use ship::Lists;
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 use tokio::time::Instant;
 
 /// How much of a log is kept, and where.
@@ -37,49 +50,79 @@ impl Default for Config {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("log spool `{path}` cannot be made: {source}")]
-    Spool { path: std::path::PathBuf, source: std::io::Error },
+    Spool { path: PathBuf, source: io::Error },
 }
+
+const SPOOL_SUFFIX: &str = "log";
 
 /// One per agent. Clones speak to the same one.
 #[derive(Clone, Debug)]
-pub struct LogShipper {}
+pub struct LogShipper {
+    dir: Arc<PathBuf>,
+    config: Config,
+    lists: Arc<Lists>,
+}
 
 impl LogShipper {
     /// Ships until the process ends. Spool files of earlier processes are removed.
-    pub fn start(_controller: Arc<dyn Controller>, _dir: &Path, _config: Config) -> Result<Self, Error> {
-        todo!()
+    pub fn start(controller: Arc<dyn Controller>, dir: &Path, config: Config) -> Result<Self, Error> {
+        clear(dir).map_err(|source| Error::Spool { path: dir.to_owned(), source })?;
+        let lists = Arc::new(Lists::default());
+        ship::start(controller, &lists, &config);
+        Ok(Self { dir: Arc::new(dir.to_owned()), config, lists })
     }
 
     /// The log of an attempt. Costs nothing until its first byte.
-    pub fn open(&self, _attempt: AttemptRef) -> LogSink {
-        todo!()
+    pub fn open(&self, attempt: AttemptRef) -> LogSink {
+        let name = format!("{attempt}.{}.{SPOOL_SUFFIX}", attempt.epoch.0);
+        let log = Arc::new(Log::new(attempt, self.dir.join(name), self.config.clone()));
+        LogSink { log, lists: Arc::clone(&self.lists) }
     }
+}
+
+fn clear(dir: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(dir)?;
+    for entry in std::fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|suffix| suffix == SPOOL_SUFFIX) {
+            std::fs::remove_file(path)?;
+        }
+    }
+    Ok(())
 }
 
 /// Where an attempt's output goes. Clones write to the same log.
 #[derive(Clone, Debug)]
-pub struct LogSink {}
+pub struct LogSink {
+    log: Arc<Log>,
+    lists: Arc<Lists>,
+}
 
 impl LogSink {
     /// Output as it came. Waits only for the local disk; what the disk does not take is counted and told in the log.
-    pub async fn chunk(&self, _stream: Stream, _data: Bytes) {
-        todo!()
+    pub async fn chunk(&self, stream: Stream, data: Bytes) {
+        self.log.make_room().await;
+        self.lists.grant(&self.log, self.log.append(stream, &data));
     }
 
     /// A line of Longshore's own, without its line ending.
-    pub async fn system(&self, _line: &str) {
-        todo!()
+    pub async fn system(&self, line: &str) {
+        self.log.make_room().await;
+        self.lists.grant(&self.log, self.log.append(Stream::System, line.as_bytes()));
     }
 
     /// Ends the log, an unterminated last line included. What is written afterwards is ignored.
     pub async fn close(&self) -> ClosedLog {
-        todo!()
+        self.lists.grant(&self.log, self.log.close());
+        ClosedLog { log: Arc::clone(&self.log) }
     }
 }
 
 /// A log that does not grow any more.
 #[derive(Debug)]
-pub struct ClosedLog {}
+pub struct ClosedLog {
+    log: Arc<Log>,
+}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Shipped {
@@ -94,18 +137,29 @@ pub enum Shipped {
 }
 
 impl ClosedLog {
-    /// Length of the encoded log.
+    /// Length of the encoded log; of a log that was given up, what the controller has of it.
     pub fn end(&self) -> u64 {
-        todo!()
+        self.log.end()
     }
 
     /// Returns when the controller has stored all of it, will never, or the deadline has passed. Cancel-safe.
-    pub async fn shipped(&self, _deadline: Instant) -> Shipped {
-        todo!()
+    pub async fn shipped(&self, deadline: Instant) -> Shipped {
+        loop {
+            if let Some(standing) = self.log.standing() {
+                return standing;
+            }
+            if tokio::time::timeout_at(deadline, self.log.changed_standing()).await.is_err() {
+                return Shipped::Late;
+            }
+        }
     }
 
     /// Forgets the log and its spool file. For after the accepted finish, or when fenced.
     pub async fn remove(self) {
-        todo!()
+        self.log.give_up(Shipped::Fenced);
+        if self.log.has_file() {
+            let log = self.log;
+            drop(tokio::task::spawn_blocking(move || log.remove_file()).await);
+        }
     }
 }

@@ -1,0 +1,294 @@
+//! One attempt's log while it grows: splits, numbers, stamps and encodes what comes, within the job's cap and the
+//! disk's room, and says in the log itself what it had to leave out.
+
+use super::{
+    Config, Shipped,
+    split::Splitter,
+    spool::{Plan, SpoolFile, Window, lock},
+};
+use longshore_common::{
+    clock::Timestamp,
+    ids::AttemptRef,
+    logs::{HEADER_LENGTH, MAX_PAYLOAD, RecordHeader, Stream},
+};
+use std::{
+    io,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+};
+use tokio::sync::Notify;
+
+/// Longshore's own lines may pass the cap by this much: they say why the rest is missing.
+const SYSTEM_ROOM: u64 = 1 << 20;
+
+#[derive(Debug)]
+pub(super) struct Log {
+    pub(super) attempt: AttemptRef,
+    config: Config,
+    state: Mutex<State>,
+    file: SpoolFile,
+    settled: Notify,
+}
+
+/// What a change of the log asks of the shipper.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Wish {
+    /// There are bytes to ship, and the log is not in the shipper's list yet.
+    pub(super) ship: bool,
+    /// An unfinished line waits to be flushed, and no timer runs for it yet.
+    pub(super) timer: bool,
+}
+
+#[derive(Debug)]
+struct State {
+    stdout: Splitter,
+    stderr: Splitter,
+    encoder: Encoder,
+    closed: bool,
+    /// The controller will never take the rest.
+    given_up: Option<Shipped>,
+    stored: u64,
+    /// In the shipper's list, or on its way.
+    listed: bool,
+    timer: bool,
+}
+
+#[derive(Debug)]
+struct Encoder {
+    window: Window,
+    sequence: u64,
+    cap: u64,
+    /// Output left out after the cap was reached.
+    over_cap: Option<u64>,
+    /// Output left out since the disk has no room.
+    no_room: u64,
+}
+
+impl AsMut<Window> for State {
+    fn as_mut(&mut self) -> &mut Window {
+        &mut self.encoder.window
+    }
+}
+
+impl Log {
+    pub(super) fn new(attempt: AttemptRef, path: PathBuf, config: Config) -> Self {
+        let encoder = Encoder {
+            window: Window::default(),
+            sequence: 0,
+            cap: config.cap_bytes,
+            over_cap: None,
+            no_room: 0,
+        };
+        let state = State {
+            stdout: Splitter::default(),
+            stderr: Splitter::default(),
+            encoder,
+            closed: false,
+            given_up: None,
+            stored: 0,
+            listed: false,
+            timer: false,
+        };
+        Self { attempt, config, state: Mutex::new(state), file: SpoolFile::new(path), settled: Notify::new() }
+    }
+
+    /// Moves bytes to the disk when the window in memory is full.
+    pub(super) async fn make_room(self: &Arc<Self>) {
+        if lock(&self.state).encoder.window.tail.len() < self.config.memory_bytes {
+            return;
+        }
+        let log = Arc::clone(self);
+        if let Err(panic) = tokio::task::spawn_blocking(move || log.file.spill(&log.state)).await {
+            tracing::error!(attempt.id = %self.attempt, error = %panic, "log spool writer failed");
+        }
+    }
+
+    /// Takes output. A filter that masks secrets belongs right before the splitter: it needs whole streams.
+    pub(super) fn append(&self, stream: Stream, data: &[u8]) -> Wish {
+        self.change(|state, now| {
+            if state.encoder.refuses(stream, data.len(), self.config.memory_bytes) {
+                return;
+            }
+            state.encoder.tell_gap(now);
+            match stream {
+                Stream::Stdout => state.stdout.push(data, |r, p| state.encoder.output(stream, now, r, p)),
+                Stream::Stderr => state.stderr.push(data, |r, p| state.encoder.output(stream, now, r, p)),
+                Stream::System => state.encoder.system(now, data),
+            }
+        })
+    }
+
+    /// The timer of an unfinished line has run off.
+    pub(super) fn flush(&self) -> Wish {
+        self.change(|state, now| {
+            state.timer = false;
+            let encoder = &mut state.encoder;
+            state.stdout.flush(|r, p| encoder.output(Stream::Stdout, now, r, p));
+            state.stderr.flush(|r, p| encoder.output(Stream::Stderr, now, r, p));
+        })
+    }
+
+    pub(super) fn close(&self) -> Wish {
+        self.change(|state, now| {
+            let encoder = &mut state.encoder;
+            state.stdout.finish(|r, p| encoder.output(Stream::Stdout, now, r, p));
+            state.stderr.finish(|r, p| encoder.output(Stream::Stderr, now, r, p));
+            encoder.tell_gap(now);
+            encoder.tell_over_cap(now);
+            state.closed = true;
+        })
+    }
+
+    /// Length of the log: all of it, or what the controller has of one that was given up.
+    pub(super) fn end(&self) -> u64 {
+        let state = lock(&self.state);
+        if state.given_up.is_some() { state.stored } else { state.encoder.window.end() }
+    }
+
+    /// Off the shipper's list: what to send now, or nothing.
+    pub(super) fn take_plan(&self, most: usize) -> Option<Plan> {
+        let mut state = lock(&self.state);
+        let idle = state.given_up.is_some() || state.stored == state.encoder.window.end();
+        let plan = if idle { None } else { state.encoder.window.plan(state.stored, most) };
+        state.listed = plan.is_some();
+        plan
+    }
+
+    pub(super) fn read(&self, plan: Plan) -> io::Result<bytes::Bytes> {
+        plan.read(&self.file)
+    }
+
+    /// The controller has the log up to `stored`. Returns whether there is more to send, which keeps it listed.
+    pub(super) fn stored(&self, stored: u64) -> bool {
+        let mut state = lock(&self.state);
+        state.stored = stored;
+        state.encoder.window.stored(stored);
+        let end = state.encoder.window.end();
+        if state.encoder.window.plan(stored, 0).is_none() {
+            let detail = format!("it asks for byte {stored} of the log, which this agent does not have");
+            drop(state);
+            self.give_up(Shipped::Refused(detail));
+            return false;
+        }
+        state.listed = stored < end;
+        let (more, done) = (state.listed, state.closed && stored == end);
+        drop(state);
+        if done {
+            self.settled.notify_waiters();
+        }
+        more
+    }
+
+    /// The rest will never be stored: nothing more is kept.
+    pub(super) fn give_up(&self, how: Shipped) {
+        let mut state = lock(&self.state);
+        state.given_up.get_or_insert(how);
+        state.encoder.window.tail = Vec::new();
+        state.listed = false;
+        drop(state);
+        self.settled.notify_waiters();
+    }
+
+    /// How shipping ended, once it has.
+    pub(super) fn standing(&self) -> Option<Shipped> {
+        let state = lock(&self.state);
+        let all = state.closed && state.stored == state.encoder.window.end();
+        state.given_up.clone().or(all.then_some(Shipped::Stored))
+    }
+
+    pub(super) async fn changed_standing(&self) {
+        let changed = self.settled.notified();
+        tokio::pin!(changed);
+        changed.as_mut().enable();
+        if self.standing().is_none() {
+            changed.await;
+        }
+    }
+
+    pub(super) fn has_file(&self) -> bool {
+        self.file.exists()
+    }
+
+    pub(super) fn remove_file(&self) {
+        if let Err(err) = self.file.remove() {
+            let path = self.file.path().display();
+            tracing::warn!(attempt.id = %self.attempt, error = %err, "log spool `{path}` cannot be removed");
+        }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State, Timestamp)) -> Wish {
+        let mut state = lock(&self.state);
+        if state.closed || state.given_up.is_some() {
+            return Wish::default();
+        }
+        change(&mut state, Timestamp::now());
+        let wish = Wish {
+            ship: !state.listed && state.stored < state.encoder.window.end(),
+            timer: !state.closed && !state.timer && (state.stdout.is_pending() || state.stderr.is_pending()),
+        };
+        state.listed |= wish.ship;
+        state.timer |= wish.timer;
+        wish
+    }
+}
+
+impl Encoder {
+    /// Whether there is no room for output; what is refused is counted.
+    fn refuses(&mut self, stream: Stream, length: usize, memory: usize) -> bool {
+        if let (Some(over), Stream::Stdout | Stream::Stderr) = (&mut self.over_cap, stream) {
+            *over += length as u64;
+            return true;
+        }
+        let full = self.window.disk_error.is_some() && self.window.tail.len() >= memory;
+        if full {
+            self.no_room += length as u64;
+        }
+        full
+    }
+
+    fn output(&mut self, stream: Stream, time: Timestamp, data: &[u8], partial: bool) {
+        let fits = self.window.end() + (HEADER_LENGTH + data.len()) as u64 <= self.cap;
+        match &mut self.over_cap {
+            None if fits => self.record(stream, time, data, partial),
+            None => {
+                self.over_cap = Some(data.len() as u64);
+                let line = format!("log limit of {} reached: later output is discarded", size(self.cap));
+                self.system(time, line.as_bytes());
+            }
+            Some(over) => *over += data.len() as u64,
+        }
+    }
+
+    fn system(&mut self, time: Timestamp, line: &[u8]) {
+        if self.window.end() < self.cap.saturating_add(SYSTEM_ROOM) {
+            let line = &line[..line.len().min(MAX_PAYLOAD - 1)];
+            self.record(Stream::System, time, &[line, b"\n"].concat(), false);
+        }
+    }
+
+    fn tell_gap(&mut self, time: Timestamp) {
+        let lost = std::mem::take(&mut self.no_room);
+        if lost > 0 {
+            let why = self.window.disk_error.as_deref().unwrap_or("no room on the agent's disk");
+            let line = format!("gap: {lost} bytes of output were dropped here: {why}");
+            self.system(time, line.as_bytes());
+        }
+    }
+
+    fn tell_over_cap(&mut self, time: Timestamp) {
+        if let Some(over) = self.over_cap {
+            let line = format!("{over} bytes of output were discarded after the log limit");
+            self.system(time, line.as_bytes());
+        }
+    }
+
+    fn record(&mut self, stream: Stream, time: Timestamp, data: &[u8], partial: bool) {
+        let header = RecordHeader { sequence: self.sequence, time, stream, partial };
+        header.encode(data, &mut self.window.tail);
+        self.sequence += 1;
+    }
+}
+
+fn size(bytes: u64) -> String {
+    if bytes.is_multiple_of(1 << 20) { format!("{} MiB", bytes >> 20) } else { format!("{bytes} bytes") }
+}
