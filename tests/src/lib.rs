@@ -1,1 +1,4 @@
-//! tests
+//! The harness of Longshore's tests. Owns what tests share; must never be linked into the product.
+
+#[cfg(feature = "live")]
+pub mod env;

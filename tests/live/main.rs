@@ -1,0 +1,4 @@
+//! Stories over real servers, one file each. A missing server fails its story, it never skips.
+
+mod servers;
+mod store;

@@ -1,0 +1,149 @@
+//! A private RabbitMQ node: its own name, ports, data, and its own port mapper.
+
+use super::{Server, free_port, fresh_dir, program};
+use std::{
+    fs,
+    net::TcpStream,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
+    time::Duration,
+};
+
+/// The broker all tests of this process share.
+pub fn broker() -> &'static Broker {
+    static SHARED: OnceLock<Broker> = OnceLock::new();
+    SHARED.get_or_init(Broker::start)
+}
+
+/// A broker of one's own, for tests that stop it.
+#[derive(Debug)]
+pub struct Broker {
+    settings: Settings,
+    server: Server,
+    _mapper: Server,
+}
+
+#[derive(Debug)]
+struct Settings {
+    dir: PathBuf,
+    node: String,
+    port: u16,
+    distribution: u16,
+    mapper: u16,
+}
+
+const USER: &str = "longshore";
+const PASSWORD: &str = "broker-password";
+
+impl Broker {
+    pub fn start() -> Self {
+        let dir = fresh_dir("broker");
+        let mapper = free_port();
+        let settings = Settings {
+            node: format!("ls{}p{mapper}@localhost", std::process::id()),
+            port: free_port(),
+            distribution: free_port(),
+            mapper,
+            dir,
+        };
+        fs::write(settings.dir.join("rabbitmq.conf"), settings.file())
+            .expect("write the broker's configuration");
+        fs::write(settings.dir.join("enabled_plugins"), "[].\n").expect("write the broker's plugins");
+        let _mapper = settings.start_mapper();
+        let server = settings.start_node();
+        Self { settings, server, _mapper }
+    }
+
+    /// `amqp://user:password@127.0.0.1:port/%2f`
+    pub fn url(&self) -> String {
+        format!("amqp://{USER}:{PASSWORD}@127.0.0.1:{}/%2f", self.settings.port)
+    }
+
+    /// SIGKILL: what was confirmed must still be there after `restart`.
+    pub fn kill(&mut self) {
+        self.server.kill();
+    }
+
+    /// Starts the node again, with its data, on the same port.
+    pub fn restart(&mut self) {
+        self.server.kill();
+        self.server = self.settings.start_node();
+    }
+
+    /// `rabbitmqctl`; answers what it printed.
+    pub fn ctl(&self, arguments: &[&str]) -> String {
+        let mut command =
+            Command::new(program(&["/usr/lib/rabbitmq/bin/rabbitmqctl", "rabbitmqctl"], PACKAGE));
+        command.args(["-q", "-n", &self.settings.node]).args(arguments);
+        self.settings.environment(&mut command);
+        let output = command.output().expect("run rabbitmqctl");
+        assert!(
+            output.status.success(),
+            "rabbitmqctl {arguments:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+}
+
+const PACKAGE: &str = "rabbitmq-server";
+
+impl Settings {
+    fn file(&self) -> String {
+        format!(
+            "listeners.tcp.1 = 127.0.0.1:{}\ndefault_user = {USER}\ndefault_pass = {PASSWORD}\n\
+             loopback_users = none\nlog.console = true\nlog.console.level = warning\nlog.file = false\n\
+             disk_free_limit.absolute = 50MB\n",
+            self.port
+        )
+    }
+
+    fn environment(&self, command: &mut Command) {
+        let dir = |name: &str| self.dir.join(name);
+        command
+            .current_dir(&self.dir)
+            .env("HOME", &self.dir)
+            .env("RABBITMQ_NODENAME", &self.node)
+            .env("RABBITMQ_CONF_ENV_FILE", dir("none"))
+            .env("RABBITMQ_CONFIG_FILE", dir("rabbitmq.conf"))
+            .env("RABBITMQ_ENABLED_PLUGINS_FILE", dir("enabled_plugins"))
+            .env("RABBITMQ_MNESIA_BASE", dir("data"))
+            .env("RABBITMQ_LOG_BASE", dir("log"))
+            .env("RABBITMQ_PID_FILE", dir("pid"))
+            .env("RABBITMQ_DIST_PORT", self.distribution.to_string())
+            // One scheduler is enough, and keeps the machine for the tests.
+            .env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "+S 1:1 +sbwt none")
+            .env("ERL_EPMD_PORT", self.mapper.to_string())
+            .env("ERL_EPMD_ADDRESS", "127.0.0.1");
+    }
+
+    fn start_mapper(&self) -> Server {
+        let mut command = Command::new(program(&["epmd"], "erlang-base"));
+        command.args(["-port", &self.mapper.to_string(), "-address", "127.0.0.1"]);
+        let mut server = Server::spawn("epmd", &mut command, &self.dir.join("epmd.out"));
+        server.wait_ready(Duration::from_secs(20), || answers(self.mapper));
+        server
+    }
+
+    fn start_node(&self) -> Server {
+        // The wrapper in /usr/sbin changes user and writes to /var/log: take the program behind it.
+        let node = program(&["/usr/lib/rabbitmq/bin/rabbitmq-server", "rabbitmq-server"], PACKAGE);
+        let mut command = raised_files(&node);
+        self.environment(&mut command);
+        let mut server = Server::spawn("rabbitmq-server", &mut command, &self.dir.join("broker.out"));
+        server.wait_ready(Duration::from_secs(120), || answers(self.port));
+        server
+    }
+}
+
+/// A queue takes three descriptors: the limit goes up to what is allowed before the broker starts.
+fn raised_files(node: &Path) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n 65536 2>/dev/null || ulimit -n \"$(ulimit -Hn)\"; exec \"$0\""]).arg(node);
+    command
+}
+
+fn answers(port: u16) -> bool {
+    TcpStream::connect(("127.0.0.1", port)).is_ok()
+}

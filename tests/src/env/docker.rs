@@ -1,0 +1,93 @@
+//! The docker client, and an engine of one's own for tests that stop it.
+
+use super::{Server, fresh_dir, program};
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Output},
+    time::Duration,
+};
+
+/// Runs `docker ARGUMENTS` and answers what it printed, trimmed. Panics when it fails.
+pub fn docker(arguments: &[&str]) -> String {
+    let output = docker_output(arguments);
+    assert!(output.status.success(), "docker {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+/// `docker` that may fail.
+pub fn docker_output(arguments: &[&str]) -> Output {
+    Command::new(program(&["docker"], "docker.io")).args(arguments).output().expect("run docker")
+}
+
+/// A private Docker Engine: its own socket, data, and no part in the machine's network.
+#[derive(Debug)]
+pub struct Engine {
+    dir: PathBuf,
+    server: Option<Server>,
+}
+
+impl Engine {
+    pub fn start() -> Self {
+        let dir = fresh_dir("engine");
+        let server = Some(spawn(&dir));
+        Self { dir, server }
+    }
+
+    /// For `DOCKER_HOST`.
+    pub fn host(&self) -> String {
+        host(&self.dir)
+    }
+
+    /// Runs docker against this engine.
+    pub fn docker(&self, arguments: &[&str]) -> String {
+        docker(&[&["-H", &self.host()], arguments].concat())
+    }
+
+    /// Copies an image from the machine's engine.
+    pub fn load(&self, image: &str) {
+        let archive = self.dir.join("image.tar");
+        let archive = archive.to_str().expect("test folders have plain names");
+        docker(&["save", "-o", archive, image]);
+        self.docker(&["load", "-q", "-i", archive]);
+    }
+
+    /// SIGTERM and the end of the daemon, which takes its containers along.
+    pub fn stop(&mut self) {
+        if let Some(mut server) = self.server.take() {
+            server.terminate(Duration::from_secs(60));
+        }
+    }
+
+    pub fn restart(&mut self) {
+        self.stop();
+        self.server = Some(spawn(&self.dir));
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        // By SIGTERM: killed, it would leave shims and mounts behind.
+        self.stop();
+    }
+}
+
+fn host(dir: &Path) -> String {
+    format!("unix://{}", dir.join("docker.sock").display())
+}
+
+fn spawn(dir: &Path) -> Server {
+    let mut command = Command::new(program(&["dockerd"], "docker.io"));
+    command
+        .args(["--bridge", "none", "--iptables=false", "--ip-forward=false", "--host", &host(dir)])
+        .arg("--data-root")
+        .arg(dir.join("data"))
+        .arg("--exec-root")
+        .arg(dir.join("exec"))
+        .arg("--pidfile")
+        .arg(dir.join("docker.pid"));
+    let mut server = Server::spawn("dockerd", &mut command, &dir.join("dockerd.out"));
+    server.wait_ready(Duration::from_secs(60), || {
+        docker_output(&["-H", &host(dir), "version"]).status.success()
+    });
+    server
+}

@@ -1,0 +1,22 @@
+//! Real servers for the live tests: private ones, on free ports, ended with the test process whatever ends it.
+//! Never uses or disturbs a server that was already there, except the Docker Engine the machine offers. A server
+//! whose program is missing fails the test, with the line to type.
+
+mod base;
+mod broker;
+mod docker;
+mod guard;
+mod images;
+mod registry;
+mod s3;
+mod server;
+mod wait;
+
+pub use base::{base, fresh_dir, run_id};
+pub use broker::{Broker, broker};
+pub use docker::{Engine, docker, docker_output};
+pub use images::{image, image_with};
+pub use registry::{Registry, registry};
+pub use s3::{S3, s3};
+pub use server::{Server, free_port, program};
+pub use wait::{until, until_within};

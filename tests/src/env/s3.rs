@@ -1,0 +1,113 @@
+//! An S3 server that verifies signatures: in this process, over a folder. `LONGSHORE_TEST_S3_ENDPOINT`,
+//! `_ACCESS_KEY`, `_SECRET_KEY`, `_BUCKET` and `_REGION` put any other in its place.
+
+use super::fresh_dir;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::conn::auto,
+};
+use s3s::{
+    auth::SimpleAuth,
+    host::MultiDomain,
+    service::{S3Service, S3ServiceBuilder},
+};
+use s3s_fs::FileSystem;
+use std::{
+    env, fs,
+    net::SocketAddr,
+    sync::{OnceLock, mpsc},
+};
+use tokio::{net::TcpListener, task::JoinSet};
+
+/// The object store all tests of this process share.
+pub fn s3() -> &'static S3 {
+    static SHARED: OnceLock<S3> = OnceLock::new();
+    SHARED.get_or_init(|| S3::from_environment().unwrap_or_else(S3::start))
+}
+
+/// Where an object store is, and the key to its bucket.
+#[derive(Clone, Debug)]
+pub struct S3 {
+    pub endpoint: String,
+    pub region: String,
+    pub bucket: String,
+    pub access_key: String,
+    pub secret_key: String,
+}
+
+impl S3 {
+    /// The built-in server, with one bucket.
+    pub fn start() -> Self {
+        let dir = fresh_dir("s3");
+        let bucket = "longshore-test".to_owned();
+        fs::create_dir(dir.join(&bucket)).expect("make the bucket");
+        let access_key = "LONGSHORETESTKEY".to_owned();
+        let secret_key = "a-secret-of-the-test-process".to_owned();
+        let files = FileSystem::new(&dir).expect("open the object store's folder");
+        let auth = SimpleAuth::from_single(access_key.clone(), secret_key.clone());
+        let address = serve(move |address| {
+            let mut service = S3ServiceBuilder::new(files);
+            service.set_auth(auth);
+            // `bucket.localhost` is virtual-host style; an address of digits stays path style.
+            service.set_host(
+                MultiDomain::new([format!("localhost:{}", address.port())]).expect("a valid domain"),
+            );
+            service.build()
+        });
+        Self {
+            endpoint: format!("http://{address}"),
+            region: "us-east-1".to_owned(),
+            bucket,
+            access_key,
+            secret_key,
+        }
+    }
+
+    fn from_environment() -> Option<Self> {
+        let endpoint = env::var("LONGSHORE_TEST_S3_ENDPOINT").ok()?;
+        let read = |name: &str| {
+            let name = format!("LONGSHORE_TEST_S3_{name}");
+            env::var(&name).unwrap_or_else(|_| panic!("LONGSHORE_TEST_S3_ENDPOINT is set, {name} is not"))
+        };
+        let [region, bucket, access_key, secret_key] =
+            ["REGION", "BUCKET", "ACCESS_KEY", "SECRET_KEY"].map(read);
+        Some(Self { endpoint, region, bucket, access_key, secret_key })
+    }
+}
+
+/// Serves on a thread of its own, since the runtime of the test that asks first ends with that test.
+fn serve(service: impl FnOnce(SocketAddr) -> S3Service + Send + 'static) -> SocketAddr {
+    let (tell, told) = mpsc::channel();
+    std::thread::Builder::new()
+        .name("s3".to_owned())
+        .spawn(move || {
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().expect("build a runtime");
+            runtime.block_on(async move {
+                let listener =
+                    TcpListener::bind(("127.0.0.1", 0)).await.expect("bind the object store's port");
+                let address = listener.local_addr().expect("a bound socket has an address");
+                let service = service(address);
+                tell.send(address).expect("the starter waits for the address");
+                accept(listener, service).await;
+            });
+        })
+        .expect("start the object store's thread");
+    told.recv().expect("the object store's thread tells its address")
+}
+
+async fn accept(listener: TcpListener, service: S3Service) {
+    let server = auto::Builder::new(TokioExecutor::new());
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => {
+                let Ok((stream, _)) = accepted else { continue };
+                let connection = server.serve_connection(TokioIo::new(stream), service.clone()).into_owned();
+                connections.spawn(connection);
+            }
+            // A connection that broke is its client's matter.
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
