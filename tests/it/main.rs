@@ -1,0 +1,3 @@
+//! Stories in one process, one file each: no server, no root.
+
+mod descriptors;
