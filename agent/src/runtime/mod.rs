@@ -2,6 +2,13 @@
 //! controller; the attempt runner drives it. Implementations: `docker` (real), `fake` (scripted by the spec, for
 //! tests and for measuring everything but the engine). Both pass `contract`.
 
+mod config;
+#[doc(hidden)]
+pub mod contract;
+pub mod docker;
+
+pub use config::{Config, Firewall, Kind, Login, NetworkConfig, PullConfig};
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use longshore_common::{
@@ -11,7 +18,12 @@ use longshore_common::{
     job::{NetworkMode, Outcome, PullPolicy, Resources},
     logs::Stream,
 };
-use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 use tokio::sync::mpsc;
 
 /// The engine of this node.
@@ -45,6 +57,20 @@ pub trait Runtime: Send + Sync + fmt::Debug {
 
     /// Containers with this cluster's and agent's labels.
     async fn list(&self) -> Result<Vec<Known>, Error>;
+
+    /// Makes the network of this agent's containers, asserts its firewall rules, and tries them out. To be called
+    /// before the first claim and now and then.
+    async fn prepare_network(&self) -> Result<(), NetworkProblem> {
+        Ok(())
+    }
+}
+
+/// What is wrong with the network of this agent's containers: the agent's note.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetworkProblem {
+    pub detail: String,
+    /// The operator said so (`network.firewall = "best-effort"`).
+    pub may_claim: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,6 +147,15 @@ pub struct Scratch {
     pub inputs: BTreeMap<String, PathBuf>,
 }
 
+impl Scratch {
+    /// The folders of an attempt below the agent's scratch folder. Only the runtime deletes them.
+    pub fn of(root: &Path, attempt: AttemptRef, inputs: impl IntoIterator<Item = String>) -> Self {
+        let own = root.join(attempt.to_string());
+        let input = |name: String| (name.clone(), own.join("in").join(name));
+        Self { out: own.join("out"), tmp: own.join("tmp"), inputs: inputs.into_iter().map(input).collect() }
+    }
+}
+
 /// Output of a container: chunks as the engine delivers them; the channel closes when both streams have ended.
 #[derive(Debug)]
 pub struct Output(pub mpsc::Receiver<Chunk>);
@@ -153,6 +188,7 @@ pub struct Sample {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Known {
     pub container: ContainerId,
+    pub cluster: ClusterId,
     pub attempt: AttemptRef,
     pub running: bool,
 }

@@ -1,0 +1,119 @@
+//! Settings of the container runtime. Defaults stand here once, each with its reason.
+
+use serde::{Deserialize, Serialize};
+use std::{fmt, time::Duration};
+
+/// `[runtime]` of the agent's configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    pub kind: Kind,
+    /// `unix:///path`; `None`: `DOCKER_HOST`, else Docker's own default.
+    pub host: Option<String>,
+    pub registries: Vec<Login>,
+    /// What one container's log may hold on the engine's side; more than a job's own cap.
+    pub engine_log_bytes: u64,
+    pub network: NetworkConfig,
+    pub pull: PullConfig,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    #[default]
+    Docker,
+    /// No containers: runs what the job's environment scripts. For measuring everything else.
+    Null,
+}
+
+/// A registry's credentials. Those of root's own `docker login` serve too.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Login {
+    /// `registry.example:5000`; Docker Hub is `docker.io`.
+    pub registry: String,
+    pub username: String,
+    pub password: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NetworkConfig {
+    pub firewall: Firewall,
+    /// `10.88.0.0/16`; `None`: the engine chooses one that no route of the host has.
+    pub subnet: Option<String>,
+}
+
+/// What an agent does that cannot keep containers away from its host's services.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Firewall {
+    /// It claims nothing and says why.
+    #[default]
+    Required,
+    /// It works on and says why.
+    BestEffort,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PullConfig {
+    /// A pull without any progress for this long is cut, in seconds.
+    pub stall_seconds: u64,
+    /// How long a registry may stay silent before the local copy serves, in seconds.
+    pub silence_seconds: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            kind: Kind::Docker,
+            host: None,
+            registries: Vec::new(),
+            // A job's log is capped at 256 MiB by default; the engine must be able to repeat all of it.
+            engine_log_bytes: 320 << 20,
+            network: NetworkConfig::default(),
+            pull: PullConfig::default(),
+        }
+    }
+}
+
+impl Default for NetworkConfig {
+    fn default() -> Self {
+        Self {
+            // Without rules a container reaches every service of its host, cloud credentials among them.
+            firewall: Firewall::Required,
+            subnet: None,
+        }
+    }
+}
+
+impl Default for PullConfig {
+    fn default() -> Self {
+        Self {
+            // Unpacking a large layer on a slow disk is silent for a minute or two.
+            stall_seconds: 300,
+            // Longer than a slow registry's first answer, short beside any job.
+            silence_seconds: 15,
+        }
+    }
+}
+
+impl PullConfig {
+    pub(crate) const fn stall(&self) -> Duration {
+        Duration::from_secs(self.stall_seconds)
+    }
+
+    pub(crate) const fn silence(&self) -> Duration {
+        Duration::from_secs(self.silence_seconds)
+    }
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Login")
+            .field("registry", &self.registry)
+            .field("username", &self.username)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,216 @@
+//! What the engine is told about one attempt's container: a pure function of the spec. Every limit and every
+//! refusal of privilege stands here.
+
+use super::labels;
+use crate::runtime::{ContainerSpec, Error};
+use bollard::models::{
+    ContainerCreateBody, DeviceRequest, HostConfig, HostConfigLogConfig, Mount, MountType, ResourcesUlimits,
+    RestartPolicy, RestartPolicyNameEnum,
+};
+use longshore_common::job::{NetworkMode, Outcome};
+use std::{collections::HashMap, path::Path};
+
+/// What depends on the node, not on the job.
+#[derive(Debug)]
+pub(super) struct Node<'a> {
+    /// The agent's bridge.
+    pub(super) network: &'a str,
+    pub(super) engine_log_bytes: u64,
+    pub(super) layer_quota: bool,
+}
+
+/// Docker's own defaults less these: raw packets, device nodes and audit records are no job's business.
+const DROPPED_CAPABILITIES: [&str; 3] = ["NET_RAW", "MKNOD", "AUDIT_WRITE"];
+/// Data loaders open a lot; this is the kernel's own default ceiling.
+const OPEN_FILES: i64 = 1_048_576;
+/// Rotated files of the engine's log. The oldest goes first, so one is slack.
+const LOG_FILES: u64 = 5;
+
+pub(super) fn name(spec: &ContainerSpec) -> String {
+    format!("longshore-{}-{}-{}", spec.short_id, spec.attempt.number, labels::tail(&spec.cluster.to_string()))
+}
+
+pub(super) fn body(spec: &ContainerSpec, node: &Node<'_>) -> Result<ContainerCreateBody, Error> {
+    Ok(ContainerCreateBody {
+        image: Some(spec.image.0.clone()),
+        hostname: Some(spec.short_id.to_string()),
+        entrypoint: spec.entrypoint.clone(),
+        cmd: command(spec),
+        working_dir: spec.workdir.clone(),
+        user: spec.user.clone(),
+        env: Some(environment(spec)),
+        labels: Some(labels::of(spec)),
+        attach_stdout: Some(true),
+        attach_stderr: Some(true),
+        host_config: Some(host_config(spec, node)?),
+        ..Default::default()
+    })
+}
+
+/// An entrypoint of the job's own makes the engine drop the image's command, as `docker run --entrypoint` does.
+fn command(spec: &ContainerSpec) -> Option<Vec<String>> {
+    match (&spec.entrypoint, &spec.command) {
+        (Some(_), None) => Some(Vec::new()),
+        (_, command) => command.clone(),
+    }
+}
+
+fn environment(spec: &ContainerSpec) -> Vec<String> {
+    let mut env: Vec<_> = spec.env.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    if spec.gpus.is_empty() {
+        // On nodes whose default runtime is NVIDIA's, an image may otherwise ask for every GPU by itself.
+        env.retain(|entry| !entry.starts_with("NVIDIA_VISIBLE_DEVICES="));
+        env.push("NVIDIA_VISIBLE_DEVICES=void".to_owned());
+    }
+    env
+}
+
+fn host_config(spec: &ContainerSpec, node: &Node<'_>) -> Result<HostConfig, Error> {
+    let resources = &spec.resources;
+    let memory = signed(resources.memory_bytes);
+    Ok(HostConfig {
+        memory: Some(memory),
+        // Memory and swap together: equal means no swap.
+        memory_swap: Some(memory),
+        nano_cpus: Some(i64::from(resources.cpu_millis) * 1_000_000),
+        pids_limit: Some(i64::from(resources.pids)),
+        shm_size: Some(signed(resources.shm_bytes)),
+        ulimits: Some(vec![ulimit("nofile", OPEN_FILES), ulimit("core", 0)]),
+        init: Some(true),
+        privileged: Some(false),
+        cap_drop: Some(DROPPED_CAPABILITIES.map(str::to_owned).to_vec()),
+        security_opt: Some(vec!["no-new-privileges".to_owned()]),
+        network_mode: Some(match spec.network {
+            NetworkMode::Bridge => node.network.to_owned(),
+            NetworkMode::None => "none".to_owned(),
+        }),
+        mounts: Some(mounts(spec)?),
+        log_config: Some(log_config(node.engine_log_bytes)),
+        restart_policy: Some(RestartPolicy {
+            name: Some(RestartPolicyNameEnum::NO),
+            maximum_retry_count: None,
+        }),
+        device_requests: gpus(spec),
+        storage_opt: node
+            .layer_quota
+            .then(|| HashMap::from([("size".to_owned(), spec.resources.scratch_bytes.to_string())])),
+        ..Default::default()
+    })
+}
+
+fn gpus(spec: &ContainerSpec) -> Option<Vec<DeviceRequest>> {
+    (!spec.gpus.is_empty()).then(|| {
+        vec![DeviceRequest {
+            driver: Some("nvidia".to_owned()),
+            device_ids: Some(spec.gpus.clone()),
+            capabilities: Some(vec![vec!["gpu".to_owned(), "utility".to_owned(), "compute".to_owned()]]),
+            ..Default::default()
+        }]
+    })
+}
+
+fn mounts(spec: &ContainerSpec) -> Result<Vec<Mount>, Error> {
+    let mut mounts =
+        vec![bind(&spec.scratch.out, "/out", false)?, bind(&spec.scratch.tmp, "/tmp_disk", false)?];
+    for (name, folder) in &spec.scratch.inputs {
+        if name.is_empty() || name == "." || name == ".." || name.contains(['/', '\0']) {
+            let detail = format!("input `{name}` cannot be the name of a folder");
+            return Err(Error::ends(Outcome::InputFailed, detail));
+        }
+        mounts.push(bind(folder, &format!("/in/{name}"), true)?);
+    }
+    Ok(mounts)
+}
+
+fn bind(source: &Path, target: &str, read_only: bool) -> Result<Mount, Error> {
+    let source = source.to_str().ok_or_else(|| {
+        let detail = format!("the agent's data folder {} is not UTF-8: move it", source.display());
+        Error::ends(Outcome::RuntimeError, detail)
+    })?;
+    Ok(Mount {
+        typ: Some(MountType::BIND),
+        source: Some(source.to_owned()),
+        target: Some(target.to_owned()),
+        read_only: Some(read_only),
+        ..Default::default()
+    })
+}
+
+/// The driver `local` keeps bytes as they are, and can repeat them after the stream broke.
+fn log_config(bytes: u64) -> HostConfigLogConfig {
+    let options = [("max-size", bytes.div_ceil(LOG_FILES - 1)), ("max-file", LOG_FILES)]
+        .map(|(k, v)| (k, v.to_string()));
+    HostConfigLogConfig {
+        typ: Some("local".to_owned()),
+        config: Some(options.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()),
+    }
+}
+
+fn ulimit(name: &str, value: i64) -> ResourcesUlimits {
+    ResourcesUlimits { name: Some(name.to_owned()), soft: Some(value), hard: Some(value) }
+}
+
+fn signed(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::contract::sample_spec;
+
+    const NODE: Node<'static> =
+        Node { network: "longshore-x", engine_log_bytes: 320 << 20, layer_quota: false };
+
+    fn host(spec: &ContainerSpec) -> HostConfig {
+        body(spec, &NODE).expect("valid").host_config.expect("always there")
+    }
+
+    #[test]
+    fn a_container_gets_no_swap_no_privilege_and_its_limits() {
+        let mut spec = sample_spec();
+        spec.resources.cpu_millis = 1500;
+        let host = host(&spec);
+        assert_eq!(host.memory, host.memory_swap);
+        assert_eq!(host.nano_cpus, Some(1_500_000_000));
+        assert_eq!(host.privileged, Some(false));
+        assert_eq!(host.security_opt.as_deref(), Some(&["no-new-privileges".to_owned()][..]));
+        assert!(host.cap_drop.expect("set").contains(&"NET_RAW".to_owned()));
+        assert_eq!(host.cap_add, None);
+        assert_eq!(host.binds, None);
+    }
+
+    #[test]
+    fn without_a_grant_no_gpu_is_visible_whatever_the_job_says() {
+        let mut spec = sample_spec();
+        spec.env.insert("NVIDIA_VISIBLE_DEVICES".to_owned(), "all".to_owned());
+        let env = body(&spec, &NODE).expect("valid").env.expect("set");
+        let visible: Vec<_> = env.iter().filter(|entry| entry.starts_with("NVIDIA_VISIBLE")).collect();
+        assert_eq!(visible, ["NVIDIA_VISIBLE_DEVICES=void"]);
+
+        spec.gpus = vec!["GPU-1".to_owned()];
+        let request = host(&spec).device_requests.expect("asked for");
+        assert_eq!(request[0].device_ids, Some(vec!["GPU-1".to_owned()]));
+    }
+
+    #[test]
+    fn only_the_attempts_own_folders_are_mounted() {
+        let mut spec = sample_spec();
+        spec.scratch.inputs.insert("scans".to_owned(), "/data/in".into());
+        let mounts = host(&spec).mounts.expect("set");
+        let seen: Vec<_> =
+            mounts.iter().map(|m| (m.target.as_deref().expect("set"), m.read_only.expect("set"))).collect();
+        assert_eq!(seen, [("/out", false), ("/tmp_disk", false), ("/in/scans", true)]);
+
+        spec.scratch.inputs.insert("../etc".to_owned(), "/data/in".into());
+        assert!(body(&spec, &NODE).is_err());
+    }
+
+    #[test]
+    fn the_engines_log_holds_more_than_a_jobs_cap_after_a_rotation() {
+        let options = host(&sample_spec()).log_config.expect("set").config.expect("set");
+        let size: u64 = options["max-size"].parse().expect("bytes");
+        let files: u64 = options["max-file"].parse().expect("a number");
+        assert!(size * (files - 1) >= NODE.engine_log_bytes);
+    }
+}

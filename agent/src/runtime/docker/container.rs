@@ -1,0 +1,264 @@
+//! Makes, starts, stops, removes and lists containers. Decides nothing about jobs.
+
+use super::{
+    Docker, body,
+    engine::{message, status},
+    labels,
+    live::Live,
+    monitor,
+    stream::{self, Follower},
+    trouble,
+};
+use crate::runtime::{Chunk, ContainerId, ContainerSpec, Error, Exit, Known, Output};
+use bollard::{
+    errors::Error as DockerError,
+    models::{ContainerStateStatusEnum, ContainerSummaryStateEnum},
+    query_parameters::{
+        CreateContainerOptions, InspectContainerOptions, KillContainerOptions, ListContainersOptions,
+        RemoveContainerOptions, StartContainerOptions,
+    },
+};
+use longshore_common::{job::Outcome, retry::Backoff, tasks};
+use std::{
+    fs,
+    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
+use tokio::sync::mpsc;
+
+/// A container that survives SIGKILL is stuck in the kernel; it is killed again now and then.
+const KILL_AGAIN: Duration = Duration::from_secs(10);
+/// What `/init` said arrives within this after the exit, if it said something.
+const COMPLAINT: Duration = Duration::from_secs(2);
+
+impl Docker {
+    pub(super) async fn create_container(&self, spec: &ContainerSpec) -> Result<ContainerId, Error> {
+        let client = self.engine.client().await?;
+        let node = body::Node {
+            network: &self.network_name,
+            engine_log_bytes: self.config.engine_log_bytes,
+            layer_quota: client.facts.layer_quota,
+        };
+        let body = body::body(spec, &node)?;
+        let folders = vec![spec.scratch.out.clone(), spec.scratch.tmp.clone()];
+        blocking({
+            let folders = folders.clone();
+            move || folders.iter().try_for_each(|folder| make_scratch(folder))
+        })
+        .await
+        .map_err(|error| Error::ends(Outcome::RuntimeError, format!("make the scratch folders: {error}")))?;
+        let name = body::name(spec);
+        let options = CreateContainerOptions { name: Some(name.clone()), ..Default::default() };
+        let id = match client.api.create_container(Some(options), body).await {
+            Ok(created) => ContainerId(created.id),
+            Err(error) if status(&error) == Some(409) => self.adopt(spec, &name).await?,
+            Err(error) if is_network_missing(&error) => {
+                // Somebody pruned it. The next try finds it again.
+                self.network_lost();
+                return Err(self.engine.failed("create the container", &error));
+            }
+            Err(error) => return Err(trouble::create(&self.engine, &error, spec)),
+        };
+        *self.containers.get(&id).scratch.lock().unwrap_or_else(PoisonError::into_inner) = folders;
+        Ok(id)
+    }
+
+    /// The container of this name, if it is this very attempt's.
+    async fn adopt(&self, spec: &ContainerSpec, name: &str) -> Result<ContainerId, Error> {
+        let client = self.engine.client().await?;
+        let found = client
+            .api
+            .inspect_container(name, None::<InspectContainerOptions>)
+            .await
+            .map_err(|error| self.engine.failed("look at the container that is already there", &error))?;
+        let labels = found.config.and_then(|config| config.labels).unwrap_or_default();
+        let id = found.id.unwrap_or_default();
+        if !labels::belong_to(&labels, spec) {
+            let detail = format!("a container named {name} exists and is not this attempt's: remove it");
+            return Err(Error::ends(Outcome::RuntimeError, detail));
+        }
+        let id = ContainerId(id);
+        let created = Some(ContainerStateStatusEnum::CREATED);
+        if found.state.and_then(|state| state.status) != created {
+            self.containers.get(&id).note_started_before();
+        }
+        Ok(id)
+    }
+
+    pub(super) async fn start_container(&self, id: &ContainerId) -> Result<Output, Error> {
+        let live = self.containers.get(id);
+        let attached = if live.started_before() { None } else { self.attach_and_start(id, &live).await? };
+        let (sender, output) = mpsc::channel::<Chunk>(stream::CHUNKS);
+        monitor::begin(&self.engine, id, &live);
+        let follower = Follower::new(Arc::clone(&self.engine), id.clone(), live, sender);
+        tasks::spawn("container.output", follower.run(attached));
+        Ok(Output(output))
+    }
+
+    async fn attach_and_start(&self, id: &ContainerId, live: &Live) -> Result<Option<stream::Raw>, Error> {
+        let client = self.engine.client().await?;
+        let attached = stream::attach(&client, id)
+            .await
+            .map_err(|error| self.engine.failed("attach to the container", &error))?;
+        match client.api.start_container(&id.0, None::<StartContainerOptions>).await {
+            Ok(()) => Ok(Some(attached)),
+            Err(error) => {
+                let error = trouble::start(&self.engine, &error);
+                if error.is_transient() {
+                    // It may run already: what it wrote meanwhile is in the engine's log.
+                    live.note_started_before();
+                }
+                Err(error)
+            }
+        }
+    }
+
+    pub(super) async fn wait_container(&self, id: &ContainerId) -> Result<Exit, Error> {
+        let live = self.containers.get(id);
+        monitor::begin(&self.engine, id, &live);
+        let exit = live.end().await?;
+        if trouble::may_be_entrypoint(exit.code) && !live.started_before() {
+            drop(tokio::time::timeout(COMPLAINT, live.read_out()).await);
+            if let Some(error) = live.complaint().and_then(|text| trouble::init_complaint(&text)) {
+                return Err(error);
+            }
+        }
+        Ok(exit)
+    }
+
+    pub(super) async fn stop_container(&self, id: &ContainerId, grace: Duration) -> Result<(), Error> {
+        let live = self.containers.get(id);
+        if !self.signal(id, "SIGTERM").await? {
+            return Ok(());
+        }
+        monitor::begin(&self.engine, id, &live);
+        if tokio::time::timeout(grace, live.end()).await.is_ok() {
+            return Ok(());
+        }
+        while self.signal(id, "SIGKILL").await? {
+            if tokio::time::timeout(KILL_AGAIN, live.end()).await.is_ok() {
+                return Ok(());
+            }
+            tracing::warn!(container = %id.0, "container does not end after SIGKILL");
+        }
+        Ok(())
+    }
+
+    /// `false`: it does not run any more. Waits for an engine that is away.
+    async fn signal(&self, id: &ContainerId, signal: &str) -> Result<bool, Error> {
+        let mut backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(5));
+        loop {
+            let options = KillContainerOptions { signal: signal.to_owned() };
+            let sent = match self.engine.client().await {
+                Ok(client) => client.api.kill_container(&id.0, Some(options)).await,
+                Err(_) => {
+                    backoff.wait().await;
+                    continue;
+                }
+            };
+            match sent {
+                Ok(()) => return Ok(true),
+                Err(error) if matches!(status(&error), Some(404 | 409)) => return Ok(false),
+                // Engines of 20.10 say so with 500 when it ends in that instant.
+                Err(error) if message(&error).contains("is not running") => return Ok(false),
+                Err(error) => match self.engine.failed("signal the container", &error) {
+                    Error::Unreachable(_) => backoff.wait().await,
+                    ends @ Error::Ends { .. } => return Err(ends),
+                },
+            }
+        }
+    }
+
+    pub(super) async fn remove_container(&self, id: &ContainerId) -> Result<(), Error> {
+        let client = self.engine.client().await?;
+        let folders = match self.folders(id) {
+            folders if folders.is_empty() => self.labelled_folders(id).await?,
+            folders => folders,
+        };
+        let options = RemoveContainerOptions { force: true, v: true, link: false };
+        match client.api.remove_container(&id.0, Some(options)).await {
+            Ok(()) => {}
+            // Gone, or another call is removing it.
+            Err(error) if matches!(status(&error), Some(404 | 409)) => {}
+            Err(error) => return Err(self.engine.failed("remove the container", &error)),
+        }
+        self.containers.forget(id);
+        blocking(move || folders.iter().try_for_each(|folder| remove_scratch(folder))).await.map_err(
+            |error| Error::ends(Outcome::RuntimeError, format!("remove the scratch folders: {error}")),
+        )
+    }
+
+    fn folders(&self, id: &ContainerId) -> Vec<PathBuf> {
+        self.containers.get(id).scratch.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// After a restart of the agent: the folders that the labels name, if they belong to this agent.
+    async fn labelled_folders(&self, id: &ContainerId) -> Result<Vec<PathBuf>, Error> {
+        let client = self.engine.client().await?;
+        match client.api.inspect_container(&id.0, None::<InspectContainerOptions>).await {
+            Ok(found) => {
+                let labels = found.config.and_then(|config| config.labels).unwrap_or_default();
+                let ours = labels.get(labels::AGENT) == Some(&self.agent.to_string());
+                Ok(if ours { labels::scratch(&labels) } else { Vec::new() })
+            }
+            Err(error) if status(&error) == Some(404) => Ok(Vec::new()),
+            Err(error) => Err(self.engine.failed("look at the container", &error)),
+        }
+    }
+
+    pub(super) async fn list_containers(&self) -> Result<Vec<Known>, Error> {
+        let client = self.engine.client().await?;
+        let options = ListContainersOptions {
+            all: true,
+            filters: Some(labels::of_agent(self.agent)),
+            ..Default::default()
+        };
+        let found = client
+            .api
+            .list_containers(Some(options))
+            .await
+            .map_err(|error| self.engine.failed("list the containers", &error))?;
+        let known = found.into_iter().filter_map(|container| {
+            let running = matches!(
+                container.state,
+                Some(ContainerSummaryStateEnum::RUNNING | ContainerSummaryStateEnum::PAUSED)
+            );
+            labels::known(&container.id?, running, &container.labels?)
+        });
+        Ok(known.collect())
+    }
+}
+
+/// A folder that any user of any image may write to, in one that nobody but root may enter.
+fn make_scratch(folder: &Path) -> std::io::Result<()> {
+    if let Some(parent) = folder.parent() {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
+    }
+    fs::DirBuilder::new().recursive(true).create(folder)?;
+    // Sticky, as /tmp is. Set apart from the creation, which the umask takes from.
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o1777))
+}
+
+/// The folder, and the attempt's own one above it once that is empty.
+fn remove_scratch(folder: &Path) -> std::io::Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    // It fails as long as something else is in there: inputs, a spool.
+    drop(folder.parent().map(fs::remove_dir));
+    Ok(())
+}
+
+fn is_network_missing(error: &DockerError) -> bool {
+    status(error) == Some(404) && message(error).contains("network")
+}
+
+/// Runs file work off the async threads.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+) -> std::io::Result<T> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|panic| Err(std::io::Error::other(panic)))
+}

@@ -1,0 +1,126 @@
+//! What is remembered of a container while this process runs it: its end, once known, and the breaks of the
+//! engine in between. Losing all of it is harmless, labels and the engine say it again.
+
+use crate::runtime::{ContainerId, Error, Exit};
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+};
+use tokio::sync::watch;
+
+/// All containers of this process.
+#[derive(Debug, Default)]
+pub(super) struct Containers(Mutex<HashMap<ContainerId, Arc<Live>>>);
+
+#[derive(Debug)]
+pub(super) struct Live {
+    /// Folders to delete with the container; empty: ask its labels.
+    pub(super) scratch: Mutex<Vec<PathBuf>>,
+    /// It may have written before we attached: its log is read from the engine, from the beginning.
+    started_before: AtomicBool,
+    /// The attached stream has ended.
+    drained: watch::Sender<bool>,
+    pub(super) usage: Mutex<super::usage::Meter>,
+    /// The start of `/init`'s complaint, when it could not run the program.
+    pub(super) complaint: Mutex<Option<String>>,
+    monitored: AtomicBool,
+    end: watch::Sender<Option<Result<Exit, Error>>>,
+    /// How often the engine came back with the container still running.
+    returns: watch::Sender<u32>,
+    breaks: AtomicU32,
+}
+
+impl Containers {
+    /// The entry of a container, made if it is new.
+    pub(super) fn get(&self, container: &ContainerId) -> Arc<Live> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(all.entry(container.clone()).or_default())
+    }
+
+    pub(super) fn forget(&self, container: &ContainerId) -> Option<Arc<Live>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(container)
+    }
+}
+
+impl Default for Live {
+    fn default() -> Self {
+        Self {
+            scratch: Mutex::default(),
+            started_before: AtomicBool::new(false),
+            drained: watch::Sender::new(false),
+            usage: Mutex::default(),
+            complaint: Mutex::default(),
+            monitored: AtomicBool::new(false),
+            end: watch::Sender::new(None),
+            returns: watch::Sender::new(0),
+            breaks: AtomicU32::new(0),
+        }
+    }
+}
+
+impl Live {
+    /// True for the one caller that has to start the monitor.
+    pub(super) fn begin_monitor(&self) -> bool {
+        !self.monitored.swap(true, Ordering::AcqRel)
+    }
+
+    pub(super) fn ended(&self, end: Result<Exit, Error>) {
+        self.end.send_replace(Some(end));
+    }
+
+    /// Returns when the end is known. Cancel-safe.
+    pub(super) async fn end(&self) -> Result<Exit, Error> {
+        let mut end = self.end.subscribe();
+        let known = end.wait_for(Option::is_some).await.expect("the sender is in self");
+        known.clone().expect("waited until it is some")
+    }
+
+    pub(super) fn note_break(&self) {
+        self.breaks.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// The engine went away while we followed the container.
+    pub(super) fn broke(&self) -> bool {
+        self.breaks.load(Ordering::Acquire) > 0
+    }
+
+    pub(super) fn note_return(&self) {
+        self.returns.send_modify(|count| *count += 1);
+    }
+
+    /// A watch on how often the engine came back with the container still running.
+    pub(super) fn returns(&self) -> watch::Receiver<u32> {
+        self.returns.subscribe()
+    }
+
+    pub(super) fn note_started_before(&self) {
+        self.started_before.store(true, Ordering::Release);
+    }
+
+    pub(super) fn started_before(&self) -> bool {
+        self.started_before.load(Ordering::Acquire)
+    }
+
+    pub(super) fn drained(&self) {
+        self.drained.send_replace(true);
+    }
+
+    /// Returns when the attached stream has been read to its end. Cancel-safe.
+    pub(super) async fn read_out(&self) {
+        // The sender is in self.
+        drop(self.drained.subscribe().wait_for(|drained| *drained).await);
+    }
+
+    pub(super) fn complain(&self, text: &str) {
+        let mut complaint = self.complaint.lock().unwrap_or_else(PoisonError::into_inner);
+        complaint.get_or_insert_with(|| text.to_owned());
+    }
+
+    pub(super) fn complaint(&self) -> Option<String> {
+        self.complaint.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}

@@ -1,0 +1,104 @@
+//! The Docker Engine of this node through bollard, its only home. Keeps nothing that labels and the engine could
+//! not tell again. Must never know the controller or a job's state.
+
+mod body;
+mod container;
+mod disk;
+mod engine;
+mod image;
+mod join;
+mod labels;
+mod live;
+mod login;
+mod monitor;
+mod network;
+mod pull;
+mod reference;
+mod stream;
+mod time;
+mod trouble;
+mod usage;
+
+use super::{
+    Config, ContainerId, ContainerSpec, EngineInfo, Error, Exit, ImageId, ImageRequest, Known, Output,
+    Progress, Runtime, Sample,
+};
+use async_trait::async_trait;
+use longshore_common::ids::AgentId;
+use std::{sync::Arc, time::Duration};
+
+/// The runtime of an agent on a real node.
+#[derive(Debug)]
+pub struct Docker {
+    agent: AgentId,
+    config: Config,
+    engine: Arc<engine::Engine>,
+    containers: live::Containers,
+    pulls: Arc<pull::Pulls>,
+    network_name: String,
+    network: network::Network,
+}
+
+impl Docker {
+    /// Connects at the first call, and again whenever the engine went away.
+    pub fn new(config: Config, agent: AgentId) -> Self {
+        let engine = Arc::new(engine::Engine::new(config.host.clone()));
+        let network_name = network::name(agent);
+        Self {
+            agent,
+            pulls: Arc::new(pull::Pulls::new(Arc::clone(&engine), config.pull.clone())),
+            network: network::Network::new(Arc::clone(&engine), agent, config.network.clone()),
+            engine,
+            containers: live::Containers::default(),
+            network_name,
+            config,
+        }
+    }
+
+    fn network_lost(&self) {
+        self.network.forget();
+    }
+}
+
+#[async_trait]
+impl Runtime for Docker {
+    async fn describe(&self) -> Result<EngineInfo, Error> {
+        self.engine.describe().await
+    }
+
+    async fn ensure_image(&self, request: &ImageRequest, progress: &Progress) -> Result<ImageId, Error> {
+        image::ensure(self, request, progress).await
+    }
+
+    async fn create(&self, spec: &ContainerSpec) -> Result<ContainerId, Error> {
+        self.create_container(spec).await
+    }
+
+    async fn start(&self, container: &ContainerId) -> Result<Output, Error> {
+        self.start_container(container).await
+    }
+
+    async fn wait(&self, container: &ContainerId) -> Result<Exit, Error> {
+        self.wait_container(container).await
+    }
+
+    async fn stop(&self, container: &ContainerId, grace: Duration) -> Result<(), Error> {
+        self.stop_container(container, grace).await
+    }
+
+    async fn usage(&self, container: &ContainerId) -> Result<Sample, Error> {
+        usage::sample(&self.engine, container, &self.containers.get(container)).await
+    }
+
+    async fn remove(&self, container: &ContainerId) -> Result<(), Error> {
+        self.remove_container(container).await
+    }
+
+    async fn list(&self) -> Result<Vec<Known>, Error> {
+        self.list_containers().await
+    }
+
+    async fn prepare_network(&self) -> Result<(), super::NetworkProblem> {
+        self.network.prepare().await
+    }
+}
