@@ -14,6 +14,8 @@ pub mod queue;
 pub mod retry;
 pub mod shutdown;
 pub mod tasks;
+pub mod tree;
+pub mod units;
 pub mod wire;
 
 pub use nearest::nearest;

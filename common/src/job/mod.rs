@@ -1,5 +1,6 @@
 //! What a job is: its spec, states, outcomes and retry policy. Plain data and pure functions.
 
+pub mod file;
 pub mod image;
 pub mod outcome;
 pub mod resources;

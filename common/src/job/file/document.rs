@@ -1,0 +1,340 @@
+//! The shape of a job file, field by field. Its doc comments are the descriptions of the JSON Schema.
+
+use super::JobFile;
+use super::words::{Choices, Word, Words};
+use crate::fields::{FieldError, FieldErrors};
+use crate::job::{
+    Deadlines, GpuRequest, Input, JobSpec, NetworkMode, Outputs, PullPolicy, Resources, RetryPolicy,
+    check_name,
+};
+use crate::tree::{Node, Value};
+use crate::units::{ByteSize, Cores, HumanDuration};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use std::{collections::BTreeMap, path::PathBuf};
+
+/// The JSON Schema of a job file's document.
+pub fn schema() -> serde_json::Value {
+    let mut schema = schemars::schema_for!(Document).to_value();
+    schema["title"] = "Longshore job".into();
+    schema
+}
+
+/// A container to run once, to its end.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Document {
+    /// What the document describes.
+    kind: Kind,
+    /// For people; not unique. As a job's name it means the newest job of that name.
+    name: Option<String>,
+    /// The container image: `[registry/]name[:tag][@digest]`.
+    image: String,
+    /// When to ask the registry. Default `auto`: always for no tag or `latest`, else only if the image is missing.
+    pull: Option<Pull>,
+    /// How the container is driven. `plain`: run it, wait, keep `/out`.
+    contract: Option<String>,
+    /// Instead of the image's entrypoint.
+    entrypoint: Option<Words>,
+    /// Instead of the image's command.
+    command: Option<Words>,
+    /// An absolute path in the container.
+    workdir: Option<String>,
+    /// `uid`, `uid:gid` or a user of the image.
+    user: Option<Word>,
+    /// Environment variables. Truths and fractions must be quoted.
+    env: BTreeMap<String, Word>,
+    /// Limits, all of them enforced.
+    resources: ResourcesDocument,
+    /// `bridge` (default) or `none`.
+    network: Option<Network>,
+    /// How long each part may take.
+    deadlines: DeadlinesDocument,
+    /// When a job that ended badly is tried again.
+    retry: RetryDocument,
+    /// Larger runs first; -100 to 100, default 0.
+    priority: i32,
+    /// Words of your own, to filter by.
+    labels: BTreeMap<String, Word>,
+    /// Only agents with these labels: one value, or any of a list.
+    agents: BTreeMap<String, Choices>,
+    /// Read-only folders at `/in/NAME`.
+    inputs: BTreeMap<String, InputDocument>,
+    /// Which files of `/out` are kept.
+    outputs: OutputsDocument,
+    /// The set of agents that may run it. Default `default`.
+    pool: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Kind {
+    #[default]
+    Job,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Pull {
+    Auto,
+    Always,
+    Missing,
+    Never,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Network {
+    Bridge,
+    None,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+struct ResourcesDocument {
+    /// Cores. Default 1.
+    cpu: Option<Cores>,
+    /// Memory, without extra swap. Default 2GiB.
+    memory: Option<ByteSize>,
+    /// Size of `/dev/shm`, which counts in memory. Default 64MiB.
+    shm: Option<ByteSize>,
+    /// Disk for the writable layer, `/tmp_disk` and `/out` together. Default 20GiB.
+    scratch: Option<ByteSize>,
+    /// Processes and threads. Default 4096.
+    pids: Option<u32>,
+    /// Graphics cards. Default none.
+    gpu: Option<GpuDocument>,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+struct GpuDocument {
+    /// How many. Default 1.
+    count: Option<u32>,
+    /// The least memory each must have.
+    memory: Option<ByteSize>,
+    /// A glob over the card's product name, like `A100*`.
+    model: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+struct DeadlinesDocument {
+    /// From submit to an agent's claim. Default: none.
+    queue: Option<HumanDuration>,
+    /// For image and inputs. Default 30m.
+    prepare: Option<HumanDuration>,
+    /// For the container. Default 24h.
+    run: Option<HumanDuration>,
+    /// For storing `/out`. Default 1h.
+    upload: Option<HumanDuration>,
+    /// Between SIGTERM and SIGKILL. Default 10s.
+    stop_grace: Option<HumanDuration>,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+struct RetryDocument {
+    /// Attempts at most, the first included. Default 4.
+    attempts: Option<u32>,
+    /// The first wait; it doubles. Default 2s.
+    backoff: Option<HumanDuration>,
+    /// The longest wait. Default 5m.
+    max_backoff: Option<HumanDuration>,
+    /// Outcomes to try again after. Default: those that are the platform's fault.
+    on: Vec<String>,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+struct InputDocument {
+    /// A local folder or file; the client uploads it.
+    dir: Option<PathBuf>,
+    /// The outputs of this job.
+    job: Option<String>,
+    /// A folder or file of that job's outputs. Default: all.
+    path: Option<String>,
+    /// One file, fetched by the agent. Only `https://`.
+    url: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+struct OutputsDocument {
+    /// Globs over paths below `/out`. Default: all.
+    include: Vec<String>,
+    /// Globs of what is left out.
+    exclude: Vec<String>,
+    /// Of all kept files together. Default 1TiB.
+    max_size: Option<ByteSize>,
+    /// Default 1,000,000.
+    max_files: Option<u64>,
+}
+
+/// The tree without the fields of later versions; each is an error of its own.
+pub(super) fn without_later_fields(node: &Node, errors: &mut FieldErrors) -> Node {
+    const LATER: [&str; 7] = ["shares", "caches", "secrets", "after", "action", "set", "not_before"];
+    let mut node = node.clone();
+    let Value::Table(entries) = &mut node.value else { return node };
+    entries.retain(|(key, value)| {
+        let later = LATER.contains(&key.as_str());
+        if later {
+            errors.push(key.clone(), "is not available in this version");
+        }
+        let kind = matches!(&value.value, Value::Text(kind) if ["action", "trigger", "workflow"].contains(&kind.as_str()));
+        if key == "kind" && kind {
+            errors.push("kind", "is not available in this version: job is");
+            return false;
+        }
+        !later
+    });
+    for (field, key) in [("env", "secret"), ("inputs", "share"), ("inputs", "s3")] {
+        let Some((_, table)) = entries.iter_mut().find(|(known, _)| known == field) else { continue };
+        let Value::Table(values) = &mut table.value else { continue };
+        values.retain(|(name, value)| {
+            let later = value.get(key).is_some();
+            if later {
+                errors.push(format!("{field}.{name}.{key}"), "is not available in this version");
+            }
+            !later
+        });
+    }
+    node
+}
+
+impl Document {
+    /// The spec with every default filled in; what does not fit together is noted.
+    pub(super) fn into_job(self, errors: &mut FieldErrors) -> JobFile {
+        let Kind::Job = self.kind;
+        let mut spec = JobSpec::for_image(self.image);
+        let mut folders = BTreeMap::new();
+        for (name, input) in self.inputs {
+            match input.source(&name) {
+                Ok(Source::Ready(input)) => drop(spec.inputs.insert(name, input)),
+                Ok(Source::Folder(folder)) => {
+                    // Those in the spec are checked with it; these are not in it yet.
+                    errors.take(check_name(&format!("inputs.{name}"), &name));
+                    folders.insert(name, folder);
+                }
+                Err(error) => errors.add(error),
+            }
+        }
+        spec.name = self.name;
+        set(&mut spec.pull, self.pull.map(Pull::policy));
+        set(&mut spec.contract, self.contract);
+        spec.entrypoint = self.entrypoint.map(Words::into_strings);
+        spec.command = self.command.map(Words::into_strings);
+        spec.workdir = self.workdir;
+        spec.user = self.user.map(|user| user.0);
+        spec.env = self.env.into_iter().map(|(name, value)| (name, value.0)).collect();
+        spec.resources = self.resources.resources();
+        set(&mut spec.network, self.network.map(Network::mode));
+        spec.deadlines = self.deadlines.deadlines();
+        spec.retry = self.retry.policy();
+        spec.priority = self.priority;
+        spec.labels = self.labels.into_iter().map(|(name, value)| (name, value.0)).collect();
+        spec.agents =
+            self.agents.into_iter().map(|(name, any)| (name, Words(any.0).into_strings())).collect();
+        spec.outputs = self.outputs.outputs();
+        set(&mut spec.pool, self.pool);
+        JobFile { spec, folders }
+    }
+}
+
+impl Pull {
+    const fn policy(self) -> PullPolicy {
+        match self {
+            Self::Auto => PullPolicy::Auto,
+            Self::Always => PullPolicy::Always,
+            Self::Missing => PullPolicy::Missing,
+            Self::Never => PullPolicy::Never,
+        }
+    }
+}
+
+impl Network {
+    const fn mode(self) -> NetworkMode {
+        match self {
+            Self::Bridge => NetworkMode::Bridge,
+            Self::None => NetworkMode::None,
+        }
+    }
+}
+
+impl ResourcesDocument {
+    fn resources(self) -> Resources {
+        let mut resources = Resources::default();
+        set(&mut resources.cpu_millis, self.cpu.map(|cores| cores.0));
+        set(&mut resources.memory_bytes, self.memory.map(|size| size.0));
+        set(&mut resources.shm_bytes, self.shm.map(|size| size.0));
+        set(&mut resources.scratch_bytes, self.scratch.map(|size| size.0));
+        set(&mut resources.pids, self.pids);
+        resources.gpu = self.gpu.map(|gpu| GpuRequest {
+            count: gpu.count.unwrap_or(1),
+            memory_bytes: gpu.memory.map_or(0, |size| size.0),
+            model: gpu.model,
+        });
+        resources
+    }
+}
+
+impl DeadlinesDocument {
+    fn deadlines(self) -> Deadlines {
+        let mut deadlines = Deadlines { queue: self.queue.map(|length| length.0), ..Deadlines::default() };
+        set(&mut deadlines.prepare, self.prepare.map(|length| length.0));
+        set(&mut deadlines.run, self.run.map(|length| length.0));
+        set(&mut deadlines.upload, self.upload.map(|length| length.0));
+        set(&mut deadlines.stop_grace, self.stop_grace.map(|length| length.0));
+        deadlines
+    }
+}
+
+impl RetryDocument {
+    fn policy(self) -> RetryPolicy {
+        let mut policy = RetryPolicy { on: self.on, ..RetryPolicy::default() };
+        set(&mut policy.attempts, self.attempts);
+        set(&mut policy.backoff, self.backoff.map(|length| length.0));
+        // A backoff longer than the default cap is not cut by it.
+        policy.max_backoff =
+            self.max_backoff.map_or(policy.max_backoff.max(policy.backoff), |length| length.0);
+        policy
+    }
+}
+
+enum Source {
+    Ready(Input),
+    Folder(PathBuf),
+}
+
+impl InputDocument {
+    fn source(self, name: &str) -> Result<Source, FieldError> {
+        let wrong = |message| Err(FieldError::new(format!("inputs.{name}"), message));
+        if self.path.is_some() && self.job.is_none() {
+            return wrong("has a path, which goes with `job`");
+        }
+        match (self.dir, self.job, self.url) {
+            (Some(dir), None, None) => Ok(Source::Folder(dir)),
+            (None, Some(job), None) => {
+                Ok(Source::Ready(Input::Job { job, path: self.path.unwrap_or_default() }))
+            }
+            (None, None, Some(url)) => Ok(Source::Ready(Input::Url { url })),
+            (None, None, None) => wrong("names no source: dir, job or url"),
+            _ => wrong("names more than one source: dir, job or url"),
+        }
+    }
+}
+
+impl OutputsDocument {
+    fn outputs(self) -> Outputs {
+        let mut outputs = Outputs { include: self.include, exclude: self.exclude, ..Outputs::default() };
+        set(&mut outputs.max_size_bytes, self.max_size.map(|size| size.0));
+        set(&mut outputs.max_files, self.max_files);
+        outputs
+    }
+}
+
+fn set<T>(field: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *field = value;
+    }
+}

@@ -1,0 +1,159 @@
+use super::*;
+use crate::job::{GpuRequest, Input, resources::GIB};
+use std::time::Duration;
+
+const FULL: &str = r#"
+kind: job
+name: finetune-pilot
+image: registry.example/rsl/trainer:1.4
+command: [python, train.py, --epochs, "20", 7]
+env: {BATCH: "64", SEED: 3}
+resources: {cpu: 8, memory: 64GiB, shm: 16GiB, scratch: 200GiB, gpu: {count: 2, memory: 40GiB, model: "A100*"}}
+inputs:
+  init: {job: k3m9q2xw, path: ckpt/}
+  web: {url: "https://example.org/x"}
+  scans: {dir: ./scans}
+outputs: {exclude: ["*.tmp"], max_size: 50GiB}
+deadlines: {queue: 24h, prepare: 30m, run: 12h, upload: 1h, stop_grace: 30s}
+retry: {attempts: 3, backoff: 30s, on: [exit_code]}
+agents: {arch: amd64, site: [zurich, bern]}
+"#;
+
+fn errors(text: &str) -> Vec<String> {
+    let error = parse(text, "job.yaml").expect_err(text);
+    error.to_string().lines().map(ToOwned::to_owned).collect()
+}
+
+fn only_error(text: &str) -> String {
+    let mut all = errors(text);
+    assert_eq!(all.len(), 1, "{all:#?}");
+    all.remove(0)
+}
+
+#[test]
+fn the_job_file_of_the_documentation_is_read() {
+    let jobs = parse(FULL, "job.yaml").expect("good");
+    let JobFile { spec, folders } = &jobs[0];
+    assert_eq!(
+        spec.command.as_deref().map(|words| words.join(" ")).as_deref(),
+        Some("python train.py --epochs 20 7")
+    );
+    assert_eq!((spec.env["BATCH"].as_str(), spec.env["SEED"].as_str()), ("64", "3"));
+    assert_eq!((spec.resources.cpu_millis, spec.resources.memory_bytes), (8000, 64 * GIB));
+    let gpu = GpuRequest { count: 2, memory_bytes: 40 * GIB, model: Some("A100*".into()) };
+    assert_eq!(spec.resources.gpu, Some(gpu));
+    assert_eq!(spec.inputs["init"], Input::Job { job: "k3m9q2xw".into(), path: "ckpt/".into() });
+    assert_eq!(folders["scans"], PathBuf::from("./scans"));
+    assert_eq!(spec.deadlines.queue, Some(Duration::from_secs(86_400)));
+    assert_eq!((spec.retry.attempts, spec.retry.backoff), (3, Duration::from_secs(30)));
+    assert_eq!(spec.agents["arch"], ["amd64"]);
+    assert_eq!(spec.agents["site"], ["zurich", "bern"]);
+}
+
+#[test]
+fn json_and_several_documents_are_read() {
+    let jobs =
+        parse("{\"image\": \"alpine\"}\n---\nkind: job\nimage: alpine:3\nresources: {cpu: 500m}\n", "x");
+    let jobs = jobs.expect("good");
+    assert_eq!(jobs[0].spec, JobSpec::for_image("alpine"));
+    assert_eq!(jobs[1].spec.resources.cpu_millis, 500);
+}
+
+#[test]
+fn an_unknown_field_is_named_with_its_place_and_what_was_meant() {
+    let text = "image: alpine\nresources:\n  cpu: 1\n  mem0ry: 2GiB\n";
+    assert_eq!(
+        only_error(text),
+        "job.yaml:4: resources.mem0ry: is not a known field; did you mean `memory`?"
+    );
+}
+
+#[test]
+fn all_mistakes_of_all_documents_are_told() {
+    let found =
+        errors("image: alpine\nimgae: x\nresources: {memory: 64, cpu: -1}\n---\nkind: job\ncommand: [1.5]\n");
+    assert_eq!(
+        found,
+        [
+            "job.yaml:2: document 1: imgae: is not a known field; did you mean `image`?",
+            "job.yaml:3: document 1: resources.memory: `64` has no unit: write 64GiB, 64MiB or 64GB",
+            "job.yaml:3: document 1: resources.cpu: `-1` is not a number of cores like 4, 0.5 or 500m",
+            "job.yaml:6: document 2: command[0]: is a bare 1.5: quote it as it should be read",
+            "job.yaml:5: document 2: image: is empty: name an image, like `alpine:3.20`",
+        ]
+    );
+}
+
+#[test]
+fn values_that_do_not_stay_what_was_typed_must_be_quoted() {
+    for (value, says) in
+        [("true", "quote it, \"true\""), ("1.10", "quote it"), ("", "write \"\""), ("[a]", "list")]
+    {
+        let error = only_error(&format!("image: alpine\nenv:\n  DEBUG: {value}\n"));
+        assert!(error.starts_with("job.yaml:3: env.DEBUG: ") && error.contains(says), "{error}");
+    }
+}
+
+#[test]
+fn a_command_that_is_a_text_gets_the_two_ways_to_write_it() {
+    let error = only_error("image: alpine\ncommand: echo hello\n");
+    assert!(error.contains("[echo, hello], or [sh, -c, \"echo hello\"]"), "{error}");
+}
+
+#[test]
+fn fields_of_later_versions_say_so() {
+    let found = errors(
+        "image: alpine\ncaches: {hf: /x}\nshares: {}\nafter: []\nenv: {T: {secret: t}}\ninputs: {s: {share: d, path: x}}\n",
+    );
+    assert_eq!(found.len(), 5, "{found:#?}");
+    assert!(found.iter().all(|line| line.ends_with("is not available in this version")), "{found:#?}");
+    assert!(
+        only_error("kind: action\nimage: alpine\n")
+            .contains("kind: is not available in this version: job is")
+    );
+}
+
+#[test]
+fn an_input_has_exactly_one_source() {
+    let with = |source: &str| format!("image: alpine\ninputs: {{a: {source}}}\n");
+    assert!(only_error(&with("{}")).contains("names no source"));
+    assert!(only_error(&with("{dir: x, job: y}")).contains("more than one"));
+    assert!(only_error(&with("{dir: x, path: y}")).contains("goes with `job`"));
+    assert!(only_error(&with("{url: \"http://x\"}")).contains("only https://"));
+    assert!(only_error("image: alpine\ninputs: {Scans: {dir: x}}\n").contains("inputs.Scans: `Scans`"));
+}
+
+#[test]
+fn an_empty_file_and_a_broken_one_are_errors() {
+    assert_eq!(only_error(""), "job.yaml: holds no job");
+    assert!(only_error("image: [\n").starts_with("job.yaml:"));
+    assert!(only_error("just text").contains("expected"));
+}
+
+#[test]
+fn every_example_is_a_job() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
+    let mut seen = 0;
+    for entry in std::fs::read_dir(folder).expect("examples are there") {
+        let path = entry.expect("readable").path();
+        if path.extension().is_some_and(|end| end == "yaml") {
+            let text = std::fs::read_to_string(&path).expect("readable");
+            parse(&text, &path.display().to_string()).unwrap_or_else(|error| panic!("{error}"));
+            seen += 1;
+        }
+    }
+    assert!(seen > 0, "no example was found");
+}
+
+#[test]
+fn the_schema_lists_and_describes_each_field() {
+    let schema = schema();
+    let fields = schema["properties"].as_object().expect("an object");
+    let spec = serde_json::to_value(JobSpec::for_image("x")).expect("json");
+    for field in spec.as_object().expect("an object").keys() {
+        let described = fields.get(field).and_then(|field| field["description"].as_str());
+        assert!(described.is_some_and(|text| !text.is_empty()), "{field} is not in the schema");
+    }
+    assert_eq!(schema["additionalProperties"], false);
+    assert!(schema["$defs"]["ResourcesDocument"]["properties"]["gpu"].is_object());
+}

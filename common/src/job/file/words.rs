@@ -1,0 +1,142 @@
+//! Texts in job files, and the shapes that are often written by mistake.
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{self, Deserialize, Deserializer, SeqAccess, Visitor};
+use std::{borrow::Cow, fmt};
+
+/// A text or a whole number. Truths and fractions are refused: `1.10` and `yes` do not stay what was typed.
+#[derive(Debug)]
+pub(super) struct Word(pub(super) String);
+
+/// A list of words; a single text is refused, for nobody agrees on how to split it.
+#[derive(Debug)]
+pub(super) struct Words(pub(super) Vec<Word>);
+
+/// One word or a list of them.
+#[derive(Debug)]
+pub(super) struct Choices(pub(super) Vec<Word>);
+
+impl Words {
+    pub(super) fn into_strings(self) -> Vec<String> {
+        self.0.into_iter().map(|word| word.0).collect()
+    }
+}
+
+struct WordVisitor;
+
+impl Visitor<'_> for WordVisitor {
+    type Value = Word;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a text or a whole number")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Word, E> {
+        Ok(Word(text.to_owned()))
+    }
+
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<Word, E> {
+        Ok(Word(number.to_string()))
+    }
+
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<Word, E> {
+        Ok(Word(number.to_string()))
+    }
+
+    fn visit_bool<E: de::Error>(self, truth: bool) -> Result<Word, E> {
+        Err(E::custom(format_args!("is a bare {truth}: quote it, \"{truth}\"")))
+    }
+
+    fn visit_f64<E: de::Error>(self, number: f64) -> Result<Word, E> {
+        Err(E::custom(format_args!("is a bare {number}: quote it as it should be read")))
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<Word, E> {
+        Err(E::custom("has no value: write \"\" for an empty one"))
+    }
+}
+
+impl<'de> Deserialize<'de> for Word {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(WordVisitor)
+    }
+}
+
+struct WordsVisitor {
+    single: bool,
+}
+
+impl<'de> Visitor<'de> for WordsVisitor {
+    type Value = Vec<Word>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of texts")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Vec<Word>, A::Error> {
+        let mut words = Vec::new();
+        while let Some(word) = items.next_element()? {
+            words.push(word);
+        }
+        Ok(words)
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Vec<Word>, E> {
+        if self.single {
+            return Ok(vec![Word(text.to_owned())]);
+        }
+        let list = text.split_whitespace().collect::<Vec<_>>().join(", ");
+        Err(E::custom(format_args!("is a text: write a list, [{list}], or [sh, -c, \"{text}\"]")))
+    }
+
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<Vec<Word>, E> {
+        self.visit_str(&number.to_string())
+    }
+
+    fn visit_bool<E: de::Error>(self, truth: bool) -> Result<Vec<Word>, E> {
+        WordVisitor.visit_bool(truth).map(|word| vec![word])
+    }
+}
+
+impl<'de> Deserialize<'de> for Words {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(WordsVisitor { single: false }).map(Self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Choices {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(WordsVisitor { single: true }).map(Self)
+    }
+}
+
+impl JsonSchema for Word {
+    fn schema_name() -> Cow<'static, str> {
+        "Word".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": ["string", "integer"] })
+    }
+}
+
+impl JsonSchema for Words {
+    fn schema_name() -> Cow<'static, str> {
+        "Words".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "array", "items": generator.subschema_for::<Word>() })
+    }
+}
+
+impl JsonSchema for Choices {
+    fn schema_name() -> Cow<'static, str> {
+        "Choices".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let one = generator.subschema_for::<Word>();
+        json_schema!({ "anyOf": [one, { "type": "array", "items": one }] })
+    }
+}
