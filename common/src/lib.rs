@@ -5,6 +5,7 @@
 pub mod agent;
 pub mod artifact;
 pub mod clock;
+pub mod config;
 pub mod fields;
 pub mod ids;
 pub mod job;
@@ -14,6 +15,7 @@ pub mod queue;
 pub mod retry;
 pub mod shutdown;
 pub mod tasks;
+pub mod telemetry;
 pub mod tree;
 pub mod units;
 pub mod wire;

@@ -7,7 +7,7 @@ mod read;
 
 pub use from_toml::toml;
 pub use from_yaml::yaml_documents;
-pub use read::read;
+pub use read::{read, read_settings};
 
 use std::fmt;
 

@@ -3,17 +3,27 @@
 
 use super::{Node, Value};
 use crate::fields::{FieldErrors, join};
-use serde::de::value::{MapAccessDeserializer, StrDeserializer};
+use crate::units::{ByteSize, HumanDuration};
+use serde::de::value::{MapAccessDeserializer, SeqDeserializer, StrDeserializer};
 use serde::de::{self, DeserializeOwned, DeserializeSeed, Deserializer, IntoDeserializer, Visitor};
 use serde::forward_to_deserialize_any;
 use std::fmt;
 
 /// The value, unless something without which it means nothing is missing, and everything that is wrong.
 pub fn read<T: DeserializeOwned>(node: &Node) -> (Option<T>, FieldErrors) {
+    read_with(node, false)
+}
+
+/// The same for settings, where lengths of time and numbers of bytes may be written with their units.
+pub fn read_settings<T: DeserializeOwned>(node: &Node) -> (Option<T>, FieldErrors) {
+    read_with(node, true)
+}
+
+fn read_with<T: DeserializeOwned>(node: &Node, units: bool) -> (Option<T>, FieldErrors) {
     let mut rest = node.clone();
     let mut errors = FieldErrors::new();
     loop {
-        match T::deserialize(Reader(&rest)) {
+        match T::deserialize(Reader { node: &rest, units }) {
             Ok(value) => return (Some(value), errors),
             Err(problem) => {
                 errors.push(problem.path_text(), problem.message.clone());
@@ -121,13 +131,18 @@ fn meant(word: &str, known: &[&str]) -> String {
         .map_or(String::new(), |near| format!("; did you mean `{near}`?"))
 }
 
-struct Reader<'a>(&'a Node);
+#[derive(Clone, Copy)]
+struct Reader<'a> {
+    node: &'a Node,
+    /// Plain durations and byte counts may be texts with units.
+    units: bool,
+}
 
 /// Numbers and truths out of loose text.
 macro_rules! loose {
     ($($method:ident $visit:ident $expects:literal)*) => {
         $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Problem> {
-            match &self.0.value {
+            match &self.node.value {
                 Value::Loose(text) => match text.trim().parse() {
                     Ok(value) => visitor.$visit(value),
                     Err(_) => Err(de::Error::custom(format_args!("`{text}` is not {}", $expects))),
@@ -142,7 +157,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
     type Error = Problem;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Problem> {
-        match &self.0.value {
+        match &self.node.value {
             Value::Null => visitor.visit_unit(),
             Value::Bool(truth) => visitor.visit_bool(*truth),
             Value::Integer(number) => match (i64::try_from(*number), u64::try_from(*number)) {
@@ -152,13 +167,17 @@ impl<'de> Deserializer<'de> for Reader<'_> {
             },
             Value::Float(number) => visitor.visit_f64(*number),
             Value::Text(text) | Value::Loose(text) => visitor.visit_str(text),
-            Value::List(items) => visitor.visit_seq(Items { items: items.iter(), index: 0 }),
-            Value::Table(entries) => visitor.visit_map(Entries { entries: entries.iter(), value: None }),
+            Value::List(items) => {
+                visitor.visit_seq(Items { items: items.iter(), index: 0, units: self.units })
+            }
+            Value::Table(entries) => {
+                visitor.visit_map(Entries { entries: entries.iter(), value: None, units: self.units })
+            }
         }
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Problem> {
-        if self.0.value == Value::Null { visitor.visit_none() } else { visitor.visit_some(self) }
+        if self.node.value == Value::Null { visitor.visit_none() } else { visitor.visit_some(self) }
     }
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &str, visitor: V) -> Result<V::Value, Problem> {
@@ -171,38 +190,70 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Problem> {
-        match &self.0.value {
+        match &self.node.value {
             Value::Text(text) | Value::Loose(text) => {
                 let word: StrDeserializer<'_, Problem> = text.as_str().into_deserializer();
                 visitor.visit_enum(word)
             }
-            Value::Table(entries) => {
-                MapAccessDeserializer::new(Entries { entries: entries.iter(), value: None })
-                    .deserialize_enum(name, variants, visitor)
-            }
+            Value::Table(entries) => MapAccessDeserializer::new(Entries {
+                entries: entries.iter(),
+                value: None,
+                units: self.units,
+            })
+            .deserialize_enum(name, variants, visitor),
             _ => self.deserialize_any(visitor),
         }
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Problem> {
-        let Value::Loose(text) = &self.0.value else { return self.deserialize_any(visitor) };
+        let Value::Loose(text) = &self.node.value else { return self.deserialize_any(visitor) };
         let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
         let items: Vec<_> =
-            words.map(|word| Node::new(Value::Loose(word.to_owned()), self.0.origin.clone())).collect();
-        visitor.visit_seq(Items { items: items.iter(), index: 0 })
+            words.map(|word| Node::new(Value::Loose(word.to_owned()), self.node.origin.clone())).collect();
+        visitor.visit_seq(Items { items: items.iter(), index: 0, units: self.units })
     }
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Problem> {
-        let Value::Loose(text) = &self.0.value else { return self.deserialize_any(visitor) };
+        let Value::Loose(text) = &self.node.value else { return self.deserialize_any(visitor) };
         let mut entries = Vec::new();
         for word in text.split(',').map(str::trim).filter(|word| !word.is_empty()) {
             let Some((key, value)) = word.split_once('=') else {
                 return Err(de::Error::custom(format_args!("`{word}` is not name=value")));
             };
-            let node = Node::new(Value::Loose(value.to_owned()), self.0.origin.clone());
+            let node = Node::new(Value::Loose(value.to_owned()), self.node.origin.clone());
             entries.push((key.to_owned(), node));
         }
-        visitor.visit_map(Entries { entries: entries.iter(), value: None })
+        visitor.visit_map(Entries { entries: entries.iter(), value: None, units: self.units })
+    }
+
+    fn deserialize_u64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Problem> {
+        let text = match &self.node.value {
+            Value::Loose(text) => text,
+            Value::Text(text) if self.units => text,
+            _ => return self.deserialize_any(visitor),
+        };
+        match (text.trim().parse::<u64>(), text.parse::<ByteSize>()) {
+            (Ok(number), _) => visitor.visit_u64(number),
+            (_, Ok(size)) if self.units => visitor.visit_u64(size.0),
+            _ => Err(de::Error::custom(format_args!("`{text}` is not a whole number in range"))),
+        }
+    }
+
+    /// `std`'s durations are tables of two numbers to serde; nobody writes them so.
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Problem> {
+        match &self.node.value {
+            Value::Text(text) | Value::Loose(text) if self.units && name == "Duration" => {
+                let HumanDuration(length) = text.parse().map_err(de::Error::custom)?;
+                let parts = [length.as_secs(), u64::from(length.subsec_nanos())];
+                visitor.visit_seq(SeqDeserializer::new(parts.into_iter()))
+            }
+            _ => self.deserialize_any(visitor),
+        }
     }
 
     loose! {
@@ -214,19 +265,19 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         deserialize_u8 visit_u8 "a whole number in range"
         deserialize_u16 visit_u16 "a whole number in range"
         deserialize_u32 visit_u32 "a whole number in range"
-        deserialize_u64 visit_u64 "a whole number in range"
         deserialize_f32 visit_f32 "a number"
         deserialize_f64 visit_f64 "a number"
     }
 
     forward_to_deserialize_any! {
-        i128 u128 char str string bytes byte_buf unit unit_struct tuple tuple_struct struct identifier ignored_any
+        i128 u128 char str string bytes byte_buf unit unit_struct tuple tuple_struct identifier ignored_any
     }
 }
 
 struct Items<'a> {
     items: std::slice::Iter<'a, Node>,
     index: usize,
+    units: bool,
 }
 
 impl<'de> de::SeqAccess<'de> for Items<'_> {
@@ -236,13 +287,16 @@ impl<'de> de::SeqAccess<'de> for Items<'_> {
         let Some(item) = self.items.next() else { return Ok(None) };
         let index = self.index;
         self.index += 1;
-        seed.deserialize(Reader(item)).map(Some).map_err(|problem| problem.under(Step::Index(index)))
+        seed.deserialize(Reader { node: item, units: self.units })
+            .map(Some)
+            .map_err(|problem| problem.under(Step::Index(index)))
     }
 }
 
 struct Entries<'a> {
     entries: std::slice::Iter<'a, (String, Node)>,
     value: Option<&'a (String, Node)>,
+    units: bool,
 }
 
 impl<'de> de::MapAccess<'de> for Entries<'_> {
@@ -257,7 +311,8 @@ impl<'de> de::MapAccess<'de> for Entries<'_> {
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Problem> {
         let (key, node) = self.value.take().expect("serde asks for a value after its key");
-        seed.deserialize(Reader(node)).map_err(|problem| problem.under(Step::Key(key.clone())))
+        seed.deserialize(Reader { node, units: self.units })
+            .map_err(|problem| problem.under(Step::Key(key.clone())))
     }
 }
 
@@ -336,6 +391,21 @@ mod tests {
     }
 
     #[test]
+    fn settings_may_be_written_with_units() {
+        #[derive(Debug, PartialEq, Deserialize)]
+        struct Settings {
+            wait: std::time::Duration,
+            cap_bytes: u64,
+        }
+        let node = crate::tree::toml("wait = \"1h30m\"\ncap_bytes = \"2MiB\"\n").expect("good toml");
+        let settings = Settings { wait: std::time::Duration::from_secs(5400), cap_bytes: 2 << 20 };
+        assert_eq!(read_settings(&node), (Some(settings), FieldErrors::new()));
+        assert!(!read::<Settings>(&node).1.is_empty(), "job files have types for such amounts");
+        let node = crate::tree::toml("wait = \"soon\"\ncap_bytes = \"2\"\n").expect("good toml");
+        assert!(read_settings::<Settings>(&node).1.to_string().contains("wait: `soon` is not a time"));
+    }
+
+    #[test]
     fn loose_text_becomes_what_is_asked_for() {
         let mut node = Node::new(Value::Table(vec![]), Origin::Line(1));
         for (path, text) in
@@ -344,7 +414,7 @@ mod tests {
             node.set(&[path], Node::new(Value::Loose(text.into()), Origin::Named(path.into())));
         }
         node.set(&["inner", "depth"], Node::new(Value::Loose("x".into()), Origin::Named("DEPTH".into())));
-        let (value, errors) = read::<Outer>(&node);
+        let (value, errors) = read_settings::<Outer>(&node);
         let value = value.expect("read");
         assert_eq!((value.number, value.word.as_str(), value.list), (7, "5", vec![1, 2]));
         assert_eq!(value.map, BTreeMap::from([("a".to_owned(), true), ("b".to_owned(), false)]));
