@@ -76,8 +76,11 @@ fn host(dir: &Path) -> String {
 }
 
 fn spawn(dir: &Path) -> Server {
-    let mut command = Command::new(program(&["dockerd"], "docker.io"));
+    // In a network of its own: an engine without a bridge removes `docker0`, even another engine's.
+    let mut command = Command::new(program(&["unshare"], "util-linux"));
     command
+        .arg("--net")
+        .arg(program(&["dockerd"], "docker.io"))
         .args(["--bridge", "none", "--iptables=false", "--ip-forward=false", "--host", &host(dir)])
         .arg("--data-root")
         .arg(dir.join("data"))
