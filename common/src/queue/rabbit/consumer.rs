@@ -17,6 +17,10 @@ use std::{
 };
 use tokio::sync::{mpsc, oneshot};
 
+/// Idle lanes are consumed anew this often: RabbitMQ 3.10 does not tell a consumer that its quorum queue was
+/// deleted, and a queue declared again does not know it.
+const RENEW_EVERY: Duration = Duration::from_secs(10);
+
 /// A connection that lived this long was a good one: the next attempt is made at once.
 const GOOD_AFTER: Duration = Duration::from_secs(10);
 
@@ -129,6 +133,8 @@ impl Worker {
         let mut lanes = Subscriptions::new(&broker, connection, &inbox, self.has_gpus, self.generation);
         let mut backoff = Backoff::new(LANE_BACKOFF.0, LANE_BACKOFF.1);
         let mut complete = false;
+        let mut renewal = tokio::time::interval(RENEW_EVERY);
+        renewal.reset();
         let mut lost = std::pin::pin!(super::lost(connection));
         let mut retry = std::pin::pin!(tokio::time::sleep(Duration::ZERO));
         loop {
@@ -158,6 +164,10 @@ impl Worker {
                     }
                 }
                 () = &mut lost => return Error::Unreachable("the connection ended".into()),
+                _ = renewal.tick() => match lanes.renew().await {
+                    Ok(all) => complete &= all,
+                    Err(error) => return error,
+                },
                 () = &mut retry, if !complete => match lanes.apply(&self.wanted).await {
                     Ok(all) => {
                         complete = all;

@@ -120,6 +120,18 @@ impl<'a> Subscriptions<'a> {
         Ok(complete)
     }
 
+    /// Leaves and joins every lane that brought nothing we still hold; answers as `apply`.
+    pub(super) async fn renew(&mut self) -> Result<bool, Error> {
+        let wanted: BTreeSet<Lane> = self.lanes.keys().cloned().collect();
+        let idle = |id: u64| !self.open.values().any(|open| open.source.id == id);
+        let lanes: Vec<Lane> =
+            self.lanes.iter().filter(|(_, known)| idle(known.id)).map(|(lane, _)| lane.clone()).collect();
+        for lane in lanes {
+            self.leave(&lane).await?;
+        }
+        self.apply(&wanted).await
+    }
+
     pub(super) async fn ack(&mut self, hint: &Hint) -> Result<(), Error> {
         if hint.generation != self.generation {
             return Ok(());
