@@ -3,8 +3,173 @@
 //! Must never know SQL, the store's layout or another agent.
 
 pub mod artifacts;
+pub mod attempt;
+pub mod config;
+pub mod contracts;
+mod control;
+pub mod home;
 pub mod host;
 pub mod inputs;
+pub mod intake;
+pub mod journal;
 pub mod link;
 pub mod logs;
+pub mod machine;
+mod recovery;
 pub mod runtime;
+pub mod slots;
+
+pub use config::AgentConfig;
+
+use attempt::{Attempts, Held, Tools};
+use control::Control;
+use home::Home;
+use host::Host;
+use intake::Intake;
+use journal::Journal;
+use link::{Linked, Reporter};
+use longshore_common::{agent::AgentIdentity, ids::SessionId, shutdown::Shutdown, tasks};
+use machine::{Machine, Sources};
+use runtime::Runtime;
+use slots::Slots;
+use std::{fmt, sync::Arc, time::Duration};
+use tokio::{
+    sync::{Notify, watch},
+    task::JoinHandle,
+};
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Home(#[from] home::Error),
+    #[error(transparent)]
+    Journal(#[from] journal::Error),
+    #[error(transparent)]
+    Link(#[from] link::Error),
+    #[error(transparent)]
+    Logs(#[from] logs::Error),
+    #[error(transparent)]
+    Artifacts(#[from] artifacts::Error),
+    #[error(transparent)]
+    Inputs(#[from] inputs::Error),
+    #[error("a task of the agent ended early: {0}")]
+    Task(#[from] tokio::task::JoinError),
+}
+
+/// What an agent is made of beside its settings.
+pub struct Parts {
+    pub runtime: Arc<dyn Runtime>,
+    pub host: Arc<dyn Host>,
+    pub connect: Connect,
+}
+
+/// Makes the link of an agent that presents itself so, until the agent leaves.
+pub type Connect =
+    Box<dyn FnOnce(AgentIdentity, Arc<dyn Reporter>, Shutdown) -> Result<Linked, link::Error> + Send>;
+
+impl fmt::Debug for Parts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parts")
+            .field("runtime", &self.runtime)
+            .field("host", &self.host)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An agent at work.
+#[derive(Debug)]
+pub struct Running {
+    pub identity: AgentIdentity,
+    pub held: Held,
+    shutdown: Shutdown,
+    control: JoinHandle<()>,
+}
+
+impl Running {
+    /// Stops the intake, waits the grace, hands back what still runs, and returns when all is reported.
+    pub async fn stop(self) {
+        self.shutdown.trigger();
+        self.ended().await;
+    }
+
+    /// Returns when the agent has ended because it was told to.
+    pub async fn ended(self) {
+        if let Err(error) = self.control.await {
+            tracing::error!(%error, "the agent's control ended badly");
+        }
+    }
+}
+
+/// Starts an agent that works until `shutdown`.
+pub async fn start(config: AgentConfig, parts: Parts, shutdown: Shutdown) -> Result<Running, Error> {
+    let home = Home::open(&config.data_dir)?;
+    let (slots, held, engine_away) =
+        (Slots::new(config.attempts_at_most()), Held::default(), Arc::new(Notify::new()));
+    // The link and the watchers live on until everything is handed back.
+    let leave = Shutdown::new();
+    let sources = Sources {
+        host: parts.host,
+        runtime: Arc::clone(&parts.runtime),
+        slots: slots.clone(),
+        held: held.clone(),
+        engine_away: Arc::clone(&engine_away),
+    };
+    let machine =
+        Machine::start(config.capacity.clone(), config.labels.clone(), config.pool.clone(), sources, &leave)
+            .await?;
+    let machine = Arc::new(machine);
+    let identity = AgentIdentity {
+        id: home.id(),
+        name: config.name.clone().unwrap_or_else(|| machine.facts().hostname.clone()),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        boot_id: machine.facts().boot_id.clone(),
+        session: SessionId::new(),
+        labels: machine.labels().clone(),
+        pool: config.pool.clone(),
+    };
+    let reporter: Arc<dyn Reporter> = Arc::<Machine>::clone(&machine);
+    let Linked { controller, events, bell } = (parts.connect)(identity.clone(), reporter, leave.clone())?;
+    let journal = match config.runtime.kind {
+        runtime::Kind::Docker => Journal::open(&home.folder("journal")?)?,
+        runtime::Kind::Null => Journal::none(),
+    };
+    let left_behind = journal.read()?;
+    let attempts = Attempts::new(Tools {
+        container_env: config.container_env.clone(),
+        leave_grace: Duration::from_secs(config.stop_grace_seconds),
+        agent: home.id(),
+        dir: home.folder("attempts")?,
+        logs: logs::LogShipper::start(Arc::clone(&controller), &home.folder("logs")?, config.logs.clone())?,
+        uploads: artifacts::Uploader::new(Arc::clone(&controller), config.artifacts.clone())?,
+        inputs: inputs::Fetcher::new(Arc::clone(&controller), config.inputs.clone())?,
+        controller: Arc::clone(&controller),
+        runtime: parts.runtime,
+        journal,
+        held: held.clone(),
+        slots: slots.clone(),
+        engine_away,
+    });
+    let (door, doors) = watch::channel(None);
+    let stop = shutdown.child();
+    let intake = Intake {
+        controller,
+        machine: Arc::clone(&machine),
+        slots,
+        attempts: attempts.clone(),
+        door: doors,
+        stop,
+    };
+    let control = Control {
+        home,
+        grace: Duration::from_secs(config.shutdown_grace_seconds),
+        has_gpus: machine.has_gpus(),
+        attempts,
+        events,
+        bell,
+        door,
+        shutdown: shutdown.clone(),
+        leave,
+    };
+    let control = tasks::spawn("control", control.run(intake, left_behind));
+    Ok(Running { identity, held, shutdown, control })
+}

@@ -1,15 +1,39 @@
 //! The controller as the agent sees it, behind one seam. Knows the wire and reconnecting; never decides about an
 //! attempt. Implementations: `grpc` (real), `fake` (for tests).
 
+pub mod grpc;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use longshore_common::{
-    agent::{Capacity, FinishReport, Gpu, Grant, HeldAttempt, LaneAnswer, Offer, StopReason},
+    agent::{Capacity, FinishReport, Gpu, Grant, HeldAttempt, Inventory, LaneAnswer, Offer, StopReason},
     artifact::{ManifestEntry, UploadTarget},
     ids::{AttemptRef, ClaimId, ClusterId, Epoch},
-    queue::Lane,
+    queue::{Lane, link::LinkConsumer},
 };
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+use tokio::sync::mpsc;
+
+/// A controller to call, what it says unasked, and the queue that it rings itself.
+#[derive(Debug)]
+pub struct Linked {
+    pub controller: Arc<dyn Controller>,
+    pub events: mpsc::Receiver<Event>,
+    pub bell: Arc<LinkConsumer>,
+}
+
+/// What the link says of this agent.
+#[async_trait]
+pub trait Reporter: Send + Sync + fmt::Debug {
+    /// With every hello.
+    fn inventory(&self) -> Inventory;
+
+    /// With every heartbeat.
+    fn report(&self) -> Report;
+
+    /// Returns when something changed that should not wait for the next heartbeat. Cancel-safe.
+    async fn changed(&self);
+}
 
 #[async_trait]
 pub trait Controller: Send + Sync + fmt::Debug {

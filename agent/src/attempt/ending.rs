@@ -1,0 +1,190 @@
+//! After the container: its files, its report, and only when that was accepted the removal. A report is sent until
+//! it is accepted or refused for good, whatever else ends.
+
+use super::{Attempt, Cause, Cut, Tools, phase::Verdict};
+use crate::{
+    artifacts, link,
+    logs::{ClosedLog, Shipped},
+    runtime::{ContainerId, Progress},
+};
+use longshore_common::{agent::FinishReport, job::Outcome, retry::Backoff};
+use std::{io::ErrorKind, path::Path, time::Duration};
+use tokio::{sync::mpsc, time::Instant};
+
+const PROGRESS_LINES: usize = 32;
+
+/// How long one wait for the log's shipping lasts before it is looked at again.
+const SHIPPING_LOOK: Duration = Duration::from_secs(60);
+
+impl Attempt {
+    /// Stores `/out`, whatever the exit.
+    pub(super) async fn collect(&mut self, out: &Path) -> Result<(), Cut> {
+        if self.ending.stopped == Some(Cause::Leaving) || is_missing_or_empty(out) {
+            return Ok(());
+        }
+        let (sender, mut lines) = mpsc::channel(PROGRESS_LINES);
+        let progress = Progress::new(sender);
+        let shared = std::sync::Arc::clone(&self.shared);
+        let grant = std::sync::Arc::clone(&self.grant);
+        let deadline = super::deadlines::after(Instant::now(), grant.spec.deadlines.upload);
+        let storing =
+            shared.tools.uploads.collect(grant.attempt, out, &grant.spec.outputs, deadline, &progress);
+        let mut storing = Box::pin(storing);
+        let known = self.ending.stopped.clone();
+        let stored = loop {
+            tokio::select! {
+                biased;
+                cause = self.signal.beyond(known.as_ref()) => return Err(cause.into()),
+                Some(line) = lines.recv() => self.log.system(&line).await,
+                stored = &mut storing => break stored,
+            }
+        };
+        match stored {
+            Ok(collected) => {
+                self.ending.not_stored.clone_from(&collected.problem);
+                self.collected = collected;
+                Ok(())
+            }
+            Err(artifacts::Error::Fenced(_)) => Err(Cause::Revoked.into()),
+            Err(error @ artifacts::Error::Client(_)) => {
+                self.ending.not_stored = Some((Outcome::ArtifactUploadFailed, error.to_string()));
+                Ok(())
+            }
+        }
+    }
+
+    /// Reports how it ended and cleans up.
+    pub(super) async fn end(mut self) {
+        self.permit.release_compute();
+        let kept = matches!(&self.ending.not_stored, Some((Outcome::ArtifactUploadFailed, _)));
+        let log = self.log.close().await;
+        let accepted = match self.shipped(&log).await {
+            Ok(note) => match self.report(&log, note) {
+                Some(report) => self.finish(&report).await.is_ok(),
+                None => false,
+            },
+            Err(Revoked) => false,
+        };
+        let dir = self.dir();
+        let Self { shared, grant, holding, permit, container, .. } = self;
+        // The controller has its report: heartbeats must not list it any more.
+        drop(holding);
+        log.remove().await;
+        let tools = &shared.tools;
+        if kept && accepted {
+            tracing::warn!("files of /out could not be stored and are kept on this node");
+            tools.journal.keep(&grant).await;
+        } else {
+            clean(tools, container.as_ref(), &dir).await;
+            tools.journal.forget(&grant.attempt);
+        }
+        drop(permit);
+    }
+
+    /// Waits until the controller has the whole log. The answer is a note if it will never have it.
+    async fn shipped(&mut self, log: &ClosedLog) -> Result<Option<String>, Revoked> {
+        if self.ending.is_revoked() {
+            return Err(Revoked);
+        }
+        if log.end() == 0 {
+            return Ok(None);
+        }
+        loop {
+            let shipped = tokio::select! {
+                biased;
+                () = self.signal.revoked() => return Err(Revoked),
+                shipped = log.shipped(Instant::now() + SHIPPING_LOOK) => shipped,
+            };
+            match shipped {
+                Shipped::Stored => return Ok(None),
+                Shipped::Fenced => {
+                    self.ending.stop(Cause::Revoked);
+                    return Err(Revoked);
+                }
+                Shipped::Refused(why) => return Ok(Some(format!("log_incomplete: {why}"))),
+                Shipped::Late => tracing::warn!("the log is not with the controller yet"),
+            }
+        }
+    }
+
+    fn report(&mut self, log: &ClosedLog, note: Option<String>) -> Option<FinishReport> {
+        let Verdict::Report { outcome, detail, mut notes } = std::mem::take(&mut self.ending).verdict()
+        else {
+            return None;
+        };
+        notes.append(&mut self.collected.notes);
+        notes.extend(note);
+        Some(FinishReport {
+            attempt: self.grant.attempt,
+            outcome,
+            detail,
+            log_end: log.end(),
+            manifest_pages: self.collected.pages,
+            artifact_count: self.collected.count,
+            artifact_bytes: self.collected.bytes,
+            usage: self.usage,
+            started_at: self.started_at,
+            exited_at: self.exited_at,
+            notes,
+        })
+    }
+
+    async fn finish(&mut self, report: &FinishReport) -> Result<(), Revoked> {
+        let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
+        loop {
+            let answer = tokio::select! {
+                biased;
+                () = self.signal.revoked() => return Err(Revoked),
+                answer = self.shared.tools.controller.finish(report.clone()) => answer,
+            };
+            match answer {
+                Ok(()) => {
+                    tracing::debug!(outcome = %report.outcome, "finished");
+                    return Ok(());
+                }
+                Err(link::Error::Fenced(_)) => return Err(Revoked),
+                Err(error @ link::Error::Refused(_)) => {
+                    tracing::error!(%error, outcome = %report.outcome, "the finish report was refused");
+                    return Err(Revoked);
+                }
+                Err(link::Error::Unreachable(_)) => {
+                    tokio::select! {
+                        () = backoff.wait() => {}
+                        () = self.signal.revoked() => return Err(Revoked),
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Nothing more is to be said about this attempt.
+struct Revoked;
+
+/// Whether there is nothing to store. A folder that cannot be read is for the collector to complain about.
+fn is_missing_or_empty(out: &Path) -> bool {
+    match std::fs::read_dir(out) {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(error) => error.kind() == ErrorKind::NotFound,
+    }
+}
+
+/// Removes the container and everything of the attempt on this node, however long the engine is away.
+pub(crate) async fn clean(tools: &Tools, container: Option<&ContainerId>, dir: &Path) {
+    if let Some(container) = container {
+        let mut backoff = super::engine_backoff();
+        while let Err(error) = tools.runtime.remove(container).await {
+            if !error.is_transient() {
+                tracing::error!(%error, container.id = %container.0, "the container could not be removed");
+                break;
+            }
+            tools.engine_away.notify_one();
+            backoff.wait().await;
+        }
+    }
+    if dir.exists()
+        && let Err(error) = tokio::fs::remove_dir_all(dir).await
+    {
+        tracing::error!(%error, path = %dir.display(), "the attempt's folder could not be removed");
+    }
+}

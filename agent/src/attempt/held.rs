@@ -1,0 +1,172 @@
+//! The attempts this agent holds: what heartbeats list, and where a stop finds its attempt. Never decides.
+
+use super::stop::{self, Cause, StopSignal, Stopper};
+use longshore_common::{
+    agent::{HeldAttempt, Usage},
+    clock::Timestamp,
+    ids::AttemptRef,
+    job::JobState,
+};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+use tokio::sync::Notify;
+
+#[derive(Clone, Debug, Default)]
+pub struct Held(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    entries: Mutex<BTreeMap<AttemptRef, Entry>>,
+    changed: Notify,
+    emptied: Notify,
+}
+
+#[derive(Debug)]
+struct Entry {
+    attempt: HeldAttempt,
+    stopper: Stopper,
+}
+
+impl Held {
+    /// Lists an attempt from now on; `None` if it is held already (a grant that was repeated).
+    pub(crate) fn admit(&self, attempt: AttemptRef) -> Option<(Holding, StopSignal)> {
+        let (stopper, signal) = stop::channel();
+        let mut entries = self.lock();
+        if entries.contains_key(&attempt) {
+            return None;
+        }
+        let listed = HeldAttempt {
+            attempt,
+            phase: JobState::Claimed,
+            started_at: None,
+            exited_at: None,
+            usage: Usage::default(),
+        };
+        entries.insert(attempt, Entry { attempt: listed, stopper });
+        drop(entries);
+        self.0.changed.notify_one();
+        Some((Holding { held: self.clone(), attempt }, signal))
+    }
+
+    /// Says stop to one attempt. One that is not held is none of ours any more.
+    pub fn stop(&self, attempt: &AttemptRef, cause: Cause) {
+        if let Some(entry) = self.lock().get(attempt) {
+            entry.stopper.raise(cause);
+        }
+    }
+
+    pub fn stop_all(&self, cause: &Cause) {
+        for entry in self.lock().values() {
+            entry.stopper.raise(cause.clone());
+        }
+    }
+
+    pub fn list(&self) -> Vec<HeldAttempt> {
+        self.lock().values().map(|entry| entry.attempt.clone()).collect()
+    }
+
+    pub fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.lock().is_empty()
+    }
+
+    /// Returns when a grant or a phase changed since the last call. Cancel-safe, for one waiter.
+    pub async fn changed(&self) {
+        self.0.changed.notified().await;
+    }
+
+    /// Returns once nothing is held.
+    pub async fn empty(&self) {
+        loop {
+            let emptied = self.0.emptied.notified();
+            if self.is_empty() {
+                return;
+            }
+            emptied.await;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<AttemptRef, Entry>> {
+        self.0.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An attempt's own place in the list; it leaves the list when dropped.
+#[derive(Debug)]
+pub struct Holding {
+    held: Held,
+    attempt: AttemptRef,
+}
+
+impl Holding {
+    pub fn phase(&self, phase: JobState) {
+        self.update(|held| held.phase = phase);
+        self.held.0.changed.notify_one();
+    }
+
+    pub fn started(&self, at: Timestamp) {
+        self.update(|held| {
+            held.started_at = Some(at);
+            held.phase = JobState::Running;
+        });
+        self.held.0.changed.notify_one();
+    }
+
+    pub fn exited(&self, at: Timestamp) {
+        self.update(|held| {
+            held.exited_at = Some(at);
+            held.phase = JobState::Collecting;
+        });
+        self.held.0.changed.notify_one();
+    }
+
+    /// Goes up with the next heartbeat, not at once.
+    pub fn usage(&self, usage: Usage) {
+        self.update(|held| held.usage = usage);
+    }
+
+    fn update(&self, change: impl FnOnce(&mut HeldAttempt)) {
+        if let Some(entry) = self.held.lock().get_mut(&self.attempt) {
+            change(&mut entry.attempt);
+        }
+    }
+}
+
+impl Drop for Holding {
+    fn drop(&mut self) {
+        let mut entries = self.held.lock();
+        entries.remove(&self.attempt);
+        let empty = entries.is_empty();
+        drop(entries);
+        if empty {
+            self.held.0.emptied.notify_waiters();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use longshore_common::ids::{Epoch, JobId};
+
+    #[tokio::test]
+    async fn an_attempt_is_held_once_and_leaves_when_dropped() {
+        let held = Held::default();
+        let attempt = AttemptRef { job: JobId::new(), number: 1, epoch: Epoch(1) };
+        let (holding, mut signal) = held.admit(attempt).expect("free");
+        assert!(held.admit(attempt).is_none());
+        holding.started(Timestamp::from_micros(5));
+        held.changed().await;
+        assert_eq!(held.list()[0].phase, JobState::Running);
+        held.stop(&attempt, Cause::Revoked);
+        assert_eq!(signal.beyond(None).await, Cause::Revoked);
+        drop(holding);
+        held.empty().await;
+        assert!(held.list().is_empty());
+    }
+}

@@ -1,0 +1,203 @@
+//! One attempt at a job, from its grant to its accepted finish: prepare, create, start, follow, collect, report,
+//! and only then clean up. Owns the container's life; never a job's state, and never reports twice or after it was
+//! fenced.
+
+mod deadlines;
+mod ending;
+mod held;
+mod phase;
+mod prepare;
+mod running;
+mod stop;
+
+pub(crate) use ending::clean;
+pub use held::{Held, Holding};
+pub use stop::Cause;
+
+use crate::{
+    artifacts::{Collected, Uploader},
+    inputs::Fetcher,
+    journal::Journal,
+    link::Controller,
+    logs::{LogShipper, LogSink},
+    runtime::{self, ContainerId, Runtime},
+    slots::{Permit, Slots},
+};
+use longshore_common::{
+    agent::{Grant, Usage},
+    clock::Timestamp,
+    ids::{AgentId, AttemptRef, ClusterId, ShortId},
+    job::Outcome,
+    retry::Backoff,
+    tasks,
+};
+use phase::Ending;
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use stop::StopSignal;
+use tokio::sync::Notify;
+use tokio_util::task::{TaskTracker, task_tracker::TrackedFuture};
+use tracing::Instrument as _;
+
+/// Everything an attempt works with. One per agent; clones are handles.
+#[derive(Clone, Debug)]
+pub struct Attempts(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    tools: Tools,
+    tracker: TaskTracker,
+}
+
+#[derive(Debug)]
+pub struct Tools {
+    /// The weakest layer of a container's environment.
+    pub container_env: BTreeMap<String, String>,
+    /// Between SIGTERM and SIGKILL when the agent leaves.
+    pub leave_grace: Duration,
+    pub agent: AgentId,
+    /// One folder per attempt is made in it.
+    pub dir: PathBuf,
+    pub controller: Arc<dyn Controller>,
+    pub runtime: Arc<dyn Runtime>,
+    pub logs: LogShipper,
+    pub uploads: Uploader,
+    pub inputs: Fetcher,
+    pub journal: Journal,
+    pub held: Held,
+    pub slots: Slots,
+    /// Rung when the engine did not answer: whoever watches it looks at once.
+    pub engine_away: Arc<Notify>,
+}
+
+impl Tools {
+    pub(crate) fn attempt_dir(&self, job: &ShortId, attempt: &AttemptRef) -> PathBuf {
+        self.dir.join(format!("{job}.{}", attempt.number))
+    }
+}
+
+impl Attempts {
+    pub fn new(tools: Tools) -> Self {
+        Self(Arc::new(Shared { tools, tracker: TaskTracker::new() }))
+    }
+
+    pub(crate) fn tools(&self) -> &Tools {
+        &self.0.tools
+    }
+
+    /// Work of the agent itself that must be over before it leaves.
+    pub(crate) fn track<F: Future>(&self, work: F) -> TrackedFuture<F> {
+        self.0.tracker.track_future(work)
+    }
+
+    /// Carries out a grant beside the caller. One that is held already is not started again.
+    pub fn launch(&self, cluster: ClusterId, grant: Grant) {
+        let Some((holding, signal)) = self.0.tools.held.admit(grant.attempt) else { return };
+        let tools = &self.0.tools;
+        let permit = tools.slots.take(&grant.short_id, &grant.spec.resources, &grant.gpus);
+        let span = tracing::info_span!("attempt", job.id = %grant.short_id, attempt.id = %grant.attempt);
+        let log = tools.logs.open(grant.attempt);
+        let attempt = Attempt {
+            shared: Arc::clone(&self.0),
+            cluster,
+            grant: Arc::new(grant),
+            holding,
+            permit,
+            signal,
+            log,
+            ending: Ending::default(),
+            container: None,
+            collected: Collected::default(),
+            usage: Usage::default(),
+            started_at: None,
+            exited_at: None,
+            engine_away_told: false,
+        };
+        let work = Box::pin(attempt.carry_out()).instrument(span);
+        drop(tasks::spawn("attempt", self.0.tracker.track_future(work)));
+    }
+
+    /// Returns when every attempt is finished and cleaned up.
+    pub async fn done(&self) {
+        self.0.tracker.close();
+        self.0.tracker.wait().await;
+    }
+}
+
+/// An attempt under way and what is known about it.
+#[derive(Debug)]
+struct Attempt {
+    shared: Arc<Shared>,
+    cluster: ClusterId,
+    grant: Arc<Grant>,
+    holding: Holding,
+    permit: Permit,
+    signal: StopSignal,
+    log: LogSink,
+    ending: Ending,
+    container: Option<ContainerId>,
+    collected: Collected,
+    usage: Usage,
+    started_at: Option<Timestamp>,
+    exited_at: Option<Timestamp>,
+    engine_away_told: bool,
+}
+
+/// Why an attempt does not go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Cut {
+    Stopped(Cause),
+    Failed(Outcome, String),
+}
+
+impl From<Cause> for Cut {
+    fn from(cause: Cause) -> Self {
+        Self::Stopped(cause)
+    }
+}
+
+impl Attempt {
+    async fn carry_out(mut self) {
+        if let Err(cut) = self.work().await {
+            match cut {
+                Cut::Stopped(cause) => self.ending.stop(cause),
+                Cut::Failed(outcome, detail) => self.ending.failed = Some((outcome, detail)),
+            }
+        }
+        self.end().await;
+    }
+
+    async fn work(&mut self) -> Result<(), Cut> {
+        if self.grant.cancel_requested {
+            return Err(Cause::Cancelled("cancelled before it started".to_owned()).into());
+        }
+        let deadline = self.prepare_deadline();
+        let spec = self.prepare(&deadline).await?;
+        let output = self.start(&spec, &deadline).await?;
+        self.follow(output).await?;
+        self.permit.release_compute();
+        self.collect(&spec.scratch.out).await
+    }
+
+    fn tools(&self) -> &Tools {
+        &self.shared.tools
+    }
+
+    /// Says once in the log that the engine does not answer, and rings whoever watches it.
+    async fn engine_away(&mut self, error: &runtime::Error) {
+        self.tools().engine_away.notify_one();
+        if !std::mem::replace(&mut self.engine_away_told, true) {
+            tracing::warn!(%error, "waiting for the container engine");
+            self.log.system(&format!("{error}; waiting for it")).await;
+        }
+    }
+
+    /// The attempt's own folder on this node.
+    fn dir(&self) -> PathBuf {
+        self.tools().attempt_dir(&self.grant.short_id, &self.grant.attempt)
+    }
+}
+
+/// Between two tries of a call to an engine that does not answer: soon at first, it may only restart.
+const fn engine_backoff() -> Backoff {
+    Backoff::new(Duration::from_millis(200), Duration::from_secs(5))
+}

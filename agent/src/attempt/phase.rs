@@ -1,0 +1,197 @@
+//! How an attempt ended, decided once from everything that is known about it. Pure.
+
+use super::stop::Cause;
+use crate::runtime::Exit;
+use longshore_common::job::Outcome;
+
+/// What is known when nothing more can happen to the attempt.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Ending {
+    /// Why it was stopped, if it was.
+    pub(super) stopped: Option<Cause>,
+    /// What went wrong before the main process ran.
+    pub(super) failed: Option<(Outcome, String)>,
+    pub(super) exit: Option<Exit>,
+    /// What went wrong with its files.
+    pub(super) not_stored: Option<(Outcome, String)>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It is another's now.
+    Vanish,
+    Report {
+        outcome: Outcome,
+        detail: String,
+        notes: Vec<String>,
+    },
+}
+
+impl Ending {
+    /// Keeps the strongest cause.
+    pub(super) fn stop(&mut self, cause: Cause) {
+        if self.stopped.as_ref().is_none_or(|before| *before < cause) {
+            self.stopped = Some(cause);
+        }
+    }
+
+    pub(super) fn is_revoked(&self) -> bool {
+        self.stopped == Some(Cause::Revoked)
+    }
+
+    /// A stop of ours explains any exit; then what failed before the start; then the engine; then the exit.
+    pub(super) fn verdict(self) -> Verdict {
+        let mut notes = Vec::new();
+        let (outcome, detail) = match (self.stopped, self.failed, self.exit) {
+            (Some(cause), _, _) => match cause.verdict() {
+                Some(verdict) => verdict,
+                None => return Verdict::Vanish,
+            },
+            (None, Some(failed), _) => failed,
+            (None, None, Some(exit)) => exited(&exit, &mut notes),
+            (None, None, None) => (
+                Outcome::RuntimeError,
+                "the attempt ended without an exit; the agent's log says why".to_owned(),
+            ),
+        };
+        match self.not_stored {
+            Some(not_stored) if outcome == Outcome::Succeeded => {
+                Verdict::Report { outcome: not_stored.0, detail: not_stored.1, notes }
+            }
+            Some((name, why)) => {
+                notes.push(format!("{}: {why}", name.name()));
+                Verdict::Report { outcome, detail, notes }
+            }
+            None => Verdict::Report { outcome, detail, notes },
+        }
+    }
+}
+
+fn exited(exit: &Exit, notes: &mut Vec<String>) -> (Outcome, String) {
+    if exit.engine_restarted {
+        return (
+            Outcome::EngineRestart,
+            format!("the container engine stopped and took the container with it (code {})", exit.code),
+        );
+    }
+    match (exit.code, exit.oom_flag) {
+        (0, false) => (Outcome::Succeeded, String::new()),
+        (0, true) => {
+            notes.push("oom_event: a child process was killed for memory".to_owned());
+            (Outcome::Succeeded, String::new())
+        }
+        (code, true) => (Outcome::OomKilled, format!("the container passed its memory limit (code {code})")),
+        (code, false) => (Outcome::ExitCode(code), exit_sentence(code)),
+    }
+}
+
+/// A real signal and an `exit 128+n` look alike to the engine: the sentence names both.
+fn exit_sentence(code: i32) -> String {
+    let signal = match code {
+        129 => "SIGHUP",
+        130 => "SIGINT",
+        131 => "SIGQUIT",
+        132 => "SIGILL",
+        134 => "SIGABRT",
+        135 => "SIGBUS",
+        136 => "SIGFPE",
+        137 => "SIGKILL",
+        139 => "SIGSEGV",
+        141 => "SIGPIPE",
+        143 => "SIGTERM",
+        _ => return format!("exited with {code}"),
+    };
+    format!("exited with {code} ({signal}, or that code)")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use longshore_common::clock::Timestamp;
+    use std::time::Duration;
+
+    fn exit(code: i32, oom_flag: bool, engine_restarted: bool) -> Option<Exit> {
+        let at = Timestamp::from_micros(0);
+        Some(Exit { code, oom_flag, started_at: at, finished_at: at, engine_restarted })
+    }
+
+    fn ending(stopped: Option<Cause>, exit: Option<Exit>) -> Ending {
+        Ending { stopped, exit, ..Ending::default() }
+    }
+
+    fn outcome(ending: Ending) -> Outcome {
+        match ending.verdict() {
+            Verdict::Report { outcome, .. } => outcome,
+            Verdict::Vanish => panic!("vanished"),
+        }
+    }
+
+    #[test]
+    fn every_ending_has_one_outcome() {
+        let deadline = Cause::RunDeadline(Duration::from_secs(1));
+        let disk = Cause::DiskLimit { used: 2, limit: 1 };
+        let cancel = Cause::Cancelled("by anna".into());
+        let table = [
+            (ending(None, exit(0, false, false)), Outcome::Succeeded),
+            (ending(None, exit(3, false, false)), Outcome::ExitCode(3)),
+            (ending(None, exit(139, false, false)), Outcome::ExitCode(139)),
+            // A killed child with a main process that ends well.
+            (ending(None, exit(0, true, false)), Outcome::Succeeded),
+            (ending(None, exit(137, true, false)), Outcome::OomKilled),
+            (ending(None, exit(1, true, false)), Outcome::OomKilled),
+            // A kill from outside that is not memory.
+            (ending(None, exit(137, false, false)), Outcome::ExitCode(137)),
+            // Our own SIGKILL: never an exit code, never out of memory.
+            (ending(Some(deadline.clone()), exit(137, false, false)), Outcome::RunTimeout),
+            (ending(Some(deadline.clone()), exit(137, true, false)), Outcome::RunTimeout),
+            // A trap that ends well during its grace.
+            (ending(Some(deadline), exit(0, false, false)), Outcome::RunTimeout),
+            (ending(Some(disk), exit(143, false, false)), Outcome::DiskLimit),
+            (ending(Some(cancel.clone()), exit(143, false, false)), Outcome::Cancelled),
+            (ending(Some(cancel.clone()), exit(0, false, true)), Outcome::Cancelled),
+            (ending(Some(cancel), None), Outcome::Cancelled),
+            (ending(Some(Cause::Leaving), exit(0, false, false)), Outcome::AgentShutdown),
+            // A stopping engine makes a TERM trap exit 0.
+            (ending(None, exit(0, false, true)), Outcome::EngineRestart),
+            (ending(None, exit(137, true, true)), Outcome::EngineRestart),
+            (ending(None, None), Outcome::RuntimeError),
+            (ending(Some(Cause::PrepareDeadline(Duration::ZERO)), None), Outcome::PrepareTimeout),
+        ];
+        for (ending, expected) in table {
+            assert_eq!(outcome(ending.clone()), expected, "{ending:?}");
+        }
+    }
+
+    #[test]
+    fn a_child_killed_for_memory_leaves_a_note() {
+        let Verdict::Report { notes, .. } = ending(None, exit(0, true, false)).verdict() else {
+            panic!("vanished")
+        };
+        assert!(notes[0].starts_with("oom_event"));
+    }
+
+    #[test]
+    fn a_failed_upload_spoils_success_and_is_a_note_otherwise() {
+        let lost = Some((Outcome::ArtifactUploadFailed, "no answer".to_owned()));
+        let good = Ending { not_stored: lost.clone(), ..ending(None, exit(0, false, false)) };
+        assert_eq!(outcome(good), Outcome::ArtifactUploadFailed);
+        let bad = Ending { not_stored: lost, ..ending(None, exit(3, false, false)) };
+        let Verdict::Report { outcome, notes, .. } = bad.verdict() else { panic!("vanished") };
+        assert_eq!(outcome, Outcome::ExitCode(3));
+        assert_eq!(notes, ["artifact_upload_failed: no answer"]);
+    }
+
+    #[test]
+    fn fenced_reports_nothing_whatever_else_happened() {
+        let mut fenced = ending(Some(Cause::Cancelled("late".into())), exit(0, false, false));
+        fenced.stop(Cause::Revoked);
+        fenced.stop(Cause::Leaving);
+        assert_eq!(fenced.verdict(), Verdict::Vanish);
+    }
+
+    #[test]
+    fn what_failed_before_the_start_is_the_outcome() {
+        let failed = Some((Outcome::ImageNotFound, "no such image".to_owned()));
+        assert_eq!(outcome(Ending { failed, ..Ending::default() }), Outcome::ImageNotFound);
+    }
+}

@@ -1,0 +1,182 @@
+//! Before the main process runs: image and inputs at once, the intent in the journal, then create and start.
+
+use super::{Attempt, Cause, Cut, Tools, engine_backoff, stop::StopSignal};
+use crate::{
+    contracts::plain,
+    inputs, journal,
+    runtime::{self, ContainerSpec, ImageId, ImageRequest, Output, Progress, Scratch},
+};
+use longshore_common::{
+    agent::Grant,
+    job::{JobState, Outcome},
+};
+use std::{collections::BTreeMap, future::Future, path::Path, path::PathBuf, time::Duration};
+use tokio::{sync::mpsc, time::Instant};
+
+/// Lines of progress that may wait for the log; more are dropped.
+const PROGRESS_LINES: usize = 32;
+
+/// When image, inputs and container must be ready.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PrepareDeadline {
+    at: Instant,
+    length: Duration,
+}
+
+impl Attempt {
+    pub(super) fn prepare_deadline(&self) -> PrepareDeadline {
+        let length = self.grant.spec.deadlines.prepare;
+        PrepareDeadline { at: super::deadlines::after(Instant::now(), length), length }
+    }
+
+    /// Everything the container needs, ready.
+    pub(super) async fn prepare(&mut self, deadline: &PrepareDeadline) -> Result<ContainerSpec, Cut> {
+        self.holding.phase(JobState::Preparing);
+        let dir = self.dir();
+        let (progress, mut lines) = {
+            let (sender, lines) = mpsc::channel(PROGRESS_LINES);
+            (Progress::new(sender), lines)
+        };
+        let shared = std::sync::Arc::clone(&self.shared);
+        let grant = std::sync::Arc::clone(&self.grant);
+        let log = self.log.clone();
+        let getting_ready = async {
+            let work = ready(&shared.tools, &grant, &dir, &progress);
+            tokio::pin!(work);
+            loop {
+                tokio::select! {
+                    biased;
+                    Some(line) = lines.recv() => log.system(&line).await,
+                    done = &mut work => break done,
+                }
+            }
+        };
+        let (image, inputs) = until(&mut self.signal, deadline, getting_ready).await??;
+        Ok(self.container_spec(image, inputs, &dir))
+    }
+
+    /// Creates and starts the container. A call under way is never dropped, or a container could be left behind
+    /// that nobody knows.
+    pub(super) async fn start(
+        &mut self,
+        spec: &ContainerSpec,
+        deadline: &PrepareDeadline,
+    ) -> Result<Output, Cut> {
+        let shared = std::sync::Arc::clone(&self.shared);
+        let runtime = &shared.tools.runtime;
+        let mut backoff = engine_backoff();
+        loop {
+            if let Some(cause) = self.signal.said() {
+                return Err(cause.into());
+            }
+            let started = match &self.container {
+                None => runtime.create(spec).await.map(|container| {
+                    self.container = Some(container);
+                    None
+                }),
+                Some(container) => runtime.start(container).await.map(Some),
+            };
+            match started {
+                Ok(None) => {}
+                Ok(Some(output)) => return Ok(output),
+                Err(runtime::Error::Ends { outcome, detail }) => return Err(Cut::Failed(outcome, detail)),
+                Err(away @ runtime::Error::Unreachable(_)) => {
+                    self.engine_away(&away).await;
+                    until(&mut self.signal, deadline, backoff.wait()).await?;
+                }
+            }
+        }
+    }
+
+    fn container_spec(&self, image: ImageId, inputs: BTreeMap<String, PathBuf>, dir: &Path) -> ContainerSpec {
+        let Grant { attempt, short_id, spec, gpus, .. } = &*self.grant;
+        ContainerSpec {
+            attempt: *attempt,
+            short_id: short_id.clone(),
+            cluster: self.cluster,
+            agent: self.tools().agent,
+            image,
+            image_name: spec.image.clone(),
+            entrypoint: spec.entrypoint.clone(),
+            command: spec.command.clone(),
+            workdir: spec.workdir.clone(),
+            user: spec.user.clone(),
+            env: plain::env(&self.grant, &self.tools().container_env),
+            resources: spec.resources.clone(),
+            gpus: gpus.clone(),
+            network: spec.network,
+            stop_grace: spec.deadlines.stop_grace,
+            scratch: Scratch { out: dir.join("out"), tmp: dir.join("tmp"), inputs },
+        }
+    }
+}
+
+/// Image, inputs and journal at the same time.
+async fn ready(
+    tools: &Tools,
+    grant: &Grant,
+    dir: &Path,
+    progress: &Progress,
+) -> Result<(ImageId, BTreeMap<String, PathBuf>), Cut> {
+    let journalled = async { tools.journal.intend(grant).await.map_err(Cut::from) };
+    let (image, inputs, ()) =
+        tokio::try_join!(image(tools, grant, progress), inputs(tools, grant, dir, progress), journalled)?;
+    Ok((image, inputs))
+}
+
+async fn image(tools: &Tools, grant: &Grant, progress: &Progress) -> Result<ImageId, Cut> {
+    let request = ImageRequest { image: grant.spec.image.clone(), policy: grant.spec.pull };
+    let mut backoff = engine_backoff();
+    let mut told = false;
+    loop {
+        match tools.runtime.ensure_image(&request, progress).await {
+            Ok(image) => return Ok(image),
+            Err(runtime::Error::Ends { outcome, detail }) => return Err(Cut::Failed(outcome, detail)),
+            Err(away @ runtime::Error::Unreachable(_)) => {
+                tools.engine_away.notify_one();
+                if !std::mem::replace(&mut told, true) {
+                    progress.say(format!("{away}; waiting for it"));
+                }
+                backoff.wait().await;
+            }
+        }
+    }
+}
+
+async fn inputs(
+    tools: &Tools,
+    grant: &Grant,
+    dir: &Path,
+    progress: &Progress,
+) -> Result<BTreeMap<String, PathBuf>, Cut> {
+    if grant.spec.inputs.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let limit = grant.spec.resources.scratch_bytes;
+    let dir = dir.join("in");
+    let fetching = tools.inputs.fetch(grant.attempt, &grant.spec.inputs, &dir, limit, progress);
+    Box::pin(fetching).await.map_err(|error: inputs::Error| match error.outcome() {
+        Some(outcome) => Cut::Failed(outcome, error.to_string()),
+        None => Cut::Stopped(Cause::Revoked),
+    })
+}
+
+impl From<journal::Error> for Cut {
+    fn from(error: journal::Error) -> Self {
+        Self::Failed(Outcome::RuntimeError, error.to_string())
+    }
+}
+
+/// Whichever comes first: the end of `work`, somebody's stop, or the prepare deadline.
+async fn until<T>(
+    signal: &mut StopSignal,
+    deadline: &PrepareDeadline,
+    work: impl Future<Output = T>,
+) -> Result<T, Cause> {
+    tokio::select! {
+        biased;
+        cause = signal.beyond(None) => Err(cause),
+        done = work => Ok(done),
+        () = tokio::time::sleep_until(deadline.at) => Err(Cause::PrepareDeadline(deadline.length)),
+    }
+}

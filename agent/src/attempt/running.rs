@@ -1,0 +1,225 @@
+//! While the container runs: its output goes to the log, its deadline and its disk are watched, a stop is carried
+//! out, and only the engine's word ends it.
+
+use super::{
+    Attempt, Cause, Cut,
+    deadlines::{self, DiskWatch},
+    engine_backoff,
+};
+use crate::runtime::{Chunk, ContainerId, Error, Exit, Output, Runtime, Sample};
+use futures::future::{BoxFuture, OptionFuture};
+use longshore_common::{clock::Timestamp, retry::Backoff};
+use std::{sync::Arc, time::Duration};
+use tokio::time::Instant;
+
+/// How long the engine may keep silent about the rest of the output of a container that has ended.
+const LAST_WORDS: Duration = Duration::from_secs(10);
+
+/// One thing that happened to a running container.
+enum Turn {
+    Chunk(Option<Chunk>),
+    Exit(Result<Exit, Error>),
+    Stop(Cause),
+    Stopped(Result<(), Error>),
+    Sample(Result<Sample, Error>),
+    Timer,
+}
+
+/// Calls to the engine that are under way for one container.
+struct Calls<'a> {
+    runtime: &'a dyn Runtime,
+    container: &'a ContainerId,
+    wait: BoxFuture<'a, Result<Exit, Error>>,
+    stop: OptionFuture<BoxFuture<'a, Result<(), Error>>>,
+    sample: OptionFuture<BoxFuture<'a, Result<Sample, Error>>>,
+    wait_backoff: Backoff,
+    stop_backoff: Backoff,
+    grace: Duration,
+}
+
+impl<'a> Calls<'a> {
+    fn new(runtime: &'a dyn Runtime, container: &'a ContainerId) -> Self {
+        Self {
+            runtime,
+            container,
+            wait: runtime.wait(container),
+            stop: None.into(),
+            sample: None.into(),
+            wait_backoff: engine_backoff(),
+            stop_backoff: engine_backoff(),
+            grace: Duration::ZERO,
+        }
+    }
+
+    fn wait_again(&mut self) {
+        let (runtime, container, pause) = (self.runtime, self.container, self.wait_backoff.next_wait());
+        self.wait = Box::pin(async move {
+            tokio::time::sleep(pause).await;
+            runtime.wait(container).await
+        });
+    }
+
+    fn stop(&mut self, grace: Duration) {
+        self.grace = grace;
+        self.stop = Some(self.runtime.stop(self.container, grace)).into();
+    }
+
+    fn stop_again(&mut self) {
+        let (runtime, container, grace) = (self.runtime, self.container, self.grace);
+        let pause = self.stop_backoff.next_wait();
+        let again: BoxFuture<'a, _> = Box::pin(async move {
+            tokio::time::sleep(pause).await;
+            runtime.stop(container, grace).await
+        });
+        self.stop = Some(again).into();
+    }
+}
+
+/// When to act unasked.
+struct Alarms {
+    deadline: Option<Instant>,
+    look: Option<Instant>,
+    looked: Instant,
+    disk: DiskWatch,
+}
+
+impl Alarms {
+    fn next(&self) -> Instant {
+        let far = || Instant::now() + Duration::from_secs(3600);
+        [self.deadline, self.look].into_iter().flatten().min().unwrap_or_else(far)
+    }
+}
+
+impl Attempt {
+    /// Follows the container to its end.
+    pub(super) async fn follow(&mut self, Output(mut output): Output) -> Result<(), Cut> {
+        let shared = Arc::clone(&self.shared);
+        let container = self.container.clone().expect("it was started");
+        let mut calls = Calls::new(&*shared.tools.runtime, &container);
+        let now = Instant::now();
+        let mut alarms = Alarms {
+            deadline: Some(deadlines::after(now, self.grant.spec.deadlines.run)),
+            look: Some(now + deadlines::SHORTEST),
+            looked: now,
+            disk: DiskWatch::default(),
+        };
+        self.started_at = Some(Timestamp::now());
+        self.holding.started(Timestamp::now());
+        let mut open = true;
+        let timer = tokio::time::sleep_until(alarms.next());
+        tokio::pin!(timer);
+        let exit = loop {
+            if timer.deadline() != alarms.next() && (alarms.deadline.is_some() || alarms.look.is_some()) {
+                timer.as_mut().reset(alarms.next());
+            }
+            let known = self.ending.stopped.clone();
+            let turn = tokio::select! {
+                biased;
+                cause = self.signal.beyond(known.as_ref()) => Turn::Stop(cause),
+                chunk = output.recv(), if open => Turn::Chunk(chunk),
+                exit = &mut calls.wait => Turn::Exit(exit),
+                Some(done) = &mut calls.stop => Turn::Stopped(done),
+                Some(sample) = &mut calls.sample => Turn::Sample(sample),
+                () = &mut timer => Turn::Timer,
+            };
+            match turn {
+                Turn::Chunk(Some(chunk)) => self.log.chunk(chunk.stream, chunk.data).await,
+                Turn::Chunk(None) => open = false,
+                Turn::Exit(Ok(exit)) => break exit,
+                other => self.turn(other, &mut calls, &mut alarms).await?,
+            }
+        };
+        while open {
+            match tokio::time::timeout(LAST_WORDS, output.recv()).await {
+                Ok(Some(chunk)) => self.log.chunk(chunk.stream, chunk.data).await,
+                Ok(None) => open = false,
+                Err(_) => {
+                    self.log.system("the engine did not end the output: its last bytes may be missing").await;
+                    open = false;
+                }
+            }
+        }
+        self.exited(exit);
+        Ok(())
+    }
+
+    /// What to do about anything but output and the exit.
+    async fn turn(&mut self, turn: Turn, calls: &mut Calls<'_>, alarms: &mut Alarms) -> Result<(), Cut> {
+        match turn {
+            Turn::Stop(Cause::Revoked) => return Err(Cause::Revoked.into()),
+            Turn::Stop(cause) => self.stop(cause, calls, alarms).await,
+            Turn::Exit(Err(Error::Ends { outcome, detail })) => return Err(Cut::Failed(outcome, detail)),
+            Turn::Exit(Err(away)) => {
+                self.engine_away(&away).await;
+                calls.wait_again();
+            }
+            Turn::Stopped(done) => {
+                calls.stop = None.into();
+                if let Err(error) = done {
+                    tracing::warn!(%error, "the container is not stopped yet");
+                    calls.stop_again();
+                }
+            }
+            Turn::Sample(sample) => {
+                calls.sample = None.into();
+                self.sampled(sample, calls, alarms).await;
+            }
+            Turn::Timer if alarms.deadline.is_some_and(|at| at <= Instant::now()) => {
+                let length = self.grant.spec.deadlines.run;
+                self.stop(Cause::RunDeadline(length), calls, alarms).await;
+            }
+            Turn::Timer => {
+                alarms.look = None;
+                calls.sample = Some(calls.runtime.usage(calls.container)).into();
+            }
+            Turn::Chunk(_) | Turn::Exit(Ok(_)) => unreachable!("the caller's"),
+        }
+        Ok(())
+    }
+
+    async fn stop(&mut self, cause: Cause, calls: &mut Calls<'_>, alarms: &mut Alarms) {
+        let first = self.ending.stopped.is_none();
+        let mut grace = self.grant.spec.deadlines.stop_grace;
+        if cause == Cause::Leaving {
+            grace = grace.min(self.tools().leave_grace);
+        }
+        alarms.deadline = None;
+        if first {
+            if let Some((outcome, detail)) = cause.verdict() {
+                let line =
+                    format!("{outcome}: {detail}; SIGTERM now, SIGKILL after {} s", grace.as_secs_f64());
+                self.log.system(&line).await;
+            }
+            calls.stop(grace);
+        }
+        self.ending.stop(cause);
+    }
+
+    async fn sampled(&mut self, sample: Result<Sample, Error>, calls: &mut Calls<'_>, alarms: &mut Alarms) {
+        let now = Instant::now();
+        let limit = self.grant.spec.resources.scratch_bytes;
+        let wait = match sample {
+            Ok(Sample { usage, disk_bytes }) => {
+                self.usage.cpu_micros = self.usage.cpu_micros.max(usage.cpu_micros);
+                self.usage.memory_peak_bytes = self.usage.memory_peak_bytes.max(usage.memory_peak_bytes);
+                self.usage.disk_peak_bytes = self.usage.disk_peak_bytes.max(disk_bytes);
+                self.holding.usage(self.usage);
+                if disk_bytes > limit && self.ending.stopped.is_none() {
+                    self.stop(Cause::DiskLimit { used: disk_bytes, limit }, calls, alarms).await;
+                }
+                alarms.disk.next(disk_bytes, limit, now - alarms.looked)
+            }
+            // The container may just have ended; `wait` will say.
+            Err(_) => deadlines::LONGEST,
+        };
+        alarms.looked = now;
+        alarms.look = Some(now + wait);
+    }
+
+    fn exited(&mut self, exit: Exit) {
+        self.started_at = Some(exit.started_at);
+        self.exited_at = Some(exit.finished_at);
+        self.holding.exited(exit.finished_at);
+        self.ending.exit = Some(exit);
+    }
+}

@@ -1,0 +1,122 @@
+//! Why an attempt is stopped before its own end. Cancel (user), revoke (lease) and leave (process) are three
+//! different words; the strongest one said counts.
+
+use longshore_common::{agent::StopReason, job::Outcome};
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// In rising order of strength.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Cause {
+    /// The agent process ends.
+    Leaving,
+    PrepareDeadline(Duration),
+    RunDeadline(Duration),
+    DiskLimit {
+        used: u64,
+        limit: u64,
+    },
+    /// The user asked; the text says who and why.
+    Cancelled(String),
+    /// Fenced: remove the container, report nothing.
+    Revoked,
+}
+
+impl From<StopReason> for Cause {
+    fn from(reason: StopReason) -> Self {
+        match reason {
+            StopReason::Cancel(detail) => Self::Cancelled(detail),
+            StopReason::Revoke => Self::Revoked,
+        }
+    }
+}
+
+impl Cause {
+    /// How an attempt that was stopped for this ends; `None`: it is not ours to say.
+    pub(super) fn verdict(&self) -> Option<(Outcome, String)> {
+        Some(match self {
+            Self::Leaving => (Outcome::AgentShutdown, "the agent was stopped".to_owned()),
+            Self::PrepareDeadline(length) => (
+                Outcome::PrepareTimeout,
+                format!("image and inputs were not ready after {}", seconds(*length)),
+            ),
+            Self::RunDeadline(length) => {
+                (Outcome::RunTimeout, format!("the container ran for {}", seconds(*length)))
+            }
+            Self::DiskLimit { used, limit } => (
+                Outcome::DiskLimit,
+                format!("the container wrote {} MiB, its limit is {} MiB", used >> 20, limit >> 20),
+            ),
+            Self::Cancelled(detail) => (Outcome::Cancelled, detail.clone()),
+            Self::Revoked => return None,
+        })
+    }
+}
+
+/// Where others say stop to an attempt.
+#[derive(Clone, Debug)]
+pub(super) struct Stopper(watch::Sender<Option<Cause>>);
+
+/// Where the attempt listens.
+#[derive(Clone, Debug)]
+pub(crate) struct StopSignal(watch::Receiver<Option<Cause>>);
+
+pub(super) fn channel() -> (Stopper, StopSignal) {
+    let (sender, receiver) = watch::channel(None);
+    (Stopper(sender), StopSignal(receiver))
+}
+
+impl Stopper {
+    /// Says stop. A weaker cause than the one said before changes nothing.
+    pub(super) fn raise(&self, cause: Cause) {
+        self.0.send_if_modified(|said| {
+            let stronger = said.as_ref().is_none_or(|before| *before < cause);
+            if stronger {
+                *said = Some(cause);
+            }
+            stronger
+        });
+    }
+}
+
+impl StopSignal {
+    pub(super) fn said(&self) -> Option<Cause> {
+        self.0.borrow().clone()
+    }
+
+    /// Returns once something stronger than `known` was said. Cancel-safe.
+    pub(super) async fn beyond(&mut self, known: Option<&Cause>) -> Cause {
+        let heard = self.0.wait_for(|said| said.is_some() && said.as_ref() > known).await;
+        match heard.ok().and_then(|said| said.clone()) {
+            Some(cause) => cause,
+            // Nobody can say stop any more.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Returns once the attempt is fenced. Cancel-safe.
+    pub(super) async fn revoked(&mut self) {
+        if self.0.wait_for(|said| *said == Some(Cause::Revoked)).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+fn seconds(length: Duration) -> String {
+    format!("{} s", length.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_a_stronger_cause_is_heard() {
+        let (stopper, mut signal) = channel();
+        stopper.raise(Cause::Cancelled("by anna".into()));
+        stopper.raise(Cause::Leaving);
+        assert_eq!(signal.beyond(None).await, Cause::Cancelled("by anna".into()));
+        stopper.raise(Cause::Revoked);
+        assert_eq!(signal.beyond(Some(&Cause::Cancelled("by anna".into()))).await, Cause::Revoked);
+    }
+}

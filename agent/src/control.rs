@@ -1,0 +1,141 @@
+//! The agent's own life: it passes on what the link says, and when told to stop it ends the intake, waits, hands
+//! back what still runs and closes the link last. Never touches a container.
+
+use crate::{
+    attempt::{Attempts, Cause},
+    home::Home,
+    intake::{Door, Intake},
+    journal::Intent,
+    link::{Event, QueueAccess, Welcome},
+    recovery,
+};
+use longshore_common::{
+    queue::{
+        self, Consumer,
+        link::LinkConsumer,
+        rabbit::{Broker, RabbitConsumer},
+    },
+    shutdown::Shutdown,
+    tasks,
+};
+use std::{sync::Arc, time::Duration};
+use tokio::{
+    sync::{mpsc, watch},
+    time::timeout,
+};
+
+/// How long handing back may take in all: finish reports to a slow controller, removals by a slow engine.
+const HAND_BACK: Duration = Duration::from_secs(30);
+
+#[derive(Debug)]
+pub(crate) struct Control {
+    /// Locked until the end.
+    pub(crate) home: Home,
+    pub(crate) grace: Duration,
+    pub(crate) has_gpus: bool,
+    pub(crate) attempts: Attempts,
+    pub(crate) events: mpsc::Receiver<Event>,
+    pub(crate) bell: Arc<LinkConsumer>,
+    pub(crate) door: watch::Sender<Option<Door>>,
+    pub(crate) shutdown: Shutdown,
+    pub(crate) leave: Shutdown,
+}
+
+impl Control {
+    pub(crate) async fn run(mut self, intake: Intake, left_behind: Vec<Intent>) {
+        let attempts = self.attempts.clone();
+        let recovering = async move { recovery::recover(attempts.tools(), left_behind).await };
+        drop(tasks::spawn("recovery", self.attempts.track(recovering)));
+        let intake = tasks::spawn("intake", intake.run());
+        let mut access = None;
+        loop {
+            tokio::select! {
+                () = self.shutdown.triggered() => break,
+                Some(event) = self.events.recv() => self.heard(event, &mut access),
+                else => break,
+            }
+        }
+        let handing_back = self.hand_back(intake, access);
+        handing_back.await;
+        self.leave.trigger();
+        drop(self.home);
+    }
+
+    fn heard(&self, event: Event, access: &mut Option<QueueAccess>) {
+        let held = &self.attempts.tools().held;
+        match event {
+            Event::Connected(welcome) => self.connected(welcome, access),
+            Event::Disconnected { .. } => self.door.send_modify(|door| {
+                if let Some(door) = door {
+                    door.open = false;
+                }
+            }),
+            Event::Renewed { fenced, .. } => {
+                for attempt in fenced {
+                    held.stop(&attempt, Cause::Revoked);
+                }
+            }
+            Event::Stop { attempt, reason } => held.stop(&attempt, reason.into()),
+        }
+    }
+
+    /// Opens the door. A queue that is reached as before is kept, with what it has consumed.
+    fn connected(&self, welcome: Welcome, access: &mut Option<QueueAccess>) {
+        let kept = self.door.borrow().as_ref().map(|door| Arc::clone(&door.consumer));
+        let consumer = match kept {
+            Some(consumer) if *access == Some(welcome.queue.clone()) => consumer,
+            _ => match self.consumer(&welcome.queue) {
+                Ok(consumer) => consumer,
+                Err(error) => {
+                    tracing::error!(%error, "the controller names a queue that cannot be used");
+                    return;
+                }
+            },
+        };
+        *access = Some(welcome.queue);
+        let door = Door { cluster: welcome.cluster, lanes: welcome.lanes, consumer, open: true };
+        self.door.send_replace(Some(door));
+    }
+
+    fn consumer(&self, access: &QueueAccess) -> Result<Arc<dyn Consumer>, queue::Error> {
+        match access {
+            QueueAccess::Link => {
+                let consumer: Arc<dyn Consumer> = Arc::<LinkConsumer>::clone(&self.bell);
+                Ok(consumer)
+            }
+            QueueAccess::Amqp { url, prefix } => {
+                let consumer = RabbitConsumer::start(Broker::new(url, prefix)?, self.has_gpus);
+                Ok(Arc::new(consumer))
+            }
+        }
+    }
+
+    /// Ends everything in order: no new work, a grace for what runs, then what is left goes back.
+    async fn hand_back(&mut self, intake: tokio::task::JoinHandle<()>, mut access: Option<QueueAccess>) {
+        tracing::info!(grace = ?self.grace, "stopping");
+        if let Err(error) = intake.await {
+            tracing::error!(%error, "the intake ended badly");
+        }
+        let attempts = self.attempts.clone();
+        let done = attempts.done();
+        tokio::pin!(done);
+        let handing_back = async {
+            if timeout(self.grace, &mut done).await.is_err() {
+                attempts.tools().held.stop_all(&Cause::Leaving);
+                if timeout(HAND_BACK, &mut done).await.is_err() {
+                    tracing::warn!(
+                        "leaving with attempts that are not handed back; the next process does it"
+                    );
+                }
+            }
+        };
+        tokio::pin!(handing_back);
+        loop {
+            tokio::select! {
+                () = &mut handing_back => return,
+                // Stops and renewals still count.
+                Some(event) = self.events.recv() => self.heard(event, &mut access),
+            }
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! The agent's data directory: locked by one process, and home of the agent's id. Never shared by two agents.
+
+use longshore_common::ids::AgentId;
+use std::{
+    fs::{self, File, TryLockError},
+    io::{self, ErrorKind, Write as _},
+    path::{Path, PathBuf},
+};
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("data directory `{path}` cannot be used: {source}; name another with `data_dir`")]
+    Io { path: PathBuf, source: io::Error },
+    #[error("data directory `{0}` belongs to an agent that runs; give every agent its own `data_dir`")]
+    Taken(PathBuf),
+    #[error("`{0}` does not hold an agent id; restore it, or remove it to become a new agent")]
+    BadId(PathBuf),
+}
+
+/// A data directory that is ours as long as this lives.
+#[derive(Debug)]
+pub struct Home {
+    dir: PathBuf,
+    id: AgentId,
+    _lock: File,
+}
+
+impl Home {
+    pub fn open(dir: &Path) -> Result<Self, Error> {
+        let failed = |source| Error::Io { path: dir.to_owned(), source };
+        fs::create_dir_all(dir).map_err(failed)?;
+        let lock = File::create(dir.join("lock")).map_err(failed)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(Error::Taken(dir.to_owned())),
+            Err(TryLockError::Error(source)) => return Err(failed(source)),
+        }
+        Ok(Self { dir: dir.to_owned(), id: agent_id(&dir.join("agent-id"))?, _lock: lock })
+    }
+
+    pub const fn id(&self) -> AgentId {
+        self.id
+    }
+
+    /// A folder inside, made if it is missing.
+    pub fn folder(&self, name: &str) -> Result<PathBuf, Error> {
+        let path = self.dir.join(name);
+        match fs::create_dir_all(&path) {
+            Ok(()) => Ok(path),
+            Err(source) => Err(Error::Io { path, source }),
+        }
+    }
+}
+
+/// Chosen once, kept for ever.
+fn agent_id(path: &Path) -> Result<AgentId, Error> {
+    let failed = |source| Error::Io { path: path.to_owned(), source };
+    match fs::read_to_string(path) {
+        Ok(text) => text.trim().parse().map_err(|_| Error::BadId(path.to_owned())),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let id = AgentId::new();
+            let fresh = path.with_extension("new");
+            let mut file = File::create(&fresh).map_err(failed)?;
+            writeln!(file, "{id}").and_then(|()| file.sync_all()).map_err(failed)?;
+            fs::rename(&fresh, path).map_err(failed)?;
+            Ok(id)
+        }
+        Err(error) => Err(failed(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_id_survives_and_two_agents_cannot_share_a_home() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = Home::open(dir.path()).unwrap();
+        let id = first.id();
+        assert!(matches!(Home::open(dir.path()), Err(Error::Taken(_))));
+        drop(first);
+        assert_eq!(Home::open(dir.path()).unwrap().id(), id);
+        fs::write(dir.path().join("agent-id"), "nonsense").unwrap();
+        assert!(matches!(Home::open(dir.path()), Err(Error::BadId(_))));
+    }
+}

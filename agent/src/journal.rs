@@ -1,0 +1,186 @@
+//! What this agent meant to run, on disk before the engine is asked: one small file per attempt, so that the next
+//! process finds its containers. Holds no secrets. Never decides what becomes of them.
+
+use longshore_common::{
+    agent::Grant,
+    ids::{AttemptRef, ShortId},
+    job::JobSpec,
+};
+use serde::{Deserialize, Serialize};
+use std::{
+    fs,
+    io::{self, ErrorKind, Write as _},
+    path::{Path, PathBuf},
+};
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(
+        "the agent's journal `{path}` cannot be written: {source}; is the disk of its data directory full?"
+    )]
+    Write { path: PathBuf, source: io::Error },
+    #[error("the agent's journal `{path}` cannot be read: {source}")]
+    Read { path: PathBuf, source: io::Error },
+    #[error("a task of the agent ended early: {0}")]
+    Task(#[from] tokio::task::JoinError),
+}
+
+/// One per agent.
+#[derive(Clone, Debug)]
+pub struct Journal {
+    /// `None`: nothing outlives the process, so nothing is written.
+    dir: Option<PathBuf>,
+}
+
+/// An attempt this agent took on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Intent {
+    pub attempt: AttemptRef,
+    pub short_id: ShortId,
+    pub project: String,
+    pub spec: JobSpec,
+    pub gpus: Vec<String>,
+    /// It is over, and its files wait on this node for another upload.
+    #[serde(default)]
+    pub kept: bool,
+}
+
+impl Intent {
+    pub fn of(grant: &Grant) -> Self {
+        Self {
+            attempt: grant.attempt,
+            short_id: grant.short_id.clone(),
+            project: grant.project.clone(),
+            spec: grant.spec.clone(),
+            gpus: grant.gpus.clone(),
+            kept: false,
+        }
+    }
+}
+
+impl Journal {
+    pub fn open(dir: &Path) -> Result<Self, Error> {
+        fs::create_dir_all(dir).map_err(|source| Error::Write { path: dir.to_owned(), source })?;
+        Ok(Self { dir: Some(dir.to_owned()) })
+    }
+
+    /// For a runtime whose containers end with the process.
+    pub const fn none() -> Self {
+        Self { dir: None }
+    }
+
+    /// On disk when it returns.
+    pub async fn intend(&self, grant: &Grant) -> Result<(), Error> {
+        let Some(dir) = self.dir.clone() else { return Ok(()) };
+        let intent = Intent::of(grant);
+        tokio::task::spawn_blocking(move || write(&dir, &intent)).await?
+    }
+
+    /// The attempt is over, its files stay.
+    pub async fn keep(&self, grant: &Grant) {
+        let Some(dir) = self.dir.clone() else { return };
+        let intent = Intent { kept: true, ..Intent::of(grant) };
+        match tokio::task::spawn_blocking(move || write(&dir, &intent)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "kept files are not in the journal"),
+            Err(error) => tracing::error!(%error, "kept files are not in the journal"),
+        }
+    }
+
+    /// The attempt is over and nothing of it is left.
+    pub fn forget(&self, attempt: &AttemptRef) {
+        let Some(dir) = &self.dir else { return };
+        let path = path(dir, attempt);
+        if let Err(error) = fs::remove_file(&path)
+            && error.kind() != ErrorKind::NotFound
+        {
+            tracing::warn!(%error, path = %path.display(), "a finished attempt stays in the journal");
+        }
+    }
+
+    /// What an earlier process left. A file it did not finish writing names no container and is dropped.
+    pub fn read(&self) -> Result<Vec<Intent>, Error> {
+        let Some(dir) = &self.dir else { return Ok(Vec::new()) };
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            move |source| Error::Read { path, source }
+        };
+        let mut intents = Vec::new();
+        for entry in fs::read_dir(dir).map_err(failed(dir))? {
+            let path = entry.map_err(failed(dir))?.path();
+            let parsed = serde_json::from_slice(&fs::read(&path).map_err(failed(&path))?);
+            match parsed {
+                Ok(intent) if path.extension().is_some_and(|end| end == "json") => intents.push(intent),
+                _ => {
+                    tracing::warn!(path = %path.display(), "dropping an unfinished journal entry");
+                    fs::remove_file(&path).map_err(failed(&path))?;
+                }
+            }
+        }
+        Ok(intents)
+    }
+}
+
+fn path(dir: &Path, attempt: &AttemptRef) -> PathBuf {
+    dir.join(format!("{attempt}.{}.json", attempt.epoch.0))
+}
+
+fn write(dir: &Path, intent: &Intent) -> Result<(), Error> {
+    let path = path(dir, &intent.attempt);
+    let written = (|| {
+        let fresh = path.with_extension("new");
+        let mut file = fs::File::create(&fresh)?;
+        file.write_all(&serde_json::to_vec(intent).map_err(io::Error::other)?)?;
+        file.sync_data()?;
+        fs::rename(&fresh, &path)?;
+        fs::File::open(dir)?.sync_all()
+    })();
+    written.map_err(|source| Error::Write { path, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use longshore_common::{
+        ids::{Epoch, JobId},
+        queue::Lane,
+    };
+    use std::time::Duration;
+
+    fn grant() -> Grant {
+        Grant {
+            attempt: AttemptRef { job: JobId::new(), number: 1, epoch: Epoch(1) },
+            short_id: ShortId::random(),
+            project: "default".into(),
+            spec: JobSpec::for_image("busybox:1"),
+            lease: Duration::from_secs(600),
+            gpus: vec![],
+            lane: Lane::new("default", false),
+            cancel_requested: false,
+        }
+    }
+
+    #[tokio::test]
+    async fn the_next_process_finds_what_was_not_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::open(dir.path()).unwrap();
+        let (ended, running, stored) = (grant(), grant(), grant());
+        for grant in [&ended, &running, &stored] {
+            journal.intend(grant).await.unwrap();
+        }
+        journal.forget(&ended.attempt);
+        journal.keep(&stored).await;
+        let mut found = Journal::open(dir.path()).unwrap().read().unwrap();
+        found.sort_by_key(|intent| intent.kept);
+        assert_eq!(found, [Intent::of(&running), Intent { kept: true, ..Intent::of(&stored) }]);
+    }
+
+    #[test]
+    fn a_torn_entry_is_dropped() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("x.json"), b"{\"attempt\":").unwrap();
+        let journal = Journal::open(dir.path()).unwrap();
+        assert_eq!(journal.read().unwrap(), []);
+        assert!(fs::read_dir(dir.path()).unwrap().next().is_none());
+    }
+}

@@ -1,0 +1,204 @@
+//! The unary calls, each with its own deadline. Never tries twice: callers know what a retry means.
+
+use super::{error, finish::FinishQueue, refusal};
+use crate::link::{Claimed, CompletedUpload, Controller, Error, InputFile, InputPage, LogAppend};
+use async_trait::async_trait;
+use longshore_common::{
+    agent::{FinishReport, Grant, Offer},
+    artifact::{ManifestEntry, UploadTarget},
+    ids::{AgentId, AttemptRef, ClaimId, SessionId},
+    queue::Lane,
+    wire::{self, WireError},
+};
+use longshore_proto::v1::{self, agent_link_client::AgentLinkClient};
+use std::{collections::BTreeMap, future::Future, time::Duration};
+use tonic::{Request, Response, Status, transport::Channel};
+
+/// A claim is one transaction; an agent that waits longer asks again with the same id.
+const CLAIM: Duration = Duration::from_secs(15);
+const APPEND: Duration = Duration::from_secs(30);
+/// Signing thousands of addresses, or completing multipart uploads at a slow store.
+const BYTES: Duration = Duration::from_secs(60);
+
+pub(super) type Client = AgentLinkClient<Channel>;
+
+#[derive(Debug)]
+pub(super) struct GrpcController {
+    client: Client,
+    agent: AgentId,
+    session: SessionId,
+    finish: FinishQueue,
+}
+
+impl GrpcController {
+    pub(super) fn new(client: Client, agent: AgentId, session: SessionId) -> Self {
+        let finish = FinishQueue::start(client.clone());
+        Self { client, agent, session, finish }
+    }
+}
+
+#[async_trait]
+impl Controller for GrpcController {
+    async fn claim(
+        &self,
+        claim: ClaimId,
+        offer: Offer,
+        hints: BTreeMap<Lane, u32>,
+    ) -> Result<Claimed, Error> {
+        let request = v1::ClaimRequest {
+            claim_id: claim.as_bytes().to_vec().into(),
+            agent_id: self.agent.as_bytes().to_vec().into(),
+            session: self.session.as_bytes().to_vec().into(),
+            offer: Some((&offer).into()),
+            hints: wire::hints_to(&hints),
+        };
+        let mut client = self.client.clone();
+        let answer = within(CLAIM, client.claim(limited(CLAIM, request))).await?;
+        Ok(Claimed {
+            grants: grants(answer.grants),
+            lanes: wire::lane_answers_from(answer.lanes).map_err(garbled)?,
+        })
+    }
+
+    async fn append_logs(&self, appends: Vec<LogAppend>) -> Result<Vec<Result<u64, Error>>, Error> {
+        let asked = appends.len();
+        let append = |append: LogAppend| v1::LogAppend {
+            r#ref: Some(append.attempt.into()),
+            offset: append.offset,
+            data: append.data,
+        };
+        let request = v1::AppendLogsRequest { appends: appends.into_iter().map(append).collect() };
+        let mut client = self.client.clone();
+        let answer = within(APPEND, client.append_logs(limited(APPEND, request))).await?;
+        one_each(asked, answer.results.len())?;
+        let result = |result: v1::LogAppended| match result.error {
+            None => Ok(result.stored),
+            Some(error) => Err(refusal(&error.into())),
+        };
+        Ok(answer.results.into_iter().map(result).collect())
+    }
+
+    async fn fetch_input(
+        &self,
+        attempt: AttemptRef,
+        name: &str,
+        page: Option<String>,
+    ) -> Result<InputPage, Error> {
+        let request = v1::FetchInputRequest {
+            r#ref: Some(attempt.into()),
+            name: name.to_owned(),
+            page_token: page.unwrap_or_default(),
+        };
+        let mut client = self.client.clone();
+        let answer = within(BYTES, client.fetch_input(limited(BYTES, request))).await?;
+        let files = answer.files.into_iter().map(input_file).collect::<Result<_, _>>().map_err(garbled)?;
+        let next = Some(answer.next_page_token).filter(|token| !token.is_empty());
+        Ok(InputPage { files, next })
+    }
+
+    async fn open_uploads(
+        &self,
+        attempt: AttemptRef,
+        files: Vec<(u64, u64)>,
+    ) -> Result<Vec<UploadTarget>, Error> {
+        let asked = files.len();
+        let open = |(ordinal, size)| v1::OpenUpload { ordinal, size };
+        let request = v1::OpenUploadsRequest {
+            r#ref: Some(attempt.into()),
+            files: files.into_iter().map(open).collect(),
+        };
+        let mut client = self.client.clone();
+        let answer = within(BYTES, client.open_uploads(limited(BYTES, request))).await?;
+        one_each(asked, answer.targets.len())?;
+        answer.targets.into_iter().map(|target| target.try_into().map_err(garbled)).collect()
+    }
+
+    async fn complete_uploads(
+        &self,
+        attempt: AttemptRef,
+        uploads: Vec<CompletedUpload>,
+    ) -> Result<(), Error> {
+        let complete = |upload: CompletedUpload| v1::CompleteUpload {
+            ordinal: upload.ordinal,
+            upload_id: upload.upload_id,
+            etags: upload.etags,
+        };
+        let request = v1::CompleteUploadsRequest {
+            r#ref: Some(attempt.into()),
+            uploads: uploads.into_iter().map(complete).collect(),
+        };
+        let mut client = self.client.clone();
+        within(BYTES, client.complete_uploads(limited(BYTES, request))).await.map(drop)
+    }
+
+    async fn put_manifest(
+        &self,
+        attempt: AttemptRef,
+        page: u32,
+        entries: Vec<ManifestEntry>,
+    ) -> Result<(), Error> {
+        let request = v1::PutManifestRequest {
+            r#ref: Some(attempt.into()),
+            page,
+            entries: entries.iter().map(v1::ManifestEntry::from).collect(),
+        };
+        let mut client = self.client.clone();
+        within(BYTES, client.put_manifest(limited(BYTES, request))).await.map(drop)
+    }
+
+    async fn finish(&self, report: FinishReport) -> Result<(), Error> {
+        self.finish.report(report).await
+    }
+}
+
+/// The request with the time the controller has for it.
+pub(super) fn limited<T>(length: Duration, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(length);
+    request
+}
+
+/// The answer, or that none came in time.
+pub(super) async fn within<T>(
+    length: Duration,
+    call: impl Future<Output = Result<Response<T>, Status>>,
+) -> Result<T, Error> {
+    match tokio::time::timeout(length, call).await {
+        Ok(Ok(response)) => Ok(response.into_inner()),
+        Ok(Err(status)) => Err(error(&status)),
+        Err(_) => Err(Error::Unreachable(format!("no answer for {} s", length.as_secs()))),
+    }
+}
+
+/// A grant that cannot be read is left out: absent from the heartbeats, it goes back to the queue.
+fn grants(messages: Vec<v1::Grant>) -> Vec<Grant> {
+    let read = |message: v1::Grant| match Grant::try_from(message) {
+        Ok(grant) => Some(grant),
+        Err(error) => {
+            tracing::error!(%error, "the controller granted what this agent cannot read; is it newer?");
+            None
+        }
+    };
+    messages.into_iter().filter_map(read).collect()
+}
+
+fn input_file(message: v1::FetchFile) -> Result<InputFile, WireError> {
+    let sha256 = match &message.sha256[..] {
+        [] => None,
+        bytes => Some(wire::digest("sha256", bytes)?),
+    };
+    // A file without digest is one that nobody has seen yet: its size is not known either.
+    let size = (sha256.is_some() || message.size > 0).then_some(message.size);
+    Ok(InputFile { path: message.path.into(), size, sha256, mode: message.mode, url: message.url })
+}
+
+pub(super) fn one_each(asked: usize, answered: usize) -> Result<(), Error> {
+    if asked == answered {
+        return Ok(());
+    }
+    Err(Error::Refused(format!("the controller answered {answered} of {asked} parts of a call")))
+}
+
+fn garbled(error: WireError) -> Error {
+    Error::Refused(format!("the controller's answer cannot be read: {error}"))
+}

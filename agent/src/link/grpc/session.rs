@@ -1,0 +1,242 @@
+//! The one stream of an agent, kept up for as long as the agent lives: hello, heartbeats and turns of the link's
+//! queue go up; welcome, renewals, stops and hints come down.
+
+use super::{Settings, calls::Client, error};
+use crate::link::{Error, Event, QueueAccess, Reporter, Welcome};
+use longshore_common::{
+    ids::Epoch,
+    queue::link::{LinkConsumer, Turn, Work},
+    retry::Backoff,
+    shutdown::Shutdown,
+    wire::{self, Greeting, WireError},
+};
+use longshore_proto::v1::{self, link_request, link_response};
+use std::{sync::Arc, time::Duration};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout},
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
+
+const PROTOCOL: u32 = 1;
+/// Messages on their way up.
+const UP: usize = 16;
+const WELCOME: Duration = Duration::from_secs(15);
+
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) client: Client,
+    pub(super) settings: Settings,
+    pub(super) reporter: Arc<dyn Reporter>,
+    pub(super) events: mpsc::Sender<Event>,
+    pub(super) bell: Arc<LinkConsumer>,
+    pub(super) leave: Shutdown,
+}
+
+/// A stream that is up.
+struct Stream {
+    up: mpsc::Sender<v1::LinkRequest>,
+    down: Streaming<v1::LinkResponse>,
+    every: Duration,
+    /// Hints come over the link.
+    rings: bool,
+    sequence: u64,
+    heard: Instant,
+}
+
+impl Session {
+    pub(super) async fn run(self) {
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+        let leave = self.leave.clone();
+        let mut told = false;
+        loop {
+            let ended = tokio::select! {
+                () = leave.triggered() => return,
+                ended = self.once(&mut backoff, &mut told) => ended,
+            };
+            self.bell.disconnected();
+            if !std::mem::replace(&mut told, true) {
+                tracing::warn!(reason = %ended, url = %self.settings.url, "link to the controller is down");
+            }
+            if self.events.send(Event::Disconnected { reason: ended.to_string() }).await.is_err() {
+                return;
+            }
+            tokio::select! {
+                () = leave.triggered() => return,
+                () = backoff.wait() => {}
+            }
+        }
+    }
+
+    /// One stream from hello to its end; answers why it ended.
+    async fn once(&self, backoff: &mut Backoff, told: &mut bool) -> Error {
+        let mut stream = match self.open().await {
+            Ok(stream) => stream,
+            Err(error) => return error,
+        };
+        tracing::info!(url = %self.settings.url, "linked to the controller");
+        backoff.reset();
+        *told = false;
+        loop {
+            if let Err(error) = self.turn(&mut stream).await {
+                return error;
+            }
+        }
+    }
+
+    async fn open(&self) -> Result<Stream, Error> {
+        let (up, requests) = mpsc::channel(UP);
+        let greeting = Greeting {
+            protocol_min: PROTOCOL,
+            protocol_max: PROTOCOL,
+            identity: self.settings.identity.clone(),
+            inventory: self.reporter.inventory(),
+            token: self.settings.token.clone(),
+        };
+        send(&up, link_request::Message::Hello(wire::hello(&greeting))).await?;
+        let mut client = self.client.clone();
+        let silent = |_| Error::Unreachable(format!("no welcome for {} s", WELCOME.as_secs()));
+        let opening = client.link(ReceiverStream::new(requests));
+        let mut down =
+            timeout(WELCOME, opening).await.map_err(silent)?.map_err(|status| error(&status))?.into_inner();
+        let first =
+            timeout(WELCOME, down.message()).await.map_err(silent)?.map_err(|status| error(&status))?;
+        let Some(link_response::Message::Welcome(message)) = first.and_then(|first| first.message) else {
+            return Err(Error::Unreachable("the controller did not say welcome".to_owned()));
+        };
+        let welcome = welcome(message)
+            .map_err(|error| Error::Refused(format!("the controller's welcome cannot be read: {error}")))?;
+        let rings = welcome.queue == QueueAccess::Link;
+        let every = self.settings.heartbeat_every.unwrap_or(welcome.heartbeat_every);
+        if rings {
+            self.bell.connected();
+        }
+        self.tell(Event::Connected(welcome)).await?;
+        let mut stream = Stream { up, down, every, rings, sequence: 0, heard: Instant::now() };
+        self.beat(&mut stream).await?;
+        Ok(stream)
+    }
+
+    /// Everything until the next heartbeat has gone up.
+    async fn turn(&self, stream: &mut Stream) -> Result<(), Error> {
+        let last = Instant::now();
+        let mut due = last + stream.every;
+        let mut hurried = false;
+        loop {
+            tokio::select! {
+                message = stream.down.message() => {
+                    stream.heard = Instant::now();
+                    match message {
+                        Ok(Some(message)) => self.heard(message).await?,
+                        Ok(None) => return Err(Error::Unreachable("the controller ended the link".to_owned())),
+                        Err(status) => return Err(error(&status)),
+                    }
+                }
+                turn = self.bell.next_turn(), if stream.rings => {
+                    send(&stream.up, link_request::Message::Listen(listen(turn))).await?;
+                }
+                () = self.reporter.changed(), if !hurried => {
+                    hurried = true;
+                    due = due.min(Instant::now() + coalesce(self.reporter.report().held.len()));
+                }
+                () = tokio::time::sleep_until(due) => {
+                    // Every heartbeat is answered: silence over three of them is a dead link.
+                    if stream.heard.elapsed() > stream.every * 3 + WELCOME {
+                        return Err(Error::Unreachable("the controller went silent".to_owned()));
+                    }
+                    return self.beat(stream).await;
+                }
+            }
+        }
+    }
+
+    async fn beat(&self, stream: &mut Stream) -> Result<(), Error> {
+        stream.sequence += 1;
+        let report = self.reporter.report();
+        let heartbeat = v1::Heartbeat {
+            sequence: stream.sequence,
+            held: report.held.iter().map(v1::HeldAttempt::from).collect(),
+            free: Some(report.free.into()),
+            gpus: report.gpus.iter().map(v1::Gpu::from).collect(),
+            note: report.note,
+            held_unchanged: false,
+            changed: Vec::new(),
+        };
+        send(&stream.up, link_request::Message::Heartbeat(heartbeat)).await
+    }
+
+    async fn heard(&self, message: v1::LinkResponse) -> Result<(), Error> {
+        let read = match message.message {
+            Some(link_response::Message::Renewed(renewed)) => renewal(renewed).map(Some),
+            Some(link_response::Message::Stop(message)) => {
+                wire::stop_from(message).map(|(attempt, reason)| Some(Event::Stop { attempt, reason }))
+            }
+            Some(link_response::Message::Work(message)) => rung(&message).map(|work| {
+                self.bell.work(&work);
+                None
+            }),
+            // A second welcome, or a word that this version does not know.
+            Some(link_response::Message::Welcome(_)) | None => Ok(None),
+        };
+        match read {
+            Ok(Some(event)) => self.tell(event).await,
+            Ok(None) => Ok(()),
+            Err(error) => {
+                tracing::warn!(%error, "a message of the controller cannot be read");
+                Ok(())
+            }
+        }
+    }
+
+    async fn tell(&self, event: Event) -> Result<(), Error> {
+        let gone = |_| Error::Unreachable("the agent has ended".to_owned());
+        self.events.send(event).await.map_err(gone)
+    }
+}
+
+/// How long news may wait for more of it. A thousand listed attempts a second is enough for anybody to read.
+fn coalesce(held: usize) -> Duration {
+    Duration::from_millis(held as u64).clamp(Duration::from_millis(20), Duration::from_millis(500))
+}
+
+async fn send(up: &mpsc::Sender<v1::LinkRequest>, message: link_request::Message) -> Result<(), Error> {
+    let gone = |_| Error::Unreachable("the controller ended the link".to_owned());
+    up.send(v1::LinkRequest { message: Some(message) }).await.map_err(gone)
+}
+
+fn listen(turn: Turn) -> v1::Listen {
+    v1::Listen {
+        lanes: turn.lanes.iter().map(ToString::to_string).collect(),
+        acked: wire::hints_to(&turn.acked),
+        returned: wire::hints_to(&turn.returned),
+    }
+}
+
+fn renewal(message: v1::Renewed) -> Result<Event, WireError> {
+    let fenced = message.fenced.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?;
+    Ok(Event::Renewed { sequence: message.sequence, fenced })
+}
+
+fn rung(message: &v1::Work) -> Result<Work, WireError> {
+    let lane = message.lane.parse().map_err(|error| WireError::new("lane", format!("{error}")))?;
+    Ok(Work { lane, hints: message.hints })
+}
+
+fn welcome(message: v1::Welcome) -> Result<Welcome, WireError> {
+    let every = wire::required("heartbeat_every", message.heartbeat_every)?;
+    let queue = match message.queue.and_then(|queue| queue.kind) {
+        Some(v1::queue_access::Kind::Amqp(amqp)) => QueueAccess::Amqp { url: amqp.url, prefix: amqp.prefix },
+        Some(v1::queue_access::Kind::Link(_)) | None => QueueAccess::Link,
+    };
+    Ok(Welcome {
+        cluster: message
+            .cluster_id
+            .parse()
+            .map_err(|error| WireError::new("cluster_id", format!("{error}")))?,
+        epoch: Epoch(message.epoch),
+        heartbeat_every: wire::duration_from("heartbeat_every", &every)?.max(Duration::from_millis(100)),
+        queue,
+        lanes: wire::lanes_from("lanes", &message.lanes)?,
+    })
+}

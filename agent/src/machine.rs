@@ -1,0 +1,301 @@
+//! What this machine has and what of it is free now: the engine's health, host readings and grants put together
+//! into offers, inventory and heartbeats. Never grants, never talks to the controller.
+
+use crate::{
+    attempt::Held,
+    host::{Facts, GpuReading, Host, Reading},
+    link::{Report, Reporter},
+    runtime::{EngineInfo, Runtime},
+    slots::Slots,
+};
+use async_trait::async_trait;
+use longshore_common::{
+    agent::{Capacity, Gpu, Inventory, Offer},
+    queue::Lane,
+    shutdown::Shutdown,
+    tasks,
+};
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use tokio::{
+    sync::{Notify, watch},
+    task::{JoinError, spawn_blocking},
+};
+
+/// NVML and sysinfo answer in milliseconds; a stranger on a GPU is seen within this time.
+const READ_EVERY: Duration = Duration::from_secs(1);
+/// An engine that answers is asked seldom, one that does not is asked often.
+const ENGINE_WELL_EVERY: Duration = Duration::from_secs(10);
+const ENGINE_ILL_EVERY: Duration = Duration::from_secs(1);
+const ENGINE_ANSWER: Duration = Duration::from_secs(10);
+
+/// What the operator keeps from jobs, or says instead of measuring.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    pub reserve_cpu_millis: u32,
+    pub reserve_memory_bytes: u64,
+    pub reserve_disk_bytes: u64,
+    /// What jobs may have of the processor, instead of all of it but the reserve.
+    pub cpu_millis: Option<u32>,
+    pub memory_bytes: Option<u64>,
+    pub scratch_bytes: Option<u64>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            // The kernel shares it well; a job of all cores must fit.
+            reserve_cpu_millis: 0,
+            // Engine, agent, sshd and page cache of a small machine.
+            reserve_memory_bytes: 512 << 20,
+            // A full disk stops the engine and the log spool.
+            reserve_disk_bytes: 2 << 30,
+            cpu_millis: None,
+            memory_bytes: None,
+            scratch_bytes: None,
+        }
+    }
+}
+
+/// Shared by intake and link. Its watchers run until `leave`.
+#[derive(Debug)]
+pub struct Machine {
+    config: Config,
+    labels: BTreeMap<String, String>,
+    pool: String,
+    facts: Facts,
+    slots: Slots,
+    held: Held,
+    now: watch::Receiver<Now>,
+}
+
+/// What was seen last.
+#[derive(Clone, Debug)]
+struct Now {
+    reading: Reading,
+    /// Or why it does not answer.
+    engine: Result<EngineInfo, String>,
+}
+
+/// Whom to ask.
+#[derive(Debug)]
+pub struct Sources {
+    pub host: Arc<dyn Host>,
+    pub runtime: Arc<dyn Runtime>,
+    pub slots: Slots,
+    pub held: Held,
+    /// Rung when somebody saw the engine away.
+    pub engine_away: Arc<Notify>,
+}
+
+impl Machine {
+    /// Reads everything once, then keeps reading.
+    pub async fn start(
+        config: Config,
+        mut labels: BTreeMap<String, String>,
+        pool: String,
+        sources: Sources,
+        leave: &Shutdown,
+    ) -> Result<Self, JoinError> {
+        let Sources { host, runtime, slots, held, engine_away } = sources;
+        let asked = Arc::clone(&host);
+        let (facts, reading) = spawn_blocking(move || (asked.facts(), asked.read())).await?;
+        let (seen, now) = watch::channel(Now { reading, engine: describe(&*runtime).await });
+        let seen = Arc::new(seen);
+        drop(tasks::spawn("host", watch_host(host, Arc::clone(&seen), leave.clone())));
+        drop(tasks::spawn("engine", watch_engine(runtime, seen, engine_away, leave.clone())));
+        labels.insert("arch".to_owned(), facts.arch.clone());
+        Ok(Self { config, labels, pool, facts, slots, held, now })
+    }
+
+    pub const fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    pub const fn labels(&self) -> &BTreeMap<String, String> {
+        &self.labels
+    }
+
+    pub fn has_gpus(&self) -> bool {
+        !self.now.borrow().reading.gpus.is_empty()
+    }
+
+    /// What it would take from these lanes; `None`: nothing fits, or nothing may run.
+    pub fn offer(&self, lanes: &[Lane]) -> Option<Offer> {
+        let slots = self.slots.left();
+        let free = self.free();
+        if lanes.is_empty() || slots == 0 || self.problem().is_some() {
+            return None;
+        }
+        if free.cpu_millis == 0 || free.memory_bytes == 0 {
+            return None;
+        }
+        let gpus = self.gpus().into_iter().filter(|gpu| gpu.job.is_none() && gpu.busy.is_none()).collect();
+        let lanes = lanes.to_vec();
+        Some(Offer { free, gpus, slots, labels: self.labels.clone(), pool: self.pool.clone(), lanes })
+    }
+
+    /// Whether it has any use for a hint of this lane now.
+    pub fn wants(&self, lane: &Lane) -> bool {
+        self.offer(std::slice::from_ref(lane)).is_some_and(|offer| !lane.is_gpu() || !offer.gpus.is_empty())
+    }
+
+    /// For whoever waits until what it can offer has changed by itself.
+    pub fn changes(&self) -> Changes {
+        Changes(self.now.clone())
+    }
+
+    /// Why nothing may run.
+    fn problem(&self) -> Option<String> {
+        self.now.borrow().engine.as_ref().err().cloned()
+    }
+
+    fn total(&self) -> Capacity {
+        let now = self.now.borrow();
+        Capacity {
+            cpu_millis: self.facts.cpu_millis,
+            memory_bytes: self.facts.memory_bytes,
+            scratch_bytes: now.reading.disk_total_bytes,
+            gpus: u32::try_from(now.reading.gpus.len()).unwrap_or(u32::MAX),
+        }
+    }
+
+    fn allocatable(&self) -> Capacity {
+        let Config { reserve_cpu_millis, reserve_memory_bytes, reserve_disk_bytes, .. } = self.config;
+        let total = self.total();
+        let or = |said: Option<u64>, measured: u64| said.unwrap_or(measured);
+        Capacity {
+            cpu_millis: self
+                .config
+                .cpu_millis
+                .unwrap_or_else(|| total.cpu_millis.saturating_sub(reserve_cpu_millis)),
+            memory_bytes: or(
+                self.config.memory_bytes,
+                total.memory_bytes.saturating_sub(reserve_memory_bytes),
+            ),
+            scratch_bytes: or(
+                self.config.scratch_bytes,
+                total.scratch_bytes.saturating_sub(reserve_disk_bytes),
+            ),
+            gpus: total.gpus,
+        }
+    }
+
+    fn free(&self) -> Capacity {
+        let (all, granted) = (self.allocatable(), self.slots.granted().amounts);
+        Capacity {
+            cpu_millis: all.cpu_millis.saturating_sub(granted.cpu_millis),
+            memory_bytes: all.memory_bytes.saturating_sub(granted.memory_bytes),
+            scratch_bytes: all.scratch_bytes.saturating_sub(granted.scratch_bytes),
+            gpus: all.gpus.saturating_sub(granted.gpus),
+        }
+    }
+
+    fn gpus(&self) -> Vec<Gpu> {
+        let granted = self.slots.granted().gpus;
+        let shown = |gpu: &GpuReading| Gpu { job: granted.get(&gpu.gpu.uuid).cloned(), ..gpu.gpu.clone() };
+        self.now.borrow().reading.gpus.iter().map(shown).collect()
+    }
+}
+
+#[async_trait]
+impl Reporter for Machine {
+    fn inventory(&self) -> Inventory {
+        let engine = self.now.borrow().engine.clone().ok();
+        Inventory {
+            os: self.facts.os.clone(),
+            arch: self.facts.arch.clone(),
+            kernel: self.facts.kernel.clone(),
+            engine: engine.as_ref().map(|engine| engine.name.clone()).unwrap_or_default(),
+            driver: self.facts.driver.clone().unwrap_or_default(),
+            total: self.total(),
+            allocatable: self.allocatable(),
+            gpus: self.gpus(),
+            disk_limit: engine.map(|engine| engine.disk_limit).unwrap_or_default(),
+        }
+    }
+
+    fn report(&self) -> Report {
+        Report {
+            held: self.held.list(),
+            free: self.free(),
+            gpus: self.gpus(),
+            note: self.problem().unwrap_or_default(),
+        }
+    }
+
+    async fn changed(&self) {
+        self.held.changed().await;
+    }
+}
+
+/// A place to wait for changes of a machine.
+#[derive(Clone, Debug)]
+pub struct Changes(watch::Receiver<Now>);
+
+impl Changes {
+    /// Returns after the next reading. Cancel-safe.
+    pub async fn next(&mut self) {
+        if self.0.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+async fn watch_host(host: Arc<dyn Host>, seen: Arc<watch::Sender<Now>>, leave: Shutdown) {
+    loop {
+        tokio::select! {
+            () = leave.triggered() => return,
+            () = tokio::time::sleep(READ_EVERY) => {}
+        }
+        let host = Arc::clone(&host);
+        match spawn_blocking(move || host.read()).await {
+            Ok(reading) => {
+                seen.send_if_modified(|now| {
+                    let changed = now.reading != reading;
+                    now.reading = reading;
+                    changed
+                });
+            }
+            Err(error) => tracing::error!(%error, "reading the host failed"),
+        }
+    }
+}
+
+async fn watch_engine(
+    runtime: Arc<dyn Runtime>,
+    seen: Arc<watch::Sender<Now>>,
+    away: Arc<Notify>,
+    leave: Shutdown,
+) {
+    loop {
+        let well = seen.borrow().engine.is_ok();
+        let pause = if well { ENGINE_WELL_EVERY } else { ENGINE_ILL_EVERY };
+        tokio::select! {
+            () = leave.triggered() => return,
+            () = tokio::time::sleep(pause) => {}
+            () = away.notified(), if well => {}
+        }
+        let engine = describe(&*runtime).await;
+        match (&engine, well) {
+            (Err(problem), true) => tracing::warn!(%problem, "claiming nothing"),
+            (Ok(engine), false) => {
+                tracing::info!(engine = %engine.name, "the container engine answers again")
+            }
+            _ => {}
+        }
+        seen.send_if_modified(|now| {
+            let changed = now.engine != engine;
+            now.engine = engine;
+            changed
+        });
+    }
+}
+
+async fn describe(runtime: &dyn Runtime) -> Result<EngineInfo, String> {
+    match tokio::time::timeout(ENGINE_ANSWER, runtime.describe()).await {
+        Ok(described) => described.map_err(|error| error.to_string()),
+        Err(_) => Err(format!("the container engine did not answer for {} s", ENGINE_ANSWER.as_secs())),
+    }
+}

@@ -1,0 +1,86 @@
+//! What an earlier process of this agent left behind. Its attempts are ended and handed back; a later version takes
+//! their containers up again, from the same journal. Containers that no journal names are left alone.
+
+use crate::{
+    attempt::{Tools, clean},
+    journal::Intent,
+    link,
+    runtime::{ContainerId, Known},
+};
+use longshore_common::{
+    agent::{FinishReport, Usage},
+    job::{JobState, Outcome},
+    retry::Backoff,
+};
+use std::time::Duration;
+
+/// Ends what the journal names. Runs beside the intake; the attempts are listed as held until they are reported.
+pub(crate) async fn recover(tools: &Tools, intents: Vec<Intent>) {
+    let intents: Vec<_> = intents.into_iter().filter(|intent| !intent.kept).collect();
+    if intents.is_empty() {
+        return;
+    }
+    let held: Vec<_> = intents.iter().filter_map(|intent| tools.held.admit(intent.attempt)).collect();
+    for (holding, _) in &held {
+        holding.phase(JobState::Collecting);
+    }
+    let known = containers(tools).await;
+    for (intent, (holding, _)) in intents.iter().zip(held) {
+        let permit = tools.slots.take(&intent.short_id, &intent.spec.resources, &intent.gpus);
+        let container = known.iter().find(|known| known.attempt == intent.attempt);
+        tracing::warn!(
+            job.id = %intent.short_id,
+            attempt.id = %intent.attempt,
+            container = container.is_some(),
+            "handing back an attempt of the agent's earlier process",
+        );
+        let container: Option<&ContainerId> = container.map(|known| &known.container);
+        clean(tools, container, &tools.attempt_dir(&intent.short_id, &intent.attempt)).await;
+        drop(permit);
+        report(tools, intent).await;
+        drop(holding);
+        tools.journal.forget(&intent.attempt);
+    }
+}
+
+async fn containers(tools: &Tools) -> Vec<Known> {
+    let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(10));
+    loop {
+        match tools.runtime.list().await {
+            Ok(known) => return known,
+            Err(error) if error.is_transient() => backoff.wait().await,
+            Err(error) => {
+                tracing::error!(%error, "containers of the earlier process cannot be listed");
+                return Vec::new();
+            }
+        }
+    }
+}
+
+async fn report(tools: &Tools, intent: &Intent) {
+    let report = FinishReport {
+        attempt: intent.attempt,
+        outcome: Outcome::AgentShutdown,
+        detail: "the agent's process ended while it held the job".to_owned(),
+        log_end: 0,
+        manifest_pages: 0,
+        artifact_count: 0,
+        artifact_bytes: 0,
+        usage: Usage::default(),
+        started_at: None,
+        exited_at: None,
+        notes: Vec::new(),
+    };
+    let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
+    loop {
+        match tools.controller.finish(report.clone()).await {
+            // Fenced: another has it by now, which is as good.
+            Ok(()) | Err(link::Error::Fenced(_)) => return,
+            Err(error) if error.is_transient() => backoff.wait().await,
+            Err(error) => {
+                tracing::error!(%error, "a finish report was refused");
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! What is granted on this machine: CPU, memory, scratch and GPUs by UUID. A permit gives back when dropped.
+//! Never measures (`capacity` does) and never chooses jobs (the controller does).
+
+use longshore_common::{agent::Capacity, ids::ShortId, job::Resources};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+use tokio::sync::Notify;
+
+/// Shared counts of what running attempts have. Clones count together.
+#[derive(Clone, Debug)]
+pub struct Slots(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    limit: u32,
+    granted: Mutex<Granted>,
+    freed: Notify,
+}
+
+/// What is given out now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Granted {
+    pub amounts: Capacity,
+    /// UUID to the job that has it.
+    pub gpus: BTreeMap<String, String>,
+    /// Attempts held, those that only upload or report included.
+    pub attempts: u32,
+}
+
+impl Slots {
+    /// `limit`: attempts held at most, whatever they ask for.
+    pub fn new(limit: u32) -> Self {
+        Self(Arc::new(Inner { limit, granted: Mutex::default(), freed: Notify::new() }))
+    }
+
+    /// Counts a grant. A grant is a fact: it is counted even where it does not fit any more.
+    pub fn take(&self, job: &ShortId, resources: &Resources, gpus: &[String]) -> Permit {
+        let compute = Compute {
+            cpu_millis: resources.cpu_millis,
+            memory_bytes: resources.memory_bytes,
+            gpus: gpus.to_vec(),
+        };
+        let scratch_bytes = resources.scratch_bytes;
+        let mut granted = self.lock();
+        granted.attempts += 1;
+        granted.amounts.cpu_millis += compute.cpu_millis;
+        granted.amounts.memory_bytes += compute.memory_bytes;
+        granted.amounts.scratch_bytes += scratch_bytes;
+        granted.gpus.extend(gpus.iter().map(|uuid| (uuid.clone(), job.to_string())));
+        granted.amounts.gpus = count(&granted.gpus);
+        drop(granted);
+        Permit { slots: self.clone(), compute: Some(compute), scratch_bytes }
+    }
+
+    pub fn granted(&self) -> Granted {
+        self.lock().clone()
+    }
+
+    /// How many more attempts may be held.
+    pub fn left(&self) -> u32 {
+        self.0.limit.saturating_sub(self.lock().attempts)
+    }
+
+    /// Returns when something was given back since the last call. Cancel-safe, for one waiter.
+    pub async fn freed(&self) {
+        self.0.freed.notified().await;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Granted> {
+        self.0.granted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One attempt's share of the machine.
+#[derive(Debug)]
+pub struct Permit {
+    slots: Slots,
+    compute: Option<Compute>,
+    scratch_bytes: u64,
+}
+
+#[derive(Debug)]
+struct Compute {
+    cpu_millis: u32,
+    memory_bytes: u64,
+    gpus: Vec<String>,
+}
+
+impl Permit {
+    /// The container has ended: processor, memory and GPUs are free, its files are still there.
+    pub fn release_compute(&mut self) {
+        if let Some(compute) = self.compute.take() {
+            compute.give_back(&mut self.slots.lock());
+            self.slots.0.freed.notify_one();
+        }
+    }
+}
+
+impl Compute {
+    fn give_back(self, granted: &mut Granted) {
+        granted.amounts.cpu_millis = granted.amounts.cpu_millis.saturating_sub(self.cpu_millis);
+        granted.amounts.memory_bytes = granted.amounts.memory_bytes.saturating_sub(self.memory_bytes);
+        for uuid in self.gpus {
+            granted.gpus.remove(&uuid);
+        }
+        granted.amounts.gpus = count(&granted.gpus);
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let mut granted = self.slots.lock();
+        if let Some(compute) = self.compute.take() {
+            compute.give_back(&mut granted);
+        }
+        granted.amounts.scratch_bytes = granted.amounts.scratch_bytes.saturating_sub(self.scratch_bytes);
+        granted.attempts = granted.attempts.saturating_sub(1);
+        drop(granted);
+        self.slots.0.freed.notify_one();
+    }
+}
+
+fn count(gpus: &BTreeMap<String, String>) -> u32 {
+    u32::try_from(gpus.len()).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn permit(slots: &Slots, gpus: &[&str]) -> Permit {
+        let gpus: Vec<_> = gpus.iter().map(|&uuid| uuid.to_owned()).collect();
+        slots.take(&ShortId::random(), &Resources::default(), &gpus)
+    }
+
+    #[test]
+    fn what_was_taken_comes_back() {
+        let slots = Slots::new(2);
+        let first = permit(&slots, &["GPU-a"]);
+        let second = permit(&slots, &["GPU-b", "GPU-c"]);
+        assert_eq!(slots.left(), 0);
+        assert_eq!(slots.granted().amounts.gpus, 3);
+        assert_eq!(slots.granted().amounts.cpu_millis, 2000);
+        drop(first);
+        assert_eq!(slots.granted().gpus.keys().collect::<Vec<_>>(), ["GPU-b", "GPU-c"]);
+        drop(second);
+        assert_eq!(slots.granted(), Granted::default());
+    }
+
+    #[tokio::test]
+    async fn an_ended_container_frees_its_processor_but_not_its_disk() {
+        let slots = Slots::new(8);
+        let mut held = permit(&slots, &["GPU-a"]);
+        held.release_compute();
+        slots.freed().await;
+        let granted = slots.granted();
+        assert_eq!((granted.amounts.cpu_millis, granted.amounts.gpus, granted.attempts), (0, 0, 1));
+        assert_eq!(granted.amounts.scratch_bytes, Resources::default().scratch_bytes);
+        drop(held);
+        assert_eq!(slots.granted(), Granted::default());
+    }
+}
