@@ -2,9 +2,19 @@
 //! agents through a queue, grants claims, stores logs and artifacts.
 //! Must never run a container or trust a clock other than its own.
 
+pub mod api;
 pub mod blobs;
+pub mod config;
+pub mod counters;
+pub mod disk;
 pub mod http;
 pub mod jobs;
 pub mod lifecycle;
+pub mod links;
 pub mod log_store;
+pub mod purge;
+mod start;
 pub mod store;
+
+pub use config::ControllerConfig;
+pub use start::{Controller, Running, StartError};

@@ -2,3 +2,63 @@
 //! caller may see: everything here is readable without a token or carries its own signature.
 
 pub mod bytes;
+mod metrics;
+mod serve;
+
+pub use serve::serve;
+
+use crate::{
+    api::{self, Context},
+    blobs::Directory,
+};
+use axum::{
+    Router,
+    body::Body,
+    extract::State,
+    response::{IntoResponse as _, Response},
+    routing::get,
+};
+use http::{Request, StatusCode, header};
+use std::sync::Arc;
+
+/// Everything that is not gRPC.
+pub fn routes(context: Arc<Context>, directory: Option<Directory>) -> Router {
+    let router = Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics::metrics))
+        .with_state(context);
+    match directory {
+        Some(directory) => router.merge(bytes::routes(directory)),
+        None => router,
+    }
+}
+
+/// Whether jobs would be taken: database and disk, not what comes back by itself while jobs wait.
+async fn ready(State(context): State<Arc<Context>>) -> Response {
+    let parts = api::parts(&context).await;
+    let ill = |name: &str| parts.iter().any(|part| part.name == name && !part.healthy);
+    let status = if context.shutdown.is_triggered() || ill("database") || ill("disk") {
+        StatusCode::SERVICE_UNAVAILABLE
+    } else {
+        StatusCode::OK
+    };
+    let line = |part: &longshore_proto::v1::Part| {
+        format!("{} {}: {}\n", if part.healthy { "ok" } else { "ill" }, part.name, part.detail)
+    };
+    (status, parts.iter().map(line).collect::<String>()).into_response()
+}
+
+/// What no route takes: gRPC callers and people are told in their own way.
+pub async fn not_found(request: Request<Body>) -> Response {
+    let grpc = request
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|value| value.starts_with("application/grpc"));
+    if grpc {
+        let method = request.uri().path();
+        return tonic::Status::unimplemented(format!("this controller has no method {method}")).into_http();
+    }
+    (StatusCode::NOT_FOUND, "nothing is here; try /healthz, /readyz or /metrics\n").into_response()
+}

@@ -1,0 +1,68 @@
+//! The machines, for people.
+
+use super::{Context, page_size, status, views};
+use longshore_proto::v1;
+use std::sync::Arc;
+use tonic::{Request, Response, Status};
+
+#[derive(Debug)]
+pub(super) struct Service(pub(super) Arc<Context>);
+
+#[tonic::async_trait]
+impl v1::agents_server::Agents for Service {
+    async fn list(
+        &self,
+        request: Request<v1::ListAgentsRequest>,
+    ) -> Result<Response<v1::ListAgentsResponse>, Status> {
+        let request = request.into_inner();
+        let size = page_size(request.page_size, 100, 1_000) as usize;
+        let after = after(&request.page_token)?;
+        // By name and then id: names need not be unique.
+        let mut agents = self.0.jobs.agents();
+        agents.sort_by_cached_key(|agent| (agent.identity.name.clone(), agent.identity.id));
+        agents.retain(|agent| {
+            let key = format!("{} {}", agent.identity.name, agent.identity.id);
+            after.as_ref().is_none_or(|after| &key > after)
+        });
+        let more = agents.len() > size;
+        agents.truncate(size);
+        let last = agents.last().filter(|_| more);
+        let next_page_token = last
+            .map(|agent| token(&format!("{} {}", agent.identity.name, agent.identity.id)))
+            .unwrap_or_default();
+        let agents = agents.iter().map(views::agent).collect();
+        Ok(Response::new(v1::ListAgentsResponse { agents, next_page_token }))
+    }
+
+    async fn get(
+        &self,
+        request: Request<v1::GetAgentRequest>,
+    ) -> Result<Response<v1::GetAgentResponse>, Status> {
+        let name = request.into_inner().agent;
+        let agent = self.0.jobs.agent(&name).ok_or_else(|| {
+            status::not_found(format!(
+                "no agent `{name}`: neither a name nor an id; `longshore agents ls` lists all"
+            ))
+        })?;
+        Ok(Response::new(v1::GetAgentResponse { agent: Some(views::agent(&agent)) }))
+    }
+}
+
+/// Marks a token as one of this list.
+const KIND: &str = "agents:";
+
+fn token(key: &str) -> String {
+    hex::encode(format!("{KIND}{key}"))
+}
+
+fn after(token: &str) -> Result<Option<String>, Status> {
+    if token.is_empty() {
+        return Ok(None);
+    }
+    hex::decode(token)
+        .ok()
+        .and_then(|bytes| String::from_utf8(bytes).ok())
+        .and_then(|text| text.strip_prefix(KIND).map(str::to_owned))
+        .map(Some)
+        .ok_or_else(|| status::jobs(crate::jobs::Error::PageToken))
+}

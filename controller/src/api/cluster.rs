@@ -1,0 +1,64 @@
+//! How the controller itself is.
+
+use super::{Context, status};
+use longshore_common::{clock::Timestamp, wire};
+use longshore_proto::v1;
+use std::{sync::Arc, time::Duration};
+use tonic::{Request, Response, Status};
+
+/// A part that takes longer to answer is ill.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+#[derive(Debug)]
+pub(super) struct Service(pub(super) Arc<Context>);
+
+#[tonic::async_trait]
+impl v1::cluster_server::Cluster for Service {
+    async fn status(
+        &self,
+        _request: Request<v1::StatusRequest>,
+    ) -> Result<Response<v1::StatusResponse>, Status> {
+        let context = &self.0;
+        let counts = context.jobs.counts().await.map_err(status::jobs)?;
+        let (cluster, epoch) = context.jobs.cluster();
+        let now = Timestamp::now();
+        Ok(Response::new(v1::StatusResponse {
+            cluster_id: cluster.to_string(),
+            epoch: epoch.0,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            parts: parts(context).await,
+            queued: counts.queued,
+            waiting: counts.waiting,
+            running: counts.running,
+            oldest_queued: counts.oldest_queued.map(|oldest| wire::duration_to(now.since(oldest))),
+            publish_lag: None,
+            agents_online: counts.agents_online,
+            agents_disconnected: counts.agents_disconnected,
+            agents_lost: counts.agents_lost,
+            uptime: Some(wire::duration_to(context.started.elapsed())),
+        }))
+    }
+}
+
+/// Database, queue, store and disk, asked at the same time.
+pub(crate) async fn parts(context: &Context) -> Vec<v1::Part> {
+    let (database, queue, store) = tokio::join!(
+        part("database", async { context.jobs.health().await.map_err(|error| error.to_string()) }),
+        part("queue", async { context.publisher.health().await.map_err(|error| error.to_string()) }),
+        part("store", async { context.blobs.health().await.map_err(|error| error.to_string()) }),
+    );
+    let disk = match context.disk.describe() {
+        Ok(detail) => v1::Part { name: "disk".to_owned(), healthy: true, detail },
+        Err(detail) => v1::Part { name: "disk".to_owned(), healthy: false, detail },
+    };
+    vec![database, queue, store, disk]
+}
+
+async fn part(name: &str, asked: impl Future<Output = Result<String, String>>) -> v1::Part {
+    let (healthy, detail) = match tokio::time::timeout(PATIENCE, asked).await {
+        Ok(Ok(detail)) => (true, detail),
+        Ok(Err(detail)) => (false, detail),
+        Err(_) => (false, format!("no answer in {} s", PATIENCE.as_secs())),
+    };
+    v1::Part { name: name.to_owned(), healthy, detail }
+}

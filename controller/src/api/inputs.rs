@@ -1,0 +1,115 @@
+//! Inputs that clients bring: contents first, each stored once under its digest, then the list of files.
+
+use super::{Context, artifacts::AT_ONCE, at_most, status};
+use crate::jobs::InputFile;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use longshore_common::{artifact::is_contained, fields::FieldErrors, wire};
+use longshore_proto::v1;
+use std::collections::BTreeMap;
+use tonic::{Status, Streaming};
+
+const CONTENTS: usize = 1_000;
+/// More names than that are a mistake, and would have to be held in memory.
+const FILES: usize = 1_000_000;
+
+/// Where the bytes of this digest are.
+pub(super) fn content_key(sha256: &[u8; 32]) -> String {
+    format!("cas/{}", hex::encode(sha256))
+}
+
+pub(super) async fn upload(
+    context: &Context,
+    request: v1::UploadInputsRequest,
+) -> Result<v1::UploadInputsResponse, Status> {
+    at_most("contents", request.contents.len(), CONTENTS)?;
+    context.disk.check()?;
+    let mut wanted = BTreeMap::new();
+    let mut errors = FieldErrors::new();
+    for content in request.contents {
+        if let Some(sha256) = errors.take(wire::digest("contents.sha256", &content.sha256)) {
+            wanted.insert(sha256, content.size);
+        }
+    }
+    let wanted = errors.into_result(wanted).map_err(status::invalid)?;
+    let uploads: Vec<Option<v1::InputUpload>> = stream::iter(wanted)
+        .map(|(sha256, size)| open(context, sha256, size))
+        .buffered(AT_ONCE)
+        .try_collect()
+        .await?;
+    Ok(v1::UploadInputsResponse { uploads: uploads.into_iter().flatten().collect() })
+}
+
+/// `None`: it is stored already.
+async fn open(context: &Context, sha256: [u8; 32], size: u64) -> Result<Option<v1::InputUpload>, Status> {
+    let key = content_key(&sha256);
+    if context.blobs.size(&key).await.map_err(status::blobs)? == Some(size) {
+        return Ok(None);
+    }
+    let target = context.blobs.open_upload(&key, size, context.config.write_valid).await;
+    let target = Some(target.map_err(status::blobs)?.into());
+    Ok(Some(v1::InputUpload { sha256: sha256.to_vec().into(), target }))
+}
+
+pub(super) async fn complete(
+    context: &Context,
+    request: v1::CompleteInputsRequest,
+) -> Result<v1::CompleteInputsResponse, Status> {
+    at_most("uploads", request.uploads.len(), CONTENTS)?;
+    for upload in request.uploads {
+        let sha256 = wire::digest("uploads.sha256", &upload.sha256).map_err(status::invalid)?;
+        let key = content_key(&sha256);
+        let completed = context.blobs.complete_upload(&key, &upload.upload_id, &upload.etags).await;
+        completed.map_err(status::blobs)?;
+    }
+    Ok(v1::CompleteInputsResponse {})
+}
+
+pub(super) async fn create(
+    context: &Context,
+    mut requests: Streaming<v1::CreateInputRequest>,
+) -> Result<v1::CreateInputResponse, Status> {
+    context.disk.check()?;
+    let mut files = BTreeMap::new();
+    while let Some(request) = requests.message().await? {
+        for file in request.files {
+            let file = read(&file)?;
+            if let Some(twice) = files.insert(file.path.clone(), file) {
+                let path = String::from_utf8_lossy(&twice.path);
+                return Err(status::field("files.path", format!("`{path}` is named twice")));
+            }
+        }
+        at_most("files", files.len(), FILES)?;
+    }
+    let files: Vec<InputFile> = files.into_values().collect();
+    check_stored(context, &files).await?;
+    let created = context.jobs.create_input(files).await.map_err(status::jobs)?;
+    Ok(v1::CreateInputResponse { id: created.id, files: created.files, bytes: created.bytes })
+}
+
+fn read(file: &v1::InputFile) -> Result<InputFile, Status> {
+    if !is_contained(&file.path) {
+        let path = String::from_utf8_lossy(&file.path);
+        return Err(status::field("files.path", format!("`{path}` does not stay inside its folder")));
+    }
+    let sha256 = wire::digest("files.sha256", &file.sha256).map_err(status::invalid)?;
+    Ok(InputFile { path: file.path.to_vec(), size: file.size, sha256, mode: file.mode & 0o7777 })
+}
+
+/// An input exists when all its bytes do.
+async fn check_stored(context: &Context, files: &[InputFile]) -> Result<(), Status> {
+    let distinct: BTreeMap<[u8; 32], (u64, Vec<u8>)> =
+        files.iter().map(|file| (file.sha256, (file.size, file.path.clone()))).collect();
+    stream::iter(distinct)
+        .map(|(sha256, (size, path))| check_content(context, sha256, size, path))
+        .buffer_unordered(AT_ONCE)
+        .try_collect()
+        .await
+}
+
+async fn check_content(context: &Context, sha256: [u8; 32], size: u64, path: Vec<u8>) -> Result<(), Status> {
+    if context.blobs.size(&content_key(&sha256)).await.map_err(status::blobs)? == Some(size) {
+        return Ok(());
+    }
+    let path = String::from_utf8_lossy(&path);
+    Err(status::field("files.sha256", format!("the content of `{path}` is not stored; upload it first")))
+}

@@ -1,0 +1,191 @@
+//! The service `Jobs`: the simple calls here, the others in files of their own.
+
+use super::{Context, artifacts, at_most, inputs, logs, page_size, status, submit, views, watch};
+use crate::jobs::{JobFilter, JobView};
+use longshore_common::{fields::FieldErrors, ids::JobId, wire};
+use longshore_proto::v1;
+use std::sync::Arc;
+use tonic::{Request, Response, Status, Streaming};
+
+/// Jobs named in one call at most.
+const BATCH: usize = 1_000;
+
+#[derive(Debug)]
+pub(super) struct Service(pub(super) Arc<Context>);
+
+type Answer<T> = Result<Response<T>, Status>;
+
+#[tonic::async_trait]
+impl v1::jobs_server::Jobs for Service {
+    async fn submit(&self, request: Request<v1::SubmitRequest>) -> Answer<v1::SubmitResponse> {
+        submit::one(&self.0, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn submit_batch(
+        &self,
+        request: Request<v1::SubmitBatchRequest>,
+    ) -> Answer<v1::SubmitBatchResponse> {
+        submit::batch(&self.0, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn retry(&self, request: Request<v1::RetryJobRequest>) -> Answer<v1::SubmitResponse> {
+        submit::retry(&self.0, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn get(&self, request: Request<v1::GetJobRequest>) -> Answer<v1::GetJobResponse> {
+        get(&self.0, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list(&self, request: Request<v1::ListJobsRequest>) -> Answer<v1::ListJobsResponse> {
+        list(&self.0, request.into_inner()).await.map(Response::new)
+    }
+
+    type WatchStream = watch::Jobs;
+
+    async fn watch(&self, request: Request<v1::WatchJobsRequest>) -> Answer<Self::WatchStream> {
+        watch::watch(&self.0, request.into_inner()).map(Response::new)
+    }
+
+    async fn wait(&self, request: Request<v1::WaitJobRequest>) -> Answer<v1::WaitJobResponse> {
+        watch::wait(&self.0, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn cancel(&self, request: Request<v1::CancelJobsRequest>) -> Answer<v1::CancelJobsResponse> {
+        cancel(&self.0, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn remove(&self, request: Request<v1::RemoveJobsRequest>) -> Answer<v1::RemoveJobsResponse> {
+        remove(&self.0, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn explain(&self, request: Request<v1::ExplainJobRequest>) -> Answer<v1::ExplainJobResponse> {
+        let job = resolve(&self.0, &request.into_inner().job).await?;
+        let explanation = self.0.jobs.explain(job).await.map_err(status::jobs)?;
+        let explanation = Some(views::explanation(explanation));
+        Ok(Response::new(v1::ExplainJobResponse { explanation }))
+    }
+
+    type StreamLogsStream = logs::Messages;
+
+    async fn stream_logs(&self, request: Request<v1::StreamLogsRequest>) -> Answer<Self::StreamLogsStream> {
+        logs::stream(&self.0, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_artifacts(
+        &self,
+        request: Request<v1::ListArtifactsRequest>,
+    ) -> Answer<v1::ListArtifactsResponse> {
+        artifacts::list(&self.0, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn get_artifact_urls(
+        &self,
+        request: Request<v1::GetArtifactUrlsRequest>,
+    ) -> Answer<v1::GetArtifactUrlsResponse> {
+        artifacts::urls(&self.0, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn upload_inputs(
+        &self,
+        request: Request<v1::UploadInputsRequest>,
+    ) -> Answer<v1::UploadInputsResponse> {
+        inputs::upload(&self.0, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn complete_inputs(
+        &self,
+        request: Request<v1::CompleteInputsRequest>,
+    ) -> Answer<v1::CompleteInputsResponse> {
+        inputs::complete(&self.0, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn create_input(
+        &self,
+        request: Request<Streaming<v1::CreateInputRequest>>,
+    ) -> Answer<v1::CreateInputResponse> {
+        inputs::create(&self.0, request.into_inner()).await.map(Response::new)
+    }
+}
+
+/// The job a client means.
+pub(super) async fn resolve(context: &Context, text: &str) -> Result<JobId, Status> {
+    if text.is_empty() {
+        return Err(status::field("job", "is empty; give an id, the beginning of one, or a name"));
+    }
+    context.jobs.resolve(text).await.map_err(status::resolve)
+}
+
+async fn resolve_all(context: &Context, texts: &[String]) -> Result<Vec<JobId>, Status> {
+    at_most("jobs", texts.len(), BATCH)?;
+    let mut jobs = Vec::with_capacity(texts.len());
+    for text in texts {
+        jobs.push(resolve(context, text).await?);
+    }
+    Ok(jobs)
+}
+
+/// What a client asked for, read with every mistake at once.
+pub(super) fn filter(message: Option<v1::JobFilter>) -> Result<JobFilter, Status> {
+    let Some(message) = message else { return Ok(JobFilter::default()) };
+    let mut errors = FieldErrors::new();
+    let states = message
+        .states
+        .iter()
+        .filter_map(|number| errors.take(wire::job_state("filter.states", *number)))
+        .collect();
+    let some = |text: String| if text.is_empty() { None } else { Some(text) };
+    let filter = JobFilter {
+        states,
+        labels: message.labels.into_iter().collect(),
+        name: some(message.name),
+        since: message.since.as_ref().map(wire::timestamp_from),
+        project: some(message.project),
+        unfinished: message.unfinished,
+    };
+    errors.into_result(filter).map_err(status::invalid)
+}
+
+async fn get(context: &Context, request: v1::GetJobRequest) -> Result<v1::GetJobResponse, Status> {
+    let id = resolve(context, &request.job).await?;
+    let job = context.jobs.get(id).await.map_err(status::jobs)?;
+    let attempts = context.jobs.attempts(id).await.map_err(status::jobs)?;
+    let waiting = if job.state.is_terminal() || job.state.is_held() {
+        None
+    } else {
+        Some(views::explanation(context.jobs.explain(id).await.map_err(status::jobs)?))
+    };
+    let short = job.short_id.as_str();
+    let attempts = attempts.iter().map(|attempt| views::attempt(attempt, short)).collect();
+    Ok(v1::GetJobResponse { job: Some(views::job(&job)), attempts, waiting })
+}
+
+async fn list(context: &Context, request: v1::ListJobsRequest) -> Result<v1::ListJobsResponse, Status> {
+    let filter = filter(request.filter)?;
+    let size = page_size(request.page_size, 50, 1_000);
+    let page = context.jobs.list(&filter, size, &request.page_token).await.map_err(status::jobs)?;
+    Ok(v1::ListJobsResponse {
+        jobs: page.items.iter().map(views::job).collect(),
+        next_page_token: page.next.unwrap_or_default(),
+    })
+}
+
+async fn cancel(context: &Context, request: v1::CancelJobsRequest) -> Result<v1::CancelJobsResponse, Status> {
+    let jobs = resolve_all(context, &request.jobs).await?;
+    // Nobody has a name before roles exist.
+    let views = context.jobs.cancel(jobs, "a user", &request.reason).await.map_err(status::jobs)?;
+    Ok(v1::CancelJobsResponse { jobs: views.iter().map(views::job).collect() })
+}
+
+async fn remove(context: &Context, request: v1::RemoveJobsRequest) -> Result<v1::RemoveJobsResponse, Status> {
+    let jobs = resolve_all(context, &request.jobs).await?;
+    let views = context.jobs.get_many(&jobs).await.map_err(status::jobs)?;
+    // All or none: a list that is half removed is hard to tell from one that is not.
+    let unfinished = |view: &&JobView| !view.state.is_terminal();
+    if let Some(view) = views.iter().find(unfinished) {
+        return Err(status::jobs(crate::jobs::Error::NotEnded { job: view.short_id.clone() }));
+    }
+    let removed = context.jobs.remove(jobs).await.map_err(status::jobs)?;
+    let count = u32::try_from(removed.jobs.len()).unwrap_or(u32::MAX);
+    crate::purge::purge(&*context.blobs, &*context.logs, &removed).await;
+    Ok(v1::RemoveJobsResponse { removed: count })
+}

@@ -1,0 +1,195 @@
+//! The service `AgentLink`: what agents say. Every call checks the attempt's token; a stale one is refused for that
+//! attempt alone.
+
+mod fetch;
+mod stream;
+mod uploads;
+
+use super::{Context, at_most, status};
+use crate::{
+    jobs::{ClaimCommand, LiveAttempt},
+    log_store::Append,
+};
+use longshore_common::{
+    agent::FinishReport,
+    artifact::ManifestEntry,
+    fields::FieldError,
+    ids::{AgentId, AttemptRef, ClaimId, SessionId},
+    wire::{self, status::Refusal},
+};
+use longshore_proto::v1;
+use std::sync::Arc;
+use tonic::{Request, Response, Status, Streaming};
+
+/// Attempts in one batched call at most.
+const BATCH: usize = 2_000;
+const MANIFEST_PAGE: usize = 5_000;
+
+#[derive(Debug)]
+pub(super) struct Service(pub(super) Arc<Context>);
+
+type Answer<T> = Result<Response<T>, Status>;
+
+#[tonic::async_trait]
+impl v1::agent_link_server::AgentLink for Service {
+    type LinkStream = stream::Down;
+
+    async fn link(&self, request: Request<Streaming<v1::LinkRequest>>) -> Answer<Self::LinkStream> {
+        stream::open(&self.0, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn claim(&self, request: Request<v1::ClaimRequest>) -> Answer<v1::ClaimResponse> {
+        claim(&self.0, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn append_logs(&self, request: Request<v1::AppendLogsRequest>) -> Answer<v1::AppendLogsResponse> {
+        append_logs(&self.0, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn fetch_input(&self, request: Request<v1::FetchInputRequest>) -> Answer<v1::FetchInputResponse> {
+        fetch::fetch(&self.0, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn open_uploads(
+        &self,
+        request: Request<v1::OpenUploadsRequest>,
+    ) -> Answer<v1::OpenUploadsResponse> {
+        uploads::open(&self.0, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn complete_uploads(
+        &self,
+        request: Request<v1::CompleteUploadsRequest>,
+    ) -> Answer<v1::CompleteUploadsResponse> {
+        uploads::complete(&self.0, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn put_manifest(
+        &self,
+        request: Request<v1::PutManifestRequest>,
+    ) -> Answer<v1::PutManifestResponse> {
+        put_manifest(&self.0, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn finish(&self, request: Request<v1::FinishRequest>) -> Answer<v1::FinishResponse> {
+        finish(&self.0, request.into_inner()).await.map(Response::new)
+    }
+}
+
+/// The attempt a call speaks for, if its token is the latest.
+fn live(context: &Context, message: Option<v1::AttemptRef>) -> Result<LiveAttempt, Refusal> {
+    let attempt = AttemptRef::try_from(message)?;
+    context.jobs.check_attempt(attempt).map_err(|refusal| status::of_refusal(&refusal))
+}
+
+async fn claim(context: &Context, request: v1::ClaimRequest) -> Result<v1::ClaimResponse, Status> {
+    let bad = |path, error: longshore_common::ids::ParseIdError| {
+        status::invalid(FieldError::new(path, error.to_string()))
+    };
+    let agent = AgentId::from_slice(&request.agent_id).map_err(|error| bad("agent_id", error))?;
+    let session = SessionId::from_slice(&request.session).map_err(|error| bad("session", error))?;
+    if !context.links.has(agent, session) {
+        // Without a link there would be no lease, and no way to stop what was granted.
+        return Err(Status::unavailable("this agent session has no link here; open one, then claim"));
+    }
+    context.disk.check()?;
+    let command = ClaimCommand {
+        claim: ClaimId::from_slice(&request.claim_id).map_err(|error| bad("claim_id", error))?,
+        agent,
+        offer: wire::required("offer", request.offer).and_then(TryInto::try_into).map_err(status::invalid)?,
+        hints: wire::hints_from(request.hints).map_err(status::invalid)?,
+    };
+    let claimed = context.jobs.claim(command).await.map_err(status::jobs)?;
+    context.counters.claims.add(1);
+    context.counters.granted.add(claimed.grants.len() as u64);
+    Ok(v1::ClaimResponse {
+        grants: claimed.grants.iter().map(v1::Grant::from).collect(),
+        lanes: wire::lane_answers_to(&claimed.lanes),
+    })
+}
+
+async fn append_logs(
+    context: &Context,
+    request: v1::AppendLogsRequest,
+) -> Result<v1::AppendLogsResponse, Status> {
+    at_most("appends", request.appends.len(), BATCH)?;
+    let mut good = Vec::with_capacity(request.appends.len());
+    let mut refused = Vec::with_capacity(request.appends.len());
+    for append in request.appends {
+        refused.push(live(context, append.r#ref).map_or_else(Some, |live| {
+            good.push(Append { key: live.attempt.into(), offset: append.offset, data: append.data });
+            None
+        }));
+    }
+    let bytes: usize = good.iter().map(|append| append.data.len()).sum();
+    context.counters.log_bytes.add(bytes as u64);
+    let mut stored = context.logs.append(good).await.into_iter();
+    let results = refused.into_iter().map(|refusal| match refusal {
+        Some(refusal) => appended(Err(refusal)),
+        None => match stored.next() {
+            Some(result) => appended(result.map_err(|error| status::of_logs(&error))),
+            None => appended(Err(Refusal::new(tonic::Code::Internal, "no answer to an append"))),
+        },
+    });
+    Ok(v1::AppendLogsResponse { results: results.collect() })
+}
+
+fn appended(result: Result<u64, Refusal>) -> v1::LogAppended {
+    match result {
+        Ok(stored) => v1::LogAppended { stored, error: None },
+        Err(refusal) => v1::LogAppended { stored: 0, error: Some(refusal.into()) },
+    }
+}
+
+async fn put_manifest(
+    context: &Context,
+    request: v1::PutManifestRequest,
+) -> Result<v1::PutManifestResponse, Status> {
+    at_most("entries", request.entries.len(), MANIFEST_PAGE)?;
+    let attempt = live(context, request.r#ref)?.attempt;
+    let mut entries = Vec::with_capacity(request.entries.len());
+    for (index, entry) in request.entries.into_iter().enumerate() {
+        let entry = ManifestEntry::try_from(entry);
+        entries.push(entry.map_err(|error| status::invalid(error.under(&format!("entries[{index}]"))))?);
+    }
+    let put = context.jobs.put_manifest(attempt, request.page, entries).await.map_err(status::jobs)?;
+    put.map_err(|refusal| status::refusal(&refusal))?;
+    Ok(v1::PutManifestResponse {})
+}
+
+/// Not refused on a full disk: ending a job frees more than it takes.
+async fn finish(context: &Context, request: v1::FinishRequest) -> Result<v1::FinishResponse, Status> {
+    at_most("reports", request.reports.len(), BATCH)?;
+    let mut good = Vec::with_capacity(request.reports.len());
+    let mut refused = Vec::with_capacity(request.reports.len());
+    for report in request.reports {
+        refused.push(match FinishReport::try_from(report) {
+            Ok(report) => {
+                good.push(report);
+                None
+            }
+            Err(error) => Some(Refusal::from(error)),
+        });
+    }
+    let attempts: Vec<AttemptRef> = good.iter().map(|report| report.attempt).collect();
+    let finished = context.jobs.finish(good).await.map_err(status::jobs)?;
+    let mut finished = attempts.into_iter().zip(finished);
+    let mut results = Vec::with_capacity(refused.len());
+    for refusal in refused {
+        if let Some(refusal) = refusal {
+            results.push(v1::FinishResult { error: Some(refusal.into()) });
+            continue;
+        }
+        let error = match finished.next() {
+            Some((attempt, Ok(()))) => {
+                context.counters.finished.add(1);
+                context.logs.seal(attempt.into()).await;
+                None
+            }
+            Some((_, Err(refusal))) => Some(status::of_refusal(&refusal).into()),
+            None => Some(Refusal::new(tonic::Code::Internal, "no answer to a report").into()),
+        };
+        results.push(v1::FinishResult { error });
+    }
+    Ok(v1::FinishResponse { results })
+}

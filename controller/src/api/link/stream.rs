@@ -1,0 +1,240 @@
+//! One agent's link: hello, heartbeats and turns up; welcome, renewals, stops and work down. Ends when either side
+//! does, when a newer link of the same agent comes, or when this process leaves.
+
+use super::{Context, status};
+use crate::{api::QueueAccess, jobs::AgentReport, links::Linked};
+use futures::Stream;
+use longshore_common::{
+    agent::{Gpu, HeldAttempt},
+    ids::AttemptRef,
+    queue::{
+        Lane,
+        link::{Line, Turn},
+    },
+    tasks,
+    wire::{self, Greeting, WireError},
+};
+use longshore_proto::v1::{self, link_request::Message as Up, link_response::Message};
+use std::{collections::BTreeMap, pin::Pin, sync::Arc, time::Duration};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, Streaming};
+
+pub(super) type Down = Pin<Box<dyn Stream<Item = Result<v1::LinkResponse, Status>> + Send>>;
+
+/// The only protocol there is.
+const PROTOCOL: u32 = 1;
+const HELLO_PATIENCE: Duration = Duration::from_secs(10);
+/// Messages on their way down; the agent reads them at once, or it is stuck.
+const WAITING: usize = 64;
+
+pub(super) async fn open(context: &Arc<Context>, mut up: Streaming<v1::LinkRequest>) -> Result<Down, Status> {
+    let first = tokio::time::timeout(HELLO_PATIENCE, up.message())
+        .await
+        .map_err(|_| Status::deadline_exceeded("no hello came; the first message of a link must be one"))??;
+    let Some(v1::LinkRequest { message: Some(Up::Hello(hello)) }) = first else {
+        return Err(status::field("message", "the first message of a link must be a hello"));
+    };
+    let greeting = Greeting::try_from(hello).map_err(|error| status::invalid(error.under("hello")))?;
+    check_protocol(&greeting)?;
+    let lanes = Lane::of_pool(&greeting.identity.pool);
+    context.jobs.hello(greeting.identity.clone(), greeting.inventory.clone()).await.map_err(status::jobs)?;
+    if let Err(error) = context.publisher.declare(&lanes).await {
+        // The publish loop declares again; the agent's consumer waits for it.
+        tracing::warn!(%error, pool = greeting.identity.pool, "lanes are not declared");
+    }
+    let line = match &context.queue {
+        QueueAccess::Link(hub) => Some(hub.connect(!greeting.inventory.gpus.is_empty())),
+        QueueAccess::Amqp { .. } => None,
+    };
+    let linked = context.links.enter(greeting.identity.id, greeting.identity.session);
+    let (down, messages) = mpsc::channel(WAITING);
+    tracing::info!(agent.id = %greeting.identity.id, agent.name = greeting.identity.name, "agent linked");
+    let session = Session { context: Arc::clone(context), linked, line, down, held: BTreeMap::new() };
+    let welcome = welcome(context, &lanes);
+    tasks::spawn("agent link", session.run(welcome, up));
+    Ok(Box::pin(ReceiverStream::new(messages)))
+}
+
+fn check_protocol(greeting: &Greeting) -> Result<(), Status> {
+    if (greeting.protocol_min..=greeting.protocol_max).contains(&PROTOCOL) {
+        return Ok(());
+    }
+    Err(Status::failed_precondition(format!(
+        "this controller speaks protocol {PROTOCOL}, the agent {} to {}: upgrade the older one",
+        greeting.protocol_min, greeting.protocol_max
+    )))
+}
+
+fn welcome(context: &Context, lanes: &[Lane]) -> v1::Welcome {
+    use v1::queue_access::Kind;
+    let kind = match &context.queue {
+        QueueAccess::Link(_) => Kind::Link(v1::LinkQueue {}),
+        QueueAccess::Amqp { url, prefix } => {
+            Kind::Amqp(v1::AmqpQueue { url: url.clone(), prefix: prefix.clone() })
+        }
+    };
+    let (cluster, epoch) = context.jobs.cluster();
+    v1::Welcome {
+        protocol: PROTOCOL,
+        cluster_id: cluster.to_string(),
+        epoch: epoch.0,
+        heartbeat_every: Some(wire::duration_to(context.config.heartbeat_every)),
+        queue: Some(v1::QueueAccess { kind: Some(kind) }),
+        lanes: lanes.iter().map(Lane::to_string).collect(),
+    }
+}
+
+struct Session {
+    context: Arc<Context>,
+    linked: Linked,
+    line: Option<Line>,
+    down: mpsc::Sender<Result<v1::LinkResponse, Status>>,
+    /// As the last heartbeat listed them.
+    held: BTreeMap<AttemptRef, HeldAttempt>,
+}
+
+/// The link is over: the agent has gone, or was told why.
+struct Over;
+
+impl Session {
+    async fn run(mut self, welcome: v1::Welcome, mut up: Streaming<v1::LinkRequest>) {
+        let reason = match self.send(Message::Welcome(welcome)).await {
+            Ok(()) => self.serve(&mut up).await,
+            Err(Over) => "the agent went before its welcome",
+        };
+        tracing::info!(agent.id = %self.linked.agent(), reason, "agent link ended");
+    }
+
+    async fn serve(&mut self, up: &mut Streaming<v1::LinkRequest>) -> &'static str {
+        let shutdown = self.context.shutdown.clone();
+        loop {
+            let done = tokio::select! {
+                message = up.message() => match message {
+                    Ok(Some(message)) => self.hear(message).await,
+                    Ok(None) => return "the agent closed it",
+                    Err(_) => return "the connection broke",
+                },
+                stop = self.linked.stop() => match stop {
+                    Some(stop) => self.send(Message::Stop(wire::stop_to(stop.attempt, stop.reason))).await,
+                    None => return "a newer link of the agent took its place",
+                },
+                work = next_work(self.line.as_ref()) => {
+                    let work = v1::Work { lane: work.lane.to_string(), hints: work.hints };
+                    self.send(Message::Work(work)).await
+                }
+                () = shutdown.triggered() => {
+                    drop(self.down.send(Err(status::leaving())).await);
+                    return "the controller leaves";
+                }
+            };
+            if let Err(Over) = done {
+                return "the agent broke it off or was refused";
+            }
+        }
+    }
+
+    async fn hear(&mut self, message: v1::LinkRequest) -> Result<(), Over> {
+        let heard = match message.message {
+            Some(Up::Heartbeat(heartbeat)) => self.heartbeat(heartbeat).await,
+            Some(Up::Listen(listen)) => self.listen(listen),
+            Some(Up::Hello(_)) => Err(Refused::Message(WireError::new("message", "a second hello"))),
+            None => Ok(()),
+        };
+        match heard {
+            Ok(()) => Ok(()),
+            Err(Refused::Over) => Err(Over),
+            Err(Refused::Message(error)) => {
+                tracing::warn!(agent.id = %self.linked.agent(), %error, "agent sent what is no message");
+                drop(self.down.send(Err(status::invalid(error))).await);
+                Err(Over)
+            }
+        }
+    }
+
+    async fn heartbeat(&mut self, heartbeat: v1::Heartbeat) -> Result<(), Refused> {
+        let sequence = heartbeat.sequence;
+        if !heartbeat.held_unchanged {
+            self.held.clear();
+        }
+        for held in heartbeat.held.into_iter().chain(heartbeat.changed) {
+            let held = HeldAttempt::try_from(held)?;
+            self.held.insert(held.attempt, held);
+        }
+        let agent = self.linked.agent();
+        let report = AgentReport {
+            free: heartbeat.free.map(Into::into).unwrap_or_default(),
+            gpus: heartbeat.gpus.into_iter().map(Gpu::from).collect(),
+            note: heartbeat.note,
+        };
+        self.context.jobs.agent_report(agent, report);
+        let held = self.held.values().cloned().collect();
+        let answer = match self.context.jobs.heartbeat(agent, held).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                // Unanswered: the agent counts its lease from the last renewal it saw.
+                tracing::warn!(agent.id = %agent, %error, "a heartbeat was not stored");
+                return Ok(());
+            }
+        };
+        let fenced = answer.fenced.into_iter().map(v1::AttemptRef::from).collect();
+        self.send(Message::Renewed(v1::Renewed { sequence, fenced })).await?;
+        for (attempt, reason) in answer.stops {
+            self.send(Message::Stop(wire::stop_to(attempt, reason))).await?;
+        }
+        Ok(())
+    }
+
+    fn listen(&self, listen: v1::Listen) -> Result<(), Refused> {
+        let turn = Turn {
+            lanes: wire::lanes_from("listen.lanes", &listen.lanes)?,
+            acked: wire::hints_from(listen.acked)?,
+            returned: wire::hints_from(listen.returned)?,
+        };
+        if let Some(line) = &self.line {
+            line.turn(turn);
+        }
+        Ok(())
+    }
+
+    async fn send(&self, message: Message) -> Result<(), Over> {
+        let message = v1::LinkResponse { message: Some(message) };
+        self.down.send(Ok(message)).await.map_err(|_| Over)
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // Of the same session too, a newer link may be up already.
+        if !self.linked.is_current() {
+            return;
+        }
+        self.context.jobs.agent_left(self.linked.agent(), self.linked.session());
+    }
+}
+
+/// Why a message from below ends the link.
+enum Refused {
+    Message(WireError),
+    Over,
+}
+
+impl From<WireError> for Refused {
+    fn from(error: WireError) -> Self {
+        Self::Message(error)
+    }
+}
+
+impl From<Over> for Refused {
+    fn from(_: Over) -> Self {
+        Self::Over
+    }
+}
+
+async fn next_work(line: Option<&Line>) -> longshore_common::queue::link::Work {
+    match line {
+        Some(line) => line.next().await,
+        // RabbitMQ rings: nothing comes from here.
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,45 @@
+//! Where an attempt puts its files. What is uploaded counts only when a manifest names it.
+
+use super::{Context, at_most, live, status};
+use crate::{api::artifacts::AT_ONCE, jobs::object_key};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use longshore_proto::v1;
+use tonic::Status;
+
+const FILES: usize = 500;
+
+pub(super) async fn open(
+    context: &Context,
+    request: v1::OpenUploadsRequest,
+) -> Result<v1::OpenUploadsResponse, Status> {
+    at_most("files", request.files.len(), FILES)?;
+    let nonce = live(context, request.r#ref)?.nonce;
+    let valid = context.config.write_valid;
+    let files = request.files.into_iter().map(|file| (object_key(&nonce, file.ordinal), file.size));
+    let targets = stream::iter(files)
+        .map(|(key, size)| async move { context.blobs.open_upload(&key, size, valid).await })
+        .buffered(AT_ONCE)
+        .map_ok(v1::UploadTarget::from)
+        .try_collect()
+        .await
+        .map_err(status::blobs)?;
+    Ok(v1::OpenUploadsResponse { targets })
+}
+
+pub(super) async fn complete(
+    context: &Context,
+    request: v1::CompleteUploadsRequest,
+) -> Result<v1::CompleteUploadsResponse, Status> {
+    at_most("uploads", request.uploads.len(), FILES)?;
+    let nonce = live(context, request.r#ref)?.nonce;
+    let uploads = request.uploads.into_iter().map(|upload| (object_key(&nonce, upload.ordinal), upload));
+    stream::iter(uploads)
+        .map(|(key, upload)| async move {
+            context.blobs.complete_upload(&key, &upload.upload_id, &upload.etags).await
+        })
+        .buffer_unordered(AT_ONCE)
+        .try_collect::<()>()
+        .await
+        .map_err(status::blobs)?;
+    Ok(v1::CompleteUploadsResponse {})
+}

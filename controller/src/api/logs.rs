@@ -1,0 +1,223 @@
+//! `StreamLogs`: reads what is stored, then follows. Pulled by the client's flow control: a slow reader costs nothing.
+
+use super::{Context, jobs, status, waiters::Waiter};
+use crate::log_store::{self, LogKey};
+use bytes::Bytes;
+use futures::{Stream, StreamExt as _, stream};
+use longshore_common::{
+    clock::Timestamp,
+    ids::JobId,
+    logs::{Stream as LogStream, decode},
+    wire,
+};
+use longshore_proto::v1;
+use std::{pin::Pin, sync::Arc};
+use tokio::sync::watch;
+use tonic::Status;
+
+pub(super) type Messages = Pin<Box<dyn Stream<Item = Result<v1::StreamLogsResponse, Status>> + Send>>;
+
+/// Bytes read, and so sent, at a time.
+const CHUNK: usize = 256 << 10;
+
+pub(super) async fn stream(
+    context: &Arc<Context>,
+    request: v1::StreamLogsRequest,
+) -> Result<Messages, Status> {
+    if request.tail.is_some() && request.offset != 0 {
+        return Err(status::field("tail", "cannot go with an offset: the offset says where to begin"));
+    }
+    let mut streams = wire::streams("streams", &request.streams).map_err(status::invalid)?;
+    if streams.is_empty() {
+        streams = LogStream::ALL.to_vec();
+    }
+    let job = jobs::resolve(context, &request.job).await?;
+    let follower = Follower {
+        context: Arc::clone(context),
+        waiter: context.waiters.subscribe(job),
+        job,
+        over_retries: request.attempt == 0,
+        follow: request.follow,
+        since: request.since.as_ref().map(wire::timestamp_from),
+        streams,
+        at: None,
+        finished: false,
+    };
+    let follower = follower.begin(request.attempt, request.offset, request.tail).await?;
+    let messages = stream::try_unfold(follower, |mut follower| async move {
+        let message = follower.next().await?;
+        Ok::<_, Status>(message.map(|message| (message, follower)))
+    });
+    Ok(messages.boxed())
+}
+
+struct Follower {
+    context: Arc<Context>,
+    job: JobId,
+    waiter: Waiter,
+    over_retries: bool,
+    follow: bool,
+    since: Option<Timestamp>,
+    streams: Vec<LogStream>,
+    /// `None`: no attempt yet.
+    at: Option<Place>,
+    finished: bool,
+}
+
+struct Place {
+    key: LogKey,
+    offset: u64,
+    end: watch::Receiver<u64>,
+    /// The attempt's log does not grow any more.
+    ended: bool,
+}
+
+impl Follower {
+    async fn begin(mut self, attempt: u32, offset: u64, tail: Option<u32>) -> Result<Self, Status> {
+        let last = self.context.jobs.get(self.job).await.map_err(status::jobs)?.attempts;
+        if attempt > last {
+            return Err(status::not_found(format!(
+                "the job has {last} attempts; there is no attempt {attempt}"
+            )));
+        }
+        let number = if attempt == 0 { last } else { attempt };
+        if number == 0 {
+            return Ok(self);
+        }
+        let key = LogKey { job: self.job, attempt: number };
+        let start = match (tail, self.since) {
+            (Some(lines), _) => log_store::tail(&*self.context.logs, key, lines, &self.streams).await,
+            (None, Some(time)) if offset == 0 => log_store::since(&*self.context.logs, key, time).await,
+            _ => Ok(offset),
+        };
+        self.enter(number, start.map_err(|error| status::logs(&error))?).await?;
+        Ok(self)
+    }
+
+    async fn enter(&mut self, number: u32, offset: u64) -> Result<(), Status> {
+        let key = LogKey { job: self.job, attempt: number };
+        let end = self.context.logs.watch(key).await.map_err(|error| status::logs(&error))?;
+        let ended = self.attempt_ended(number).await?;
+        self.at = Some(Place { key, offset, end, ended });
+        Ok(())
+    }
+
+    /// The next message; `None` at the end of all.
+    async fn next(&mut self) -> Result<Option<v1::StreamLogsResponse>, Status> {
+        while !self.finished {
+            let Some(place) = &mut self.at else {
+                if let Some(message) = self.first_attempt().await? {
+                    return Ok(Some(message));
+                }
+                continue;
+            };
+            // Seen before it is read, so that nothing that comes meanwhile is missed.
+            place.end.mark_unchanged();
+            let read = self.context.logs.read(place.key, place.offset, CHUNK).await;
+            let bytes = read.map_err(|error| status::logs(&error))?;
+            if !bytes.is_empty() {
+                place.offset += bytes.len() as u64;
+                let (next_offset, attempt) = (place.offset, place.key.attempt);
+                let records = self.records(bytes)?;
+                if records.is_empty() {
+                    continue;
+                }
+                return Ok(Some(v1::StreamLogsResponse { records, next_offset, attempt, end: false }));
+            }
+            if place.ended || !self.follow {
+                return self.leave().await.map(Some);
+            }
+            self.wait().await?;
+        }
+        Ok(None)
+    }
+
+    /// Waits for the job's first attempt. Answers the only message of a job that ended without one.
+    async fn first_attempt(&mut self) -> Result<Option<v1::StreamLogsResponse>, Status> {
+        self.waiter.take_changed();
+        let job = self.context.jobs.get(self.job).await.map_err(status::jobs)?;
+        if job.attempts > 0 {
+            self.enter(1, 0).await?;
+            return Ok(None);
+        }
+        if job.state.is_terminal() || !self.follow {
+            self.finished = true;
+            let end = job.state.is_terminal();
+            return Ok(Some(v1::StreamLogsResponse { end, ..v1::StreamLogsResponse::default() }));
+        }
+        self.job_changed().await?;
+        Ok(None)
+    }
+
+    /// Until the log grows or the attempt ends.
+    async fn wait(&mut self) -> Result<(), Status> {
+        let Some(place) = &mut self.at else { return Ok(()) };
+        let number = place.key.attempt;
+        let job_changed = tokio::select! {
+            _ = place.end.changed() => false,
+            () = self.waiter.changed() => true,
+            () = self.context.shutdown.triggered() => return Err(status::leaving()),
+        };
+        if job_changed {
+            // The end is read after the attempt's state: bytes stored before it ended are still found.
+            let ended = self.attempt_ended(number).await?;
+            if let Some(place) = &mut self.at {
+                place.ended = ended;
+            }
+        }
+        Ok(())
+    }
+
+    /// The last message of an attempt; then on to the next one, if there will be one.
+    async fn leave(&mut self) -> Result<v1::StreamLogsResponse, Status> {
+        let Some(place) = &self.at else { return Ok(v1::StreamLogsResponse::default()) };
+        let (number, ended) = (place.key.attempt, place.ended);
+        let message = v1::StreamLogsResponse {
+            records: Vec::new(),
+            next_offset: place.offset,
+            attempt: number,
+            end: ended,
+        };
+        self.finished = true;
+        while self.follow && self.over_retries {
+            self.waiter.take_changed();
+            let job = self.context.jobs.get(self.job).await.map_err(status::jobs)?;
+            if job.attempts > number {
+                self.finished = false;
+                self.enter(number + 1, 0).await?;
+                break;
+            }
+            if job.state.is_terminal() {
+                break;
+            }
+            self.job_changed().await?;
+        }
+        Ok(message)
+    }
+
+    async fn job_changed(&mut self) -> Result<(), Status> {
+        tokio::select! {
+            () = self.waiter.changed() => Ok(()),
+            () = self.context.shutdown.triggered() => Err(status::leaving()),
+        }
+    }
+
+    async fn attempt_ended(&self, number: u32) -> Result<bool, Status> {
+        let attempts = self.context.jobs.attempts(self.job).await.map_err(status::jobs)?;
+        let attempt = attempts.iter().find(|attempt| attempt.attempt.number == number);
+        Ok(attempt.is_none_or(|attempt| attempt.finished_at.is_some() || attempt.state.is_terminal()))
+    }
+
+    fn records(&self, mut bytes: Bytes) -> Result<Vec<v1::LogRecord>, Status> {
+        let mut records = Vec::new();
+        while let Some((record, used)) = decode(&bytes).map_err(|error| status::logs(&error.into()))? {
+            bytes = bytes.slice(used..);
+            let wanted = self.streams.contains(&record.header.stream)
+                && self.since.is_none_or(|since| record.header.time >= since);
+            if wanted {
+                records.push(record.into());
+            }
+        }
+        Ok(records)
+    }
+}

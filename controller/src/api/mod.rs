@@ -1,0 +1,126 @@
+//! gRPC: one file per group of calls. Reads requests, calls `jobs`, `blobs` and `log_store`, writes answers. Decides
+//! nothing about a job.
+
+mod agents;
+mod artifacts;
+mod cluster;
+mod inputs;
+mod jobs;
+mod link;
+mod logs;
+mod status;
+mod submit;
+mod views;
+mod waiters;
+mod watch;
+
+pub(crate) use cluster::parts;
+pub use waiters::Waiters;
+
+use crate::{blobs::Blobs, counters::Counters, disk::Disk, jobs::Jobs, links::Links, log_store::LogStore};
+use longshore_common::{queue::Publisher, shutdown::Shutdown};
+use longshore_proto::v1;
+use serde::{Deserialize, Serialize};
+use std::{fmt, sync::Arc, time::Duration};
+use tokio::time::Instant;
+use tonic::{Status, service::Routes};
+
+/// The most bytes of one request; a larger one is refused. Submit a batch in pieces of this size.
+pub const MESSAGE_LIMIT: usize = 16 << 20;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// How often agents say what they hold.
+    pub heartbeat_every: Duration,
+    /// How long a signed address to read from holds.
+    pub read_valid: Duration,
+    /// How long a signed address to write to holds.
+    pub write_valid: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            // Twelve missed ones are a minute: far below the lease, cheap for a thousand agents.
+            heartbeat_every: Duration::from_secs(5),
+            // A download of a page of files begins within the hour; a resumed one asks again.
+            read_valid: Duration::from_secs(3600),
+            // A terabyte over a slow line is uploaded in parts that were all signed at its beginning.
+            write_valid: Duration::from_secs(24 * 3600),
+        }
+    }
+}
+
+/// How agents reach the queue.
+#[derive(Clone)]
+pub enum QueueAccess {
+    Link(longshore_common::queue::link::Hub),
+    Amqp { url: String, prefix: String },
+}
+
+impl fmt::Debug for QueueAccess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Link(_) => f.write_str("Link"),
+            // The address holds a password.
+            Self::Amqp { prefix, .. } => {
+                f.debug_struct("Amqp").field("prefix", prefix).finish_non_exhaustive()
+            }
+        }
+    }
+}
+
+/// What every call needs.
+#[derive(Debug)]
+pub struct Context {
+    pub jobs: Jobs,
+    pub logs: Arc<dyn LogStore>,
+    pub blobs: Arc<dyn Blobs>,
+    pub publisher: Arc<dyn Publisher>,
+    pub queue: QueueAccess,
+    pub links: Links,
+    pub waiters: Waiters,
+    pub disk: Disk,
+    pub counters: Counters,
+    pub config: Config,
+    pub started: Instant,
+    pub shutdown: Shutdown,
+}
+
+/// All services, reflection and health.
+pub async fn routes(context: &Arc<Context>) -> Result<Routes, tonic_reflection::server::Error> {
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(longshore_proto::DESCRIPTOR_SET)
+        .build_v1()?;
+    let (health, health_server) = tonic_health::server::health_reporter();
+    let jobs = v1::jobs_server::JobsServer::new(jobs::Service(Arc::clone(context)));
+    let link = v1::agent_link_server::AgentLinkServer::new(link::Service(Arc::clone(context)));
+    let agents = v1::agents_server::AgentsServer::new(agents::Service(Arc::clone(context)));
+    let cluster = v1::cluster_server::ClusterServer::new(cluster::Service(Arc::clone(context)));
+    health.set_serving::<v1::jobs_server::JobsServer<jobs::Service>>().await;
+    health.set_serving::<v1::agent_link_server::AgentLinkServer<link::Service>>().await;
+    Ok(Routes::new(jobs.max_decoding_message_size(MESSAGE_LIMIT))
+        .add_service(link.max_decoding_message_size(MESSAGE_LIMIT))
+        .add_service(agents)
+        .add_service(cluster)
+        .add_service(reflection)
+        .add_service(health_server))
+}
+
+/// A page's size: zero is the default, more than the most is the most.
+const fn page_size(asked: u32, default: u32, most: u32) -> u32 {
+    match asked {
+        0 => default,
+        asked if asked > most => most,
+        asked => asked,
+    }
+}
+
+/// Lists that come whole have an end too.
+fn at_most(field: &str, count: usize, most: usize) -> Result<(), Status> {
+    if count <= most {
+        return Ok(());
+    }
+    Err(status::field(field, format!("has {count} entries; send at most {most} in one call")))
+}

@@ -1,0 +1,106 @@
+//! Errors as gRPC says them. The only place that chooses codes.
+
+use crate::{
+    blobs, jobs,
+    jobs::{ResolveError, SubmitError},
+    lifecycle, log_store, store,
+};
+use longshore_common::{fields::FieldError, wire::status::Refusal};
+use tonic::{Code, Status};
+
+/// One wrong field of a request.
+pub(super) fn field(path: &str, message: impl Into<String>) -> Status {
+    invalid(FieldError::new(path, message))
+}
+
+pub(super) fn invalid(error: impl Into<Refusal>) -> Status {
+    error.into().into()
+}
+
+pub(super) fn not_found(message: impl Into<String>) -> Status {
+    Status::not_found(message)
+}
+
+/// This process is leaving: whoever follows comes back to the next one.
+pub(super) fn leaving() -> Status {
+    Status::unavailable("the controller is shutting down; try again in a moment")
+}
+
+pub(super) fn of_jobs(error: jobs::Error) -> Refusal {
+    let code = match &error {
+        jobs::Error::Store(store::Error::Full { .. }) => Code::ResourceExhausted,
+        jobs::Error::Store(error) if error.is_transient() => Code::Unavailable,
+        jobs::Error::Store(_) => {
+            tracing::error!(%error, "the database failed");
+            Code::Internal
+        }
+        jobs::Error::NotFound { .. } => Code::NotFound,
+        jobs::Error::PageToken => return FieldError::new("page_token", error.to_string()).into(),
+        jobs::Error::NotEnded { .. } => Code::FailedPrecondition,
+        jobs::Error::Invalid(_) => Code::InvalidArgument,
+        jobs::Error::Closed => Code::Unavailable,
+    };
+    Refusal::new(code, error.to_string())
+}
+
+pub(super) fn jobs(error: jobs::Error) -> Status {
+    of_jobs(error).into()
+}
+
+pub(super) fn resolve(error: ResolveError) -> Status {
+    match error {
+        ResolveError::NotFound(_) => Status::not_found(error.to_string()),
+        ResolveError::Ambiguous { .. } => field("job", error.to_string()),
+        ResolveError::Failed(error) => jobs(error),
+    }
+}
+
+pub(super) fn of_submit(error: SubmitError) -> Refusal {
+    match error {
+        SubmitError::RequestIdReused { .. } => Refusal::new(Code::AlreadyExists, error.to_string()),
+        SubmitError::BadInput { field, message } => FieldError::new(field, message).into(),
+    }
+}
+
+/// FAILED_PRECONDITION tells an agent that the attempt is not its own any more, and nothing else may.
+pub(super) fn of_refusal(refusal: &lifecycle::Refusal) -> Refusal {
+    use lifecycle::Refusal as R;
+    let code = match refusal {
+        R::Fenced | R::AlreadyFinished(_) | R::AlreadyReported | R::Illegal { .. } => {
+            Code::FailedPrecondition
+        }
+        R::Expired | R::ManifestIncomplete(_) => Code::Aborted,
+    };
+    let text = match refusal {
+        R::Fenced => format!("fenced: {refusal}"),
+        _ => refusal.to_string(),
+    };
+    Refusal::new(code, text)
+}
+
+pub(super) fn refusal(refusal: &lifecycle::Refusal) -> Status {
+    of_refusal(refusal).into()
+}
+
+pub(super) fn blobs(error: blobs::Error) -> Status {
+    let code = if error.is_transient() { Code::Unavailable } else { Code::Internal };
+    tracing::warn!(%error, "object store");
+    Status::new(code, error.to_string())
+}
+
+pub(super) fn of_logs(error: &log_store::Error) -> Refusal {
+    let code = match error {
+        log_store::Error::Full { .. } => Code::ResourceExhausted,
+        log_store::Error::TooLong { .. } => Code::OutOfRange,
+        log_store::Error::Malformed(_) => Code::InvalidArgument,
+        log_store::Error::Failed { .. } => {
+            tracing::error!(%error, "the log store failed");
+            Code::Unavailable
+        }
+    };
+    Refusal::new(code, error.to_string())
+}
+
+pub(super) fn logs(error: &log_store::Error) -> Status {
+    of_logs(error).into()
+}

@@ -1,0 +1,125 @@
+//! New jobs: one, many, or an ended one again.
+
+use super::{Context, at_most, jobs::resolve, status, views};
+use crate::jobs::{NewJob, Submitted};
+use longshore_common::{
+    fields::{FieldError, FieldErrors},
+    job,
+    wire::{self, status::Refusal},
+};
+use longshore_proto::v1;
+use tonic::Status;
+
+const BATCH: usize = 1_000;
+const DEFAULT_PROJECT: &str = "default";
+/// A UUID has 36 characters; a path or a hash fits too.
+const REQUEST_ID: usize = 200;
+
+pub(super) async fn one(context: &Context, request: v1::SubmitRequest) -> Result<v1::SubmitResponse, Status> {
+    context.disk.check()?;
+    let job = read(request).map_err(status::invalid)?;
+    let mut results = context.jobs.submit(vec![job]).await.map_err(status::jobs)?;
+    let submitted = results.pop().ok_or_else(|| Status::internal("no answer to a submit"))?;
+    let submitted = submitted.map_err(|error| Status::from(status::of_submit(error)))?;
+    Ok(answer(context, &submitted))
+}
+
+pub(super) async fn batch(
+    context: &Context,
+    request: v1::SubmitBatchRequest,
+) -> Result<v1::SubmitBatchResponse, Status> {
+    at_most("requests", request.requests.len(), BATCH)?;
+    context.disk.check()?;
+    let mut good = Vec::with_capacity(request.requests.len());
+    let mut results: Vec<Option<v1::SubmitResult>> = Vec::with_capacity(request.requests.len());
+    for request in request.requests {
+        match read(request) {
+            Ok(job) => {
+                good.push(job);
+                results.push(None);
+            }
+            Err(fields) => results.push(Some(refused(Refusal::invalid(fields)))),
+        }
+    }
+    let mut submitted = context.jobs.submit(good).await.map_err(status::jobs)?.into_iter();
+    let results = results.into_iter().map(|known| known.or_else(|| Some(result(context, submitted.next()?))));
+    let results: Option<Vec<_>> = results.collect();
+    let results = results.ok_or_else(|| Status::internal("fewer answers than jobs"))?;
+    Ok(v1::SubmitBatchResponse { results })
+}
+
+pub(super) async fn retry(
+    context: &Context,
+    request: v1::RetryJobRequest,
+) -> Result<v1::SubmitResponse, Status> {
+    context.disk.check()?;
+    let id = resolve(context, &request.job).await?;
+    let mut errors = FieldErrors::new();
+    let request_id = request_id(request.request_id, &mut errors);
+    let spec = if request.resources.is_some() || request.deadlines.is_some() {
+        let mut spec = (*context.jobs.get(id).await.map_err(status::jobs)?.spec).clone();
+        if let Some(resources) = &request.resources {
+            wire::overlay_resources(&mut spec.resources, resources);
+        }
+        if let Some(deadlines) = &request.deadlines {
+            wire::overlay_deadlines(&mut spec.deadlines, deadlines, &mut errors);
+        }
+        if let Err(more) = job::validate(&spec) {
+            errors.merge(more);
+        }
+        Some(spec)
+    } else {
+        None
+    };
+    let spec = errors.into_result(spec).map_err(status::invalid)?;
+    let submitted = context.jobs.retry(id, request_id, spec).await.map_err(status::jobs)?;
+    let submitted = submitted.map_err(|error| Status::from(status::of_submit(error)))?;
+    Ok(answer(context, &submitted))
+}
+
+fn read(request: v1::SubmitRequest) -> Result<NewJob, FieldErrors> {
+    let mut errors = FieldErrors::new();
+    let request_id = request_id(request.request_id, &mut errors);
+    let project = if request.project.is_empty() { DEFAULT_PROJECT.to_owned() } else { request.project };
+    errors.take(job::check_name("project", &project));
+    let spec = match request.spec.map(wire::submitted_spec) {
+        Some(Ok(spec)) => Some(spec),
+        Some(Err(more)) => {
+            errors.merge(more);
+            None
+        }
+        None => {
+            errors.add(FieldError::new("spec", "is missing"));
+            None
+        }
+    };
+    match spec {
+        Some(spec) => errors.into_result(NewJob { request_id, project, spec, retry_of: None }),
+        None => Err(errors),
+    }
+}
+
+fn request_id(text: String, errors: &mut FieldErrors) -> Option<String> {
+    if text.len() > REQUEST_ID {
+        errors.push("request_id", format!("has {} bytes; {REQUEST_ID} at most", text.len()));
+    }
+    if text.is_empty() { None } else { Some(text) }
+}
+
+fn result(context: &Context, submitted: Result<Submitted, crate::jobs::SubmitError>) -> v1::SubmitResult {
+    match submitted {
+        Ok(submitted) => v1::SubmitResult { submitted: Some(answer(context, &submitted)), error: None },
+        Err(error) => refused(status::of_submit(error)),
+    }
+}
+
+fn refused(refusal: Refusal) -> v1::SubmitResult {
+    v1::SubmitResult { submitted: None, error: Some(refusal.into()) }
+}
+
+fn answer(context: &Context, submitted: &Submitted) -> v1::SubmitResponse {
+    if !submitted.existing {
+        context.counters.submitted.add(1);
+    }
+    v1::SubmitResponse { job: Some(views::job(&submitted.job)), existing: submitted.existing }
+}

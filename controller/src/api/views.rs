@@ -1,0 +1,95 @@
+//! What jobs, attempts and agents look like on the wire.
+
+use crate::jobs::{AgentView, AttemptView, Ending, Explanation, JobView, StoredArtifact};
+use longshore_common::wire;
+use longshore_proto::v1;
+
+pub(super) fn job(view: &JobView) -> v1::Job {
+    let id = view.short_id.to_string();
+    v1::Job {
+        uuid: view.id.to_string(),
+        project: view.project.clone(),
+        spec: Some(v1::JobSpec { name: view.name.clone(), ..(&*view.spec).into() }),
+        state: v1::JobState::from(view.state) as i32,
+        cancel_requested: view.cancel_requested,
+        outcome: view.ending.as_ref().map(|ending| outcome(ending, &id)),
+        attempts: view.attempts,
+        agent: view.agent.clone().unwrap_or_default(),
+        gpus: view.spec.resources.gpu_count(),
+        created_at: Some(wire::timestamp_to(view.created_at)),
+        started_at: view.started_at.map(wire::timestamp_to),
+        finished_at: view.finished_at.map(wire::timestamp_to),
+        not_before: view.not_before.map(wire::timestamp_to),
+        retry_of: view.retry_of.as_ref().map(ToString::to_string).unwrap_or_default(),
+        revision: view.revision,
+        lane: view.lane.to_string(),
+        expires_at: view.expires_at.map(wire::timestamp_to),
+        id,
+    }
+}
+
+pub(super) fn attempt(view: &AttemptView, job: &str) -> v1::Attempt {
+    v1::Attempt {
+        number: view.attempt.number,
+        state: v1::JobState::from(view.state) as i32,
+        agent: view.agent.clone(),
+        gpus: view.gpus.clone(),
+        outcome: view.ending.as_ref().map(|ending| outcome(ending, job)),
+        claimed_at: Some(wire::timestamp_to(view.claimed_at)),
+        started_at: view.started_at.map(wire::timestamp_to),
+        exited_at: view.exited_at.map(wire::timestamp_to),
+        finished_at: view.finished_at.map(wire::timestamp_to),
+        log_end: view.log_end,
+        artifact_count: view.artifact_count,
+        artifact_bytes: view.artifact_bytes,
+        usage: Some(view.usage.into()),
+        notes: view.notes.clone(),
+    }
+}
+
+fn outcome(ending: &Ending, job: &str) -> v1::Outcome {
+    wire::outcome(&ending.outcome, &ending.detail, job)
+}
+
+pub(super) fn explanation(explanation: Explanation) -> v1::JobExplanation {
+    let reason = |reason: crate::jobs::AgentReason| v1::AgentReason {
+        agent: reason.agent,
+        reason: reason.reason,
+        permanent: reason.permanent,
+    };
+    v1::JobExplanation {
+        place: explanation.place,
+        summary: explanation.summary,
+        agents: explanation.agents.into_iter().map(reason).collect(),
+    }
+}
+
+pub(super) fn agent(view: &AgentView) -> v1::Agent {
+    // The GPUs as the last heartbeat told them; the inventory's are those of the start.
+    let mut inventory = v1::Inventory::from(&view.inventory);
+    if !view.gpus.is_empty() {
+        inventory.gpus = view.gpus.iter().map(v1::Gpu::from).collect();
+    }
+    let held = |job: &crate::jobs::HeldJob| v1::HeldJob {
+        job: job.job.to_string(),
+        attempt: job.attempt,
+        gpus: job.gpus.clone(),
+    };
+    v1::Agent {
+        id: view.identity.id.to_string(),
+        name: view.identity.name.clone(),
+        state: v1::AgentState::from(view.state) as i32,
+        version: view.identity.version.clone(),
+        seen_at: Some(wire::timestamp_to(view.seen_at)),
+        inventory: Some(inventory),
+        free: Some(view.free.into()),
+        jobs: view.jobs.iter().map(held).collect(),
+        note: view.note.clone(),
+        labels: view.identity.labels.clone().into_iter().collect(),
+        pool: view.identity.pool.clone(),
+    }
+}
+
+pub(super) fn artifact(stored: &StoredArtifact) -> v1::Artifact {
+    (&stored.entry.artifact).into()
+}

@@ -1,0 +1,137 @@
+//! Every setting of the controller, in one tree. The modules own their parts.
+
+use crate::{api, blobs::s3, jobs, log_store};
+use serde::{Deserialize, Serialize};
+use std::{
+    fmt,
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
+use url::Url;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ControllerConfig {
+    /// For gRPC and HTTP alike.
+    pub listen: SocketAddr,
+    /// The one name that agents and clients reach this controller by; it goes into signed addresses. `None`: the
+    /// listener's own, which must then be loopback.
+    pub public_url: Option<Url>,
+    /// Database, logs, and artifacts unless they are in S3.
+    pub data_dir: PathBuf,
+    /// Less free space than this under `data_dir` stops submits and claims.
+    pub disk_floor_bytes: u64,
+    /// Artifacts and inputs in a bucket instead of `data_dir`.
+    pub s3: Option<s3::Config>,
+    /// Agents pull over AMQP instead of being rung over their link.
+    pub rabbitmq: Option<RabbitConfig>,
+    pub jobs: jobs::Config,
+    pub logs: log_store::Config,
+    pub api: api::Config,
+}
+
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RabbitConfig {
+    /// `amqp://user:password@host:5672/vhost`, for the controller.
+    pub url: String,
+    /// For the agents; `None`: the same.
+    #[serde(default)]
+    pub agent_url: Option<String>,
+    /// Of the queues' names, so that several clusters can share a broker.
+    #[serde(default = "default_prefix")]
+    pub prefix: String,
+}
+
+impl Default for ControllerConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT)),
+            public_url: None,
+            data_dir: PathBuf::from("/var/lib/longshore/controller"),
+            // The ends of a hundred running jobs and the database's own log, with room to spare.
+            disk_floor_bytes: 256 << 20,
+            s3: None,
+            rabbitmq: None,
+            jobs: jobs::Config::default(),
+            logs: log_store::Config::default(),
+            api: api::Config::default(),
+        }
+    }
+}
+
+/// One port for everything.
+pub const DEFAULT_PORT: u16 = 7420;
+
+fn default_prefix() -> String {
+    "longshore".to_owned()
+}
+
+/// Settings that do not go together.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    #[error(
+        "listen is {0}, which others can reach: set public_url to the address they reach it by, such as http://HOST:{port}",
+        port = .0.port()
+    )]
+    PublicUrlMissing(SocketAddr),
+    #[error("public_url is `{0}`: it must be http:// or https:// with a host and no path")]
+    PublicUrlWrong(Url),
+}
+
+impl ControllerConfig {
+    /// Where others reach a controller that listens on `local`, without a slash at the end.
+    pub fn base_url(&self, local: SocketAddr) -> Result<String, ConfigError> {
+        let Some(url) = &self.public_url else {
+            if !local.ip().is_loopback() {
+                return Err(ConfigError::PublicUrlMissing(local));
+            }
+            return Ok(format!("http://{local}"));
+        };
+        let plain = matches!(url.scheme(), "http" | "https")
+            && url.has_host()
+            && matches!(url.path(), "" | "/")
+            && url.query().is_none();
+        if plain {
+            Ok(url.as_str().trim_end_matches('/').to_owned())
+        } else {
+            Err(ConfigError::PublicUrlWrong(url.clone()))
+        }
+    }
+}
+
+impl fmt::Debug for RabbitConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The addresses hold passwords.
+        f.debug_struct("RabbitConfig").field("prefix", &self.prefix).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn base(public: Option<&str>, local: &str) -> Result<String, ConfigError> {
+        let public_url = public.map(|url| url.parse().expect("an address"));
+        ControllerConfig { public_url, ..ControllerConfig::default() }
+            .base_url(local.parse().expect("a socket address"))
+    }
+
+    #[test]
+    fn others_are_let_in_only_by_a_name() {
+        assert_eq!(base(None, "127.0.0.1:9"), Ok("http://127.0.0.1:9".to_owned()));
+        assert_eq!(base(None, "[::1]:9"), Ok("http://[::1]:9".to_owned()));
+        let error = base(None, "0.0.0.0:7420").expect_err("reachable by others");
+        assert!(error.to_string().contains("http://HOST:7420"), "{error}");
+        assert_eq!(base(Some("https://jobs.example"), "0.0.0.0:1"), Ok("https://jobs.example".to_owned()));
+        assert!(base(Some("https://jobs.example/x"), "127.0.0.1:1").is_err());
+        assert!(base(Some("amqp://jobs.example"), "127.0.0.1:1").is_err());
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let rabbit = RabbitConfig { url: "amqp://u:hunter2@h".into(), agent_url: None, prefix: "p".into() };
+        let config = ControllerConfig { rabbitmq: Some(rabbit), ..ControllerConfig::default() };
+        assert!(!format!("{config:?}").contains("hunter2"));
+    }
+}

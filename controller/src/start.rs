@@ -1,0 +1,148 @@
+//! Puts the parts together, in the order in which they need each other, and takes them apart again.
+
+use crate::{
+    api::{self, Context, QueueAccess, Waiters},
+    blobs::{self, Blobs, Directory, S3},
+    config::{ConfigError, ControllerConfig, RabbitConfig},
+    counters::Counters,
+    disk::Disk,
+    http,
+    jobs::{self, Jobs},
+    links::Links,
+    log_store::Files,
+    store::{self, Store},
+};
+use longshore_common::{
+    queue::{
+        self, Publisher,
+        link::Hub,
+        rabbit::{Broker, RabbitPublisher},
+    },
+    shutdown::Shutdown,
+    tasks,
+};
+use std::{fs, io, net::SocketAddr, path::PathBuf, sync::Arc};
+use tokio::{net::TcpListener, task::JoinHandle, time::Instant};
+
+/// Why the controller did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error("cannot listen on {address}: {error}")]
+    Listen { address: SocketAddr, error: io::Error },
+    #[error("data directory {}: {error}", path.display())]
+    DataDir { path: PathBuf, error: io::Error },
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    #[error(transparent)]
+    Jobs(#[from] jobs::Error),
+    #[error(transparent)]
+    Blobs(#[from] blobs::Error),
+    #[error(transparent)]
+    Queue(#[from] queue::Error),
+    #[error("the descriptor set does not read: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+}
+
+impl StartError {
+    /// Whether starting again without a change may help.
+    pub const fn is_transient(&self) -> bool {
+        match self {
+            Self::Store(error) => error.is_transient(),
+            Self::Jobs(error) => error.is_transient(),
+            Self::Blobs(error) => error.is_transient(),
+            Self::Queue(error) => error.is_transient(),
+            Self::Config(_) | Self::Listen { .. } | Self::DataDir { .. } | Self::Reflection(_) => false,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub struct Controller;
+
+/// A controller that serves. Dropping it does not stop it: trigger `shutdown`, then `join`.
+#[derive(Debug)]
+pub struct Running {
+    pub local_addr: SocketAddr,
+    /// What clients and agents are told to use.
+    pub base_url: String,
+    pub shutdown: Shutdown,
+    pub context: Arc<Context>,
+    served: JoinHandle<()>,
+}
+
+impl Controller {
+    /// Returns when calls are answered. Port 0 takes a free one.
+    pub async fn start(config: ControllerConfig, shutdown: Shutdown) -> Result<Running, StartError> {
+        let data_dir = config.data_dir.clone();
+        let at = |path: PathBuf| move |error| StartError::DataDir { path, error };
+        fs::create_dir_all(&data_dir).map_err(at(data_dir.clone()))?;
+        // First of all: its lock keeps a second controller from touching anything else.
+        let store = Store::open(&store::Config { path: data_dir.join("longshore.db") }).await?;
+        let listener = TcpListener::bind(config.listen).await;
+        let listener = listener.map_err(|error| StartError::Listen { address: config.listen, error })?;
+        let local_addr =
+            listener.local_addr().map_err(|error| StartError::Listen { address: config.listen, error })?;
+        let base_url = config.base_url(local_addr)?;
+        let logs =
+            Files::open(&data_dir.join("logs"), config.logs.clone()).map_err(at(data_dir.join("logs")))?;
+        let (blobs, directory) = open_blobs(&config, &base_url)?;
+        let (publisher, queue) = open_queue(config.rabbitmq.as_ref())?;
+        let jobs = Jobs::start(store, config.jobs.clone()).await?;
+        let context = Arc::new(Context {
+            logs: Arc::new(logs),
+            blobs,
+            publisher,
+            queue,
+            links: Links::start(&jobs, shutdown.clone()),
+            waiters: Waiters::start(&jobs, shutdown.clone()),
+            disk: Disk::watch(&data_dir, config.disk_floor_bytes, shutdown.clone()),
+            counters: Counters::default(),
+            config: config.api.clone(),
+            started: Instant::now(),
+            shutdown: shutdown.clone(),
+            jobs,
+        });
+        let router = api::routes(&context)
+            .await?
+            .into_axum_router()
+            .merge(http::routes(Arc::clone(&context), directory))
+            .fallback(http::not_found);
+        tracing::info!(%local_addr, %base_url, data_dir = %data_dir.display(), "controller is up");
+        let served = tasks::spawn("serve", http::serve(listener, router, shutdown.clone()));
+        Ok(Running { local_addr, base_url, shutdown, context, served })
+    }
+}
+
+impl Running {
+    /// Returns when every call has ended and nothing is written any more.
+    pub async fn join(self) {
+        if self.served.await.is_err() {
+            tracing::error!("the server ended by a panic");
+        }
+        tracing::info!("controller has left");
+    }
+}
+
+fn open_blobs(
+    config: &ControllerConfig,
+    base_url: &str,
+) -> Result<(Arc<dyn Blobs>, Option<Directory>), StartError> {
+    if let Some(s3) = &config.s3 {
+        return Ok((Arc::new(S3::new(s3.clone())?), None));
+    }
+    let path = config.data_dir.join("blobs");
+    let directory = Directory::open(&path, base_url).map_err(|error| StartError::DataDir { path, error })?;
+    Ok((Arc::new(directory.clone()), Some(directory)))
+}
+
+fn open_queue(rabbitmq: Option<&RabbitConfig>) -> Result<(Arc<dyn Publisher>, QueueAccess), StartError> {
+    let Some(RabbitConfig { url, agent_url, prefix }) = rabbitmq else {
+        let hub = Hub::new();
+        return Ok((Arc::new(hub.clone()), QueueAccess::Link(hub)));
+    };
+    let publisher = RabbitPublisher::start(Broker::new(url, prefix)?);
+    let agents = agent_url.as_ref().unwrap_or(url).clone();
+    Ok((Arc::new(publisher), QueueAccess::Amqp { url: agents, prefix: prefix.clone() }))
+}
