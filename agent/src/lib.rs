@@ -173,3 +173,4 @@ pub async fn start(config: AgentConfig, parts: Parts, shutdown: Shutdown) -> Res
     let control = tasks::spawn("control", control.run(intake, left_behind));
     Ok(Running { identity, held, shutdown, control })
 }
+mod transfer;

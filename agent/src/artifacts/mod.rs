@@ -1,6 +1,16 @@
 //! From `/out` to the object store: `collect` walks the folder without trusting it, `upload` puts the bytes to signed
-//! addresses and hands the manifest to the controller. Never follows a link out of the folder, never holds a whole
+//! addresses, `collection` joins them and hands the manifest to the controller. Never follows a link out of the folder, never holds a whole
 //! file or the whole list in memory, never decides how the attempt ended.
+
+mod collect;
+mod collection;
+mod folder;
+mod put;
+mod select;
+mod source;
+#[cfg(test)]
+mod tests;
+mod upload;
 
 use crate::{link::Controller, runtime::Progress};
 use longshore_common::{
@@ -59,22 +69,37 @@ pub struct Collected {
 
 /// One per agent. Clones share connections.
 #[derive(Clone, Debug)]
-pub struct Uploader {}
+pub struct Uploader {
+    controller: Arc<dyn Controller>,
+    putter: put::Putter,
+    config: Config,
+}
 
 impl Uploader {
-    pub fn new(_controller: Arc<dyn Controller>, _config: Config) -> Result<Self, Error> {
-        todo!()
+    pub fn new(controller: Arc<dyn Controller>, config: Config) -> Result<Self, Error> {
+        let putter = put::Putter::new(&config).map_err(|err| Error::Client(crate::transfer::text(&err)))?;
+        Ok(Self { controller, putter, config })
     }
 
     /// Stores what the selection keeps of the folder `out`, trying again until `deadline`.
     pub async fn collect(
         &self,
-        _attempt: AttemptRef,
-        _out: &Path,
-        _outputs: &Outputs,
-        _deadline: Instant,
-        _progress: &Progress,
+        attempt: AttemptRef,
+        out: &Path,
+        outputs: &Outputs,
+        deadline: Instant,
+        progress: &Progress,
     ) -> Result<Collected, Error> {
-        todo!()
+        let folder = match folder::Folder::open(out) {
+            Ok(folder) => Arc::new(folder),
+            Err(err) => {
+                let detail = format!("/out cannot be opened: {err}");
+                let problem = Some((Outcome::ArtifactUploadFailed, detail));
+                return Ok(Collected { problem, ..Collected::default() });
+            }
+        };
+        let tools = (Arc::clone(&self.controller), self.putter.clone());
+        let upload = upload::Upload::new(tools, attempt, folder, deadline, progress.clone());
+        collection::run(upload, outputs, &self.config).await
     }
 }

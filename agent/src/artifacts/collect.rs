@@ -1,0 +1,169 @@
+//! Walks `/out` and lists what is to be stored. The folder is hostile: only regular files are listed, no link is
+//! followed, and neither a million names nor a thousand levels cost memory. Blocks: runs off the async threads.
+
+use super::{folder::Folder, select::Selection};
+use longshore_common::artifact::part_size;
+use rustix::{
+    fs::{AtFlags, Dir, FileType, statat},
+    io,
+};
+use std::ops::ControlFlow;
+
+/// Files in one batch: what the controller signs in one call.
+const MOST_FILES: usize = 200;
+/// Addresses in one batch, so that large files do not make a large message.
+const MOST_ADDRESSES: u64 = 2_000;
+/// Folders held open at once, so that depth does not cost descriptors.
+const MOST_OPEN: usize = 32;
+/// Longer names than a kernel opens cannot be fetched back either.
+const MOST_PATH: usize = 4_096;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) path: Vec<u8>,
+    pub(super) size: u64,
+}
+
+#[derive(Debug)]
+pub(super) enum Item {
+    File(Found),
+    /// Not listed, and worth a word.
+    Skipped(String),
+}
+
+/// Gives everything below `folder` to `give`, in the order of the disk, until it breaks off.
+pub(super) fn walk(
+    folder: &Folder,
+    selection: &Selection,
+    give: &mut impl FnMut(Item) -> ControlFlow<()>,
+) -> io::Result<()> {
+    let mut path = Vec::new();
+    let mut stack = vec![Level::open(folder, &path)?];
+    while let Some(level) = stack.last_mut() {
+        let Some((name, kind)) = level.next(folder, &path)? else {
+            path.truncate(level.parent);
+            stack.pop();
+            continue;
+        };
+        let parent = path.len();
+        if !path.is_empty() {
+            path.push(b'/');
+        }
+        path.extend_from_slice(&name);
+        let item = match kind {
+            _ if path.len() >= MOST_PATH => {
+                Some(Item::Skipped(format!("{}: name is too long", shown(&path))))
+            }
+            FileType::Directory if selection.leaves_out_folder(&path) => None,
+            FileType::Directory => match Level::open(folder, &path) {
+                Ok(level) => {
+                    let depth = stack.len();
+                    if let Some(far) = depth.checked_sub(MOST_OPEN).and_then(|at| stack.get_mut(at)) {
+                        far.dir = None;
+                    }
+                    stack.push(Level { parent, ..level });
+                    continue;
+                }
+                Err(err) => Some(Item::Skipped(format!("{}: {err}", shown(&path)))),
+            },
+            _ if !selection.keeps(&path) => None,
+            FileType::RegularFile => level.stat(&path, &name),
+            kind => Some(Item::Skipped(format!("{}: {}, not stored", shown(&path), kind_name(kind)))),
+        };
+        path.truncate(parent);
+        if item.is_some_and(|item| give(item).is_break()) {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// A folder that is being read.
+struct Level {
+    /// `None`: closed for now; reading goes on at `cookie`.
+    dir: Option<Dir>,
+    cookie: i64,
+    /// Length of the path of the folder above.
+    parent: usize,
+}
+
+impl Level {
+    fn open(folder: &Folder, path: &[u8]) -> io::Result<Self> {
+        Ok(Self { dir: Some(Dir::new(folder.open_folder(path)?)?), cookie: 0, parent: 0 })
+    }
+
+    fn next(&mut self, folder: &Folder, path: &[u8]) -> io::Result<Option<(Vec<u8>, FileType)>> {
+        if self.dir.is_none() {
+            let mut dir = Dir::new(folder.open_folder(path)?)?;
+            dir.seek(self.cookie)?;
+            self.dir = Some(dir);
+        }
+        let Some(dir) = &mut self.dir else { return Ok(None) };
+        while let Some(entry) = dir.read() {
+            let entry = entry?;
+            self.cookie = entry.offset();
+            let name = entry.file_name().to_bytes();
+            if name == b"." || name == b".." {
+                continue;
+            }
+            // Not every filesystem tells the kind with the name.
+            let kind = match entry.file_type() {
+                FileType::Unknown => statat(dir.fd()?, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW)
+                    .map_or(FileType::Unknown, |stat| FileType::from_raw_mode(stat.st_mode)),
+                known => known,
+            };
+            return Ok(Some((name.to_vec(), kind)));
+        }
+        Ok(None)
+    }
+
+    fn stat(&self, path: &[u8], name: &[u8]) -> Option<Item> {
+        let stat = statat(self.dir.as_ref()?.fd().ok()?, name, AtFlags::SYMLINK_NOFOLLOW);
+        Some(match stat {
+            Ok(stat) => {
+                Item::File(Found { path: path.to_vec(), size: u64::try_from(stat.st_size).unwrap_or(0) })
+            }
+            Err(err) => Item::Skipped(format!("{}: {err}", shown(path))),
+        })
+    }
+}
+
+/// Gathers files into batches of a size that one call may carry.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    files: Vec<Found>,
+    addresses: u64,
+}
+
+impl Batch {
+    /// Adds a file; gives the batch before it if that is full.
+    pub(super) fn push(&mut self, file: Found) -> Option<Vec<Found>> {
+        let addresses = file.size.div_ceil(part_size(file.size)).max(1);
+        let full = self.files.len() >= MOST_FILES || self.addresses + addresses > MOST_ADDRESSES;
+        let before = if full { self.take() } else { None };
+        self.addresses += addresses;
+        self.files.push(file);
+        before
+    }
+
+    pub(super) fn take(&mut self) -> Option<Vec<Found>> {
+        let taken = std::mem::take(self);
+        (!taken.files.is_empty()).then_some(taken.files)
+    }
+}
+
+/// A path for people: escaped, so that a name cannot forge a line of a log.
+pub(super) fn shown(path: &[u8]) -> String {
+    let text = String::from_utf8_lossy(path);
+    format!("`{}`", text.escape_debug())
+}
+
+const fn kind_name(kind: FileType) -> &'static str {
+    match kind {
+        FileType::Symlink => "a symbolic link",
+        FileType::Fifo => "a named pipe",
+        FileType::Socket => "a socket",
+        FileType::CharacterDevice | FileType::BlockDevice => "a device",
+        _ => "not a file",
+    }
+}

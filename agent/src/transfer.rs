@@ -1,0 +1,85 @@
+//! The HTTP client for the bytes of artifacts and inputs, and how an answer that is no success reads. Knows nothing
+//! of attempts; `artifacts` and `inputs` decide what to try again.
+
+use reqwest::{Client, Response, StatusCode, redirect};
+use std::time::Duration;
+
+/// Longer than any healthy store takes to accept a connection.
+const CONNECT: Duration = Duration::from_secs(10);
+/// A peer that does not take bytes for this long is gone.
+const SILENCE: Duration = Duration::from_secs(60);
+/// How much of an answer's body can help to understand it.
+const BODY_SHOWN: usize = 2048;
+
+/// A client that keeps connections. On a machine without root certificates it still speaks plain `http`.
+pub(crate) fn client(redirects: impl Fn() -> redirect::Policy) -> Result<Client, reqwest::Error> {
+    let builder = || {
+        Client::builder()
+            .redirect(redirects())
+            .connect_timeout(CONNECT)
+            .tcp_nodelay(true)
+            .tcp_user_timeout(SILENCE)
+            .user_agent(concat!("longshore/", env!("CARGO_PKG_VERSION")))
+    };
+    builder().build().or_else(|err| {
+        tracing::warn!(error = text(&err), "no root certificates: transfers over https will fail");
+        builder().tls_certs_only([]).build()
+    })
+}
+
+/// What the other side said: status, and the code and message of an S3 error or the beginning of the body.
+pub(crate) async fn refusal(mut response: Response) -> (StatusCode, String) {
+    let status = response.status();
+    let mut body = Vec::new();
+    while body.len() < BODY_SHOWN {
+        match tokio::time::timeout(CONNECT, response.chunk()).await {
+            Ok(Ok(Some(chunk))) => body.extend_from_slice(&chunk),
+            _ => break,
+        }
+    }
+    body.truncate(BODY_SHOWN);
+    let said = explain(&String::from_utf8_lossy(&body));
+    (
+        status,
+        if said.is_empty() { format!("answered {status}") } else { format!("answered {status}: {said}") },
+    )
+}
+
+/// An error of the client with its causes and without the address, which carries a signature.
+pub(crate) fn text(err: &reqwest::Error) -> String {
+    let mut text = if err.is_timeout() { "timed out".to_owned() } else { String::new() };
+    let mut cause = std::error::Error::source(err);
+    while let Some(inner) = cause {
+        if !text.is_empty() {
+            text.push_str(": ");
+        }
+        text.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    if text.is_empty() { "the request failed".to_owned() } else { text }
+}
+
+fn explain(body: &str) -> String {
+    let element = |name: &str| {
+        let (_, after) = body.split_once(&format!("<{name}>"))?;
+        after.split_once(&format!("</{name}>")).map(|(text, _)| text.trim().to_owned())
+    };
+    match (element("Code"), element("Message")) {
+        (Some(code), Some(message)) => format!("{code}: {message}"),
+        (Some(code), None) => code,
+        _ => body.split_whitespace().take(30).collect::<Vec<_>>().join(" ").chars().take(200).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_of_s3_reads_as_code_and_message() {
+        let body = "<?xml version=\"1.0\"?><Error><Code>NoSuchBucket</Code><Message>The bucket does not \
+                    exist</Message><Key>k</Key></Error>";
+        assert_eq!(explain(body), "NoSuchBucket: The bucket does not exist");
+        assert_eq!(explain("no space left\non device\n"), "no space left on device");
+    }
+}
