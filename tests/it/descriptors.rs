@@ -94,8 +94,10 @@ mod the_check_itself {
     use super::*;
     use prost_types::{FileDescriptorProto, field_descriptor_proto::Type};
 
-    fn contract(fields: &[(&str, i32, Type)]) -> FileDescriptorSet {
-        let field = |&(name, number, kind): &(&str, i32, Type)| FieldDescriptorProto {
+    type Field = (&'static str, i32, Type);
+
+    fn contract(fields: &[Field]) -> FileDescriptorSet {
+        let field = |&(name, number, kind): &Field| FieldDescriptorProto {
             name: Some(name.to_owned()),
             number: Some(number),
             r#type: Some(kind.into()),
@@ -117,7 +119,7 @@ mod the_check_itself {
     #[test]
     fn growth_is_fine_and_every_change_is_named() {
         let old = contract(&[("id", 1, Type::String)]);
-        let cases: [(&str, &[(&str, i32, Type)]); 5] = [
+        let cases: [(&str, &[Field]); 5] = [
             ("", &[("id", 1, Type::String), ("name", 2, Type::String)]),
             ("test.Job.id is gone", &[]),
             ("test.Job.id is gone", &[("key", 1, Type::String)]),

@@ -1,6 +1,23 @@
 //! Stories over real servers, one file each. A missing server fails its story, it never skips.
 
+#[macro_use]
+mod shared;
+
+mod artifacts;
+mod cancel;
+mod deadlines;
+mod engine;
+mod inputs;
+mod lanes;
+mod limits;
+mod logs;
 mod proxy;
+mod pull;
+mod python;
 mod queue;
+mod refusals;
+mod restarts;
+mod run;
 mod servers;
 mod store;
+mod trouble;

@@ -38,6 +38,7 @@ rm -rf "$base"
 static PIPE: OnceLock<Mutex<ChildStdin>> = OnceLock::new();
 
 /// Called once, by `base`.
+#[expect(clippy::zombie_processes, reason = "it must outlive this process")]
 pub(super) fn start(base: &Path) {
     let mut child = Command::new("sh")
         .args(["-c", SCRIPT, "guard", &run_id()])

@@ -4,6 +4,9 @@
 
 mod base;
 mod broker;
+mod cli;
+mod client;
+mod cluster;
 mod docker;
 mod guard;
 mod images;
@@ -14,6 +17,9 @@ mod wait;
 
 pub use base::{base, fresh_dir, run_id};
 pub use broker::{Broker, broker};
+pub use cli::{Cli, Finished, binary};
+pub use client::{Client, outcome, seconds, shell, words};
+pub use cluster::{Cluster, Plan, agent_name, embedded, on_servers};
 pub use docker::{Engine, docker, docker_output};
 pub use images::{image, image_with};
 pub use registry::{Registry, registry};

@@ -50,6 +50,11 @@ impl Registry {
         format!("127.0.0.1:{}", self.port)
     }
 
+    /// User and password.
+    pub const fn credentials(&self) -> (&'static str, &'static str) {
+        (USER, PASSWORD)
+    }
+
     /// A folder for `DOCKER_CONFIG` with a login to this registry.
     pub fn login_dir(&self) -> PathBuf {
         self.dir.join("login")

@@ -45,6 +45,11 @@ impl Server {
         String::from_utf8_lossy(&fs::read(&self.output).unwrap_or_default()).into_owned()
     }
 
+    /// The last lines of it, for messages.
+    pub fn tail(&self) -> String {
+        format!("{}:\n{}", self.name, tail(&self.output()))
+    }
+
     /// Waits until `ready` says so. Panics with the output when the server ends first or the time is over.
     pub fn wait_ready(&mut self, limit: Duration, mut ready: impl FnMut() -> bool) {
         let deadline = Instant::now() + limit;

@@ -1,0 +1,95 @@
+//! The built `longshore` binary, as people call it.
+
+use super::{base, fresh_dir};
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    sync::OnceLock,
+};
+
+/// `target/debug/longshore`, beside the test binary's own folder.
+pub fn binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        let tests = std::env::current_exe().expect("the test binary has a path");
+        let profile = tests.ancestors().nth(2).expect("it is in target/<profile>/deps");
+        let binary = profile.join("longshore");
+        assert!(binary.is_file(), "{} is missing: cargo build -p longshore", binary.display());
+        binary
+    })
+}
+
+/// Calls the binary for one controller.
+#[derive(Clone, Debug)]
+pub struct Cli {
+    url: String,
+    folder: PathBuf,
+}
+
+/// How a call ended.
+#[derive(Debug)]
+pub struct Finished {
+    pub code: i32,
+    pub stdout: Vec<u8>,
+    pub stderr: String,
+}
+
+impl Finished {
+    /// Panics with all that was said when the code is another one.
+    #[track_caller]
+    pub fn expect(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "stdout: {}\nstderr: {}", self.text(), self.stderr);
+        self
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+}
+
+impl Cli {
+    pub(super) fn new(url: &str) -> Self {
+        base();
+        Self { url: url.to_owned(), folder: fresh_dir("cli") }
+    }
+
+    /// A command that is ready to be changed or spawned. Its own folder is the working directory.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(binary());
+        command
+            .args(arguments)
+            .current_dir(&self.folder)
+            .env("LONGSHORE_URL", &self.url)
+            .env("HOME", &self.folder)
+            .env_remove("RUST_LOG")
+            .stdin(Stdio::null());
+        command
+    }
+
+    pub fn call(&self, arguments: &[&str]) -> Finished {
+        finished(self.command(arguments).output().expect("run longshore"))
+    }
+
+    /// The working directory of its calls.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    pub(super) fn answers(&self) -> bool {
+        // Any answer will do: a fresh controller without agents may call itself ill.
+        self.call(&["ls", "-q"]).code == 0
+    }
+
+    pub(super) fn agent_online(&self, name: &str) -> bool {
+        let shown = self.call(&["-o", "json", "agents", "show", name]);
+        shown.code == 0 && shown.text().contains("online")
+    }
+}
+
+fn finished(output: Output) -> Finished {
+    Finished {
+        code: output.status.code().unwrap_or(-1),
+        stdout: output.stdout,
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}

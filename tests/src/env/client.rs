@@ -1,0 +1,139 @@
+//! The gRPC API as tests use it: submit, wait, read logs and artifacts.
+
+use super::Cluster;
+use anyhow::Context as _;
+use longshore_proto::v1::{
+    Artifact, GetJobRequest, GetJobResponse, Job, JobSpec, JobState, ListArtifactsRequest, LogRecord, Stream,
+    StreamLogsRequest, StringList, SubmitRequest, WaitJobRequest, jobs_client::JobsClient,
+};
+use std::time::{Duration, Instant};
+use tonic::{Status, transport::Channel};
+
+/// A connection of one test: channels live on the runtime that made them.
+#[derive(Clone, Debug)]
+pub struct Client {
+    pub jobs: JobsClient<Channel>,
+}
+
+/// A job that runs `script` in a shell of `image`, asking for little.
+pub fn shell(image: &str, script: &str) -> JobSpec {
+    let mut spec = JobSpec { image: image.to_owned(), ..JobSpec::default() };
+    spec.entrypoint = Some(words(&["/bin/sh", "-c"]));
+    spec.command = Some(words(&[script]));
+    let resources = spec.resources.get_or_insert_default();
+    resources.cpu_millis = Some(100);
+    resources.memory_bytes = Some(64 << 20);
+    resources.scratch_bytes = Some(256 << 20);
+    spec
+}
+
+pub fn words(words: &[&str]) -> StringList {
+    StringList { values: words.iter().map(|&word| word.to_owned()).collect() }
+}
+
+pub fn seconds(seconds: i64) -> Option<prost_types::Duration> {
+    Some(prost_types::Duration { seconds, nanos: 0 })
+}
+
+impl Client {
+    pub async fn connect(cluster: &Cluster) -> Self {
+        let channel = Channel::from_shared(cluster.url()).expect("a valid address").connect_lazy();
+        Self { jobs: JobsClient::new(channel).max_decoding_message_size(64 << 20) }
+    }
+
+    /// The new job's id.
+    pub async fn submit(&self, spec: JobSpec) -> String {
+        self.try_submit(spec).await.expect("submit").id
+    }
+
+    pub async fn try_submit(&self, spec: JobSpec) -> Result<Job, Status> {
+        let request = SubmitRequest { spec: Some(spec), ..SubmitRequest::default() };
+        Ok(self.jobs.clone().submit(request).await?.into_inner().job.expect("an answer holds the job"))
+    }
+
+    pub async fn get(&self, job: &str) -> GetJobResponse {
+        let request = GetJobRequest { job: job.to_owned() };
+        self.jobs.clone().get(request).await.expect("get a job").into_inner()
+    }
+
+    /// The job once it has ended. Panics with what is known after four minutes.
+    pub async fn ended(&self, job: &str) -> Job {
+        self.ended_within(Duration::from_secs(240), job).await
+    }
+
+    pub async fn ended_within(&self, limit: Duration, job: &str) -> Job {
+        let deadline = Instant::now() + limit;
+        loop {
+            let request = WaitJobRequest { job: job.to_owned(), timeout: seconds(5), after_revision: 0 };
+            match self.jobs.clone().wait(request).await {
+                Ok(answer) if answer.get_ref().finished => {
+                    return answer.into_inner().job.expect("an answer holds the job");
+                }
+                answer if Instant::now() > deadline => {
+                    panic!(
+                        "{job} has not ended after {limit:?}: {answer:?}\n{:?}",
+                        self.get(job).await.waiting
+                    )
+                }
+                Ok(_) => {}
+                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
+        }
+    }
+
+    /// Submits and waits for the end.
+    pub async fn run(&self, spec: JobSpec) -> Job {
+        let id = self.submit(spec).await;
+        self.ended(&id).await
+    }
+
+    /// Waits until the job is in this state, or past it.
+    pub async fn reaches(&self, job: &str, state: JobState) {
+        super::until(&format!("{job} reaches {state:?}"), || async {
+            let now = self.get(job).await.job.expect("an answer holds the job");
+            if now.state >= state as i32 { Ok(()) } else { Err(now) }
+        })
+        .await;
+    }
+
+    /// All records of the last attempt, following to the end.
+    pub async fn records(&self, job: &str) -> anyhow::Result<Vec<LogRecord>> {
+        let request = StreamLogsRequest { job: job.to_owned(), follow: true, ..StreamLogsRequest::default() };
+        let mut stream = self.jobs.clone().stream_logs(request).await?.into_inner();
+        let mut records = Vec::new();
+        while let Some(page) = stream.message().await.context("read the log")? {
+            records.extend(page.records);
+        }
+        Ok(records)
+    }
+
+    /// The bytes one stream of the job has printed.
+    pub async fn printed(&self, job: &str, stream: Stream) -> Vec<u8> {
+        let records = self.records(job).await.expect("read a log");
+        records
+            .into_iter()
+            .filter(|record| record.stream() == stream)
+            .flat_map(|record| record.data)
+            .collect()
+    }
+
+    /// Every artifact of the last attempt.
+    pub async fn artifacts(&self, job: &str) -> Vec<Artifact> {
+        let mut request = ListArtifactsRequest { job: job.to_owned(), ..ListArtifactsRequest::default() };
+        let mut all = Vec::new();
+        loop {
+            let page =
+                self.jobs.clone().list_artifacts(request.clone()).await.expect("list artifacts").into_inner();
+            all.extend(page.artifacts);
+            if page.next_page_token.is_empty() {
+                return all;
+            }
+            request.page_token = page.next_page_token;
+        }
+    }
+}
+
+/// The outcome's name, or how far the job is.
+pub fn outcome(job: &Job) -> String {
+    job.outcome.as_ref().map_or_else(|| job.state().as_str_name().to_owned(), |outcome| outcome.name.clone())
+}

@@ -1,0 +1,205 @@
+//! A whole Longshore: a controller and its agents as child processes of the built binary, data in a fresh folder,
+//! on a free port.
+
+use super::{Registry, S3, Server, binary, cli::Cli, free_port, fresh_dir, registry};
+use std::{fs, path::PathBuf, process::Command, time::Duration};
+
+/// What differs from a controller and one agent with every default.
+#[derive(Debug)]
+pub struct Plan {
+    controller: String,
+    agent: String,
+    agents: u32,
+    data: Option<PathBuf>,
+    environment: Vec<(String, String)>,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self {
+            controller: String::new(),
+            agent: String::new(),
+            agents: 1,
+            data: None,
+            environment: Vec::new(),
+        }
+    }
+}
+
+impl Plan {
+    /// Rings through this broker instead of the link.
+    pub fn amqp(self, url: &str) -> Self {
+        self.controller(&format!("[queue]\nkind = \"rabbitmq\"\nurl = \"{url}\"\n"))
+    }
+
+    /// Keeps bytes in this object store instead of a folder.
+    pub fn s3(self, s3: &S3) -> Self {
+        let S3 { endpoint, region, bucket, access_key, secret_key } = s3;
+        self.controller(&format!(
+            "[store]\nkind = \"s3\"\nendpoint = \"{endpoint}\"\nregion = \"{region}\"\nbucket = \"{bucket}\"\n\
+             access_key = \"{access_key}\"\nsecret_key = \"{secret_key}\"\npath_style = true\n"
+        ))
+    }
+
+    pub fn agents(self, agents: u32) -> Self {
+        Self { agents, ..self }
+    }
+
+    /// Sections for the controller's configuration.
+    pub fn controller(mut self, toml: &str) -> Self {
+        self.controller.push_str(toml);
+        self
+    }
+
+    /// Sections for the agents' configuration.
+    pub fn agent(mut self, toml: &str) -> Self {
+        self.agent.push_str(toml);
+        self
+    }
+
+    /// A login for the agents' pulls.
+    pub fn login(self, registry: &Registry) -> Self {
+        let (user, password) = registry.credentials();
+        self.agent(&format!(
+            "[[runtime.registries]]\nregistry = \"{}\"\nusername = \"{user}\"\npassword = \"{password}\"\n",
+            registry.host()
+        ))
+    }
+
+    /// The controller's data goes there.
+    pub fn data(self, folder: PathBuf) -> Self {
+        Self { data: Some(folder), ..self }
+    }
+
+    /// For the agents' processes.
+    pub fn environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Starts it, and waits until every agent is online.
+    pub fn start(self) -> Cluster {
+        let dir = fresh_dir("cluster");
+        let data = self.data.unwrap_or_else(|| dir.join("controller"));
+        let port = free_port();
+        let settings = dir.join("controller.toml");
+        let head = format!("listen = \"127.0.0.1:{port}\"\ndata_dir = \"{}\"\n", data.display());
+        fs::write(&settings, head + &self.controller).expect("write the controller's configuration");
+        let mut cluster =
+            Cluster { dir, port, controller: None, agents: Vec::new(), environment: self.environment };
+        cluster.start_controller();
+        for seat in 0..self.agents {
+            cluster.write_agent(seat, &self.agent);
+            cluster.agents.push(None);
+            cluster.start_agent(seat as usize);
+        }
+        cluster
+    }
+}
+
+#[derive(Debug)]
+pub struct Cluster {
+    dir: PathBuf,
+    port: u16,
+    controller: Option<Server>,
+    agents: Vec<Option<Server>>,
+    environment: Vec<(String, String)>,
+}
+
+impl Cluster {
+    /// `http://127.0.0.1:port`
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address())
+    }
+
+    /// `127.0.0.1:port`
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    pub fn cli(&self) -> Cli {
+        Cli::new(&self.url())
+    }
+
+    /// The controller's process.
+    pub fn controller(&mut self) -> &mut Server {
+        self.controller.as_mut().expect("the controller runs")
+    }
+
+    /// An agent's process.
+    pub fn agent(&mut self, seat: usize) -> &mut Server {
+        self.agents[seat].as_mut().expect("the agent runs")
+    }
+
+    pub fn agent_pid(&self, seat: usize) -> u32 {
+        self.agents[seat].as_ref().expect("the agent runs").pid()
+    }
+
+    pub fn kill_controller(&mut self) {
+        self.controller = None;
+    }
+
+    pub fn kill_agent(&mut self, seat: usize) {
+        self.agents[seat] = None;
+    }
+
+    /// Starts the controller (again), with its data, on the same port.
+    pub fn start_controller(&mut self) {
+        self.controller = None;
+        let mut command = Command::new(binary());
+        command.arg("controller").arg("--config").arg(self.dir.join("controller.toml"));
+        let mut server = Server::spawn("controller", &mut command, &self.dir.join("controller.out"));
+        let cli = self.cli();
+        server.wait_ready(Duration::from_secs(30), || cli.answers());
+        self.controller = Some(server);
+    }
+
+    /// Starts an agent (again), with its data.
+    pub fn start_agent(&mut self, seat: usize) {
+        self.agents[seat] = None;
+        let mut command = Command::new(binary());
+        command.arg("agent").arg("--config").arg(self.agent_dir(seat).join("agent.toml"));
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        let mut server = Server::spawn("agent", &mut command, &self.agent_dir(seat).join("agent.out"));
+        let (cli, name) = (self.cli(), agent_name(seat));
+        server.wait_ready(Duration::from_secs(60), || cli.agent_online(&name));
+        self.agents[seat] = Some(server);
+    }
+
+    /// What controller and agents have printed, for messages.
+    pub fn outputs(&self) -> String {
+        let agents = self.agents.iter().flatten();
+        self.controller.iter().chain(agents).map(|server| server.tail() + "\n").collect()
+    }
+
+    fn agent_dir(&self, seat: usize) -> PathBuf {
+        self.dir.join(agent_name(seat))
+    }
+
+    fn write_agent(&self, seat: u32, sections: &str) {
+        let dir = self.agent_dir(seat as usize);
+        fs::create_dir_all(&dir).expect("make the agent's folder");
+        let head = format!(
+            "controller = \"{}\"\nname = \"{}\"\ndata_dir = \"{}\"\nlabels = {{ seat = \"{seat}\" }}\n",
+            self.url(),
+            agent_name(seat as usize),
+            dir.join("data").display()
+        );
+        fs::write(dir.join("agent.toml"), head + sections).expect("write the agent's configuration");
+    }
+}
+
+/// The name of the agent in this seat.
+pub fn agent_name(seat: usize) -> String {
+    format!("agent-{seat}")
+}
+
+/// Everything embedded: rings over the link, bytes in a folder.
+pub fn embedded() -> Plan {
+    Plan::default().login(registry())
+}
+
+/// Everything on servers: rings through RabbitMQ, bytes in S3.
+pub fn on_servers() -> Plan {
+    Plan::default().amqp(&super::broker().url()).s3(super::s3()).login(registry())
+}
