@@ -23,16 +23,16 @@ async fn a_missing_bucket_is_named_and_fails_only_what_has_files() {
 #[tokio::test]
 async fn a_full_disk_refuses_submits_and_loses_nothing() {
     let data = fresh_dir("small-disk");
-    let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=24m", "small"]).arg(&data).status();
+    let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=48m", "small"]).arg(&data).status();
     assert!(mount.expect("run mount").success(), "a small disk takes root to mount");
-    let cluster = embedded().data(data.join("data")).start();
+    let cluster = embedded().data(data.join("data")).controller_setting("disk_floor_bytes = 8388608").start();
     let client = Client::connect(&cluster).await;
     let before = client.run(shell(&image(), "echo before")).await;
     let running = client.submit(shell(&image(), "sleep 4; echo during")).await;
     client.reaches(&running, JobState::Running).await;
     let ballast = data.join("ballast");
     // Writes until there is no room left; the error is the aim.
-    fs::write(&ballast, vec![0; 32 << 20]).expect_err("the disk is full");
+    fs::write(&ballast, vec![0; 64 << 20]).expect_err("the disk is full");
     let refusal = until("a submit is refused", || async {
         match client.try_submit(shell(&image(), "true")).await {
             Err(refusal) => Ok(refusal),

@@ -7,6 +7,7 @@ use std::{fs, path::PathBuf, process::Command, time::Duration};
 /// What differs from a controller and one agent with every default.
 #[derive(Debug)]
 pub struct Plan {
+    head: String,
     controller: String,
     agent: String,
     agents: u32,
@@ -29,20 +30,29 @@ impl Default for Plan {
 impl Plan {
     /// Rings through this broker instead of the link.
     pub fn amqp(self, url: &str) -> Self {
-        self.controller(&format!("[queue]\nkind = \"rabbitmq\"\nurl = \"{url}\"\n"))
+        let prefix = unique();
+        self.controller(&format!("[rabbitmq]\nurl = \"{url}\"\nprefix = \"{prefix}\"\n"))
     }
 
     /// Keeps bytes in this object store instead of a folder.
     pub fn s3(self, s3: &S3) -> Self {
         let S3 { endpoint, region, bucket, access_key, secret_key } = s3;
+        let prefix = unique();
         self.controller(&format!(
-            "[store]\nkind = \"s3\"\nendpoint = \"{endpoint}\"\nregion = \"{region}\"\nbucket = \"{bucket}\"\n\
-             access_key = \"{access_key}\"\nsecret_key = \"{secret_key}\"\npath_style = true\n"
+            "[s3]\nendpoint = \"{endpoint}\"\nregion = \"{region}\"\nbucket = \"{bucket}\"\n\
+             access_key = \"{access_key}\"\nsecret_key = \"{secret_key}\"\nprefix = \"{prefix}/\"\n"
         ))
     }
 
     pub fn agents(self, agents: u32) -> Self {
         Self { agents, ..self }
+    }
+
+    /// A line of the controller's configuration that belongs to no section.
+    pub fn controller_setting(mut self, line: &str) -> Self {
+        self.head.push_str(line);
+        self.head.push('\n');
+        self
     }
 
     /// Sections for the controller's configuration.
@@ -84,7 +94,8 @@ impl Plan {
         let port = free_port();
         let settings = dir.join("controller.toml");
         let head = format!("listen = \"127.0.0.1:{port}\"\ndata_dir = \"{}\"\n", data.display());
-        fs::write(&settings, head + &self.controller).expect("write the controller's configuration");
+        fs::write(&settings, head + &self.head + &self.controller)
+            .expect("write the controller's configuration");
         let mut cluster =
             Cluster { dir, port, controller: None, agents: Vec::new(), environment: self.environment };
         cluster.start_controller();
@@ -192,6 +203,12 @@ impl Cluster {
 /// The name of the agent in this seat.
 pub fn agent_name(seat: usize) -> String {
     format!("agent-{seat}")
+}
+
+/// For names in servers that several clusters share.
+fn unique() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    format!("{}-{}", run_id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// Everything embedded: rings over the link, bytes in a folder.
