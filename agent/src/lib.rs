@@ -18,6 +18,7 @@ pub mod machine;
 mod recovery;
 pub mod runtime;
 pub mod slots;
+mod transfer;
 
 pub use config::AgentConfig;
 
@@ -173,4 +174,3 @@ pub async fn start(config: AgentConfig, parts: Parts, shutdown: Shutdown) -> Res
     let control = tasks::spawn("control", control.run(intake, left_behind));
     Ok(Running { identity, held, shutdown, control })
 }
-mod transfer;

@@ -3,14 +3,16 @@
 
 use super::{
     Collected, Config, Error,
+    budget::{Budget, Verdict},
     collect::{Batch, Found, Item, walk},
     select::Selection,
+    tally::Tally,
     upload::{Opened, Stop, Upload, Uploaded},
 };
 use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use longshore_common::{
-    artifact::ManifestEntry,
     job::{Outcome, Outputs},
+    units::ByteSize,
 };
 use std::{ops::ControlFlow, sync::Arc, time::Duration};
 use tokio::{
@@ -19,16 +21,11 @@ use tokio::{
 };
 use tokio_stream::wrappers::ReceiverStream;
 
-/// One page of the manifest, in files and in bytes of their names.
-const PAGE_FILES: usize = 5_000;
-const PAGE_NAMES: usize = 1 << 20;
-/// Lines of notes kept; the rest is counted.
-const MOST_NOTES: usize = 20;
 /// How often a long collection tells how far it is.
 const TELL_EVERY: Duration = Duration::from_secs(10);
 
 /// What the walk hands over, and what it left out.
-enum Walked {
+pub(super) enum Walked {
     Files(Vec<Found>),
     Skipped(String),
     /// `outputs` allows no more.
@@ -82,16 +79,16 @@ async fn store_all(
             },
             _ = tick.tick() => {
                 let (count, bytes) = tally.stored();
-                upload.progress.say(format!("artifacts: {count} files, {} so far", size(bytes)));
+                upload.progress.say(format!("artifacts: {count} files, {} so far", ByteSize(bytes).rounded()));
             }
         }
-        if tally.page.len() >= PAGE_FILES || tally.page_names >= PAGE_NAMES {
+        if tally.page_is_full() {
             tally.put_page(upload).await?;
         }
     }
 }
 
-enum Done {
+pub(super) enum Done {
     File(Uploaded),
     Left(Walked),
 }
@@ -169,148 +166,4 @@ fn start_walk(upload: &Arc<Upload>, selection: Selection, outputs: &Outputs) -> 
         let _ended = end.into_iter().flatten().try_for_each(send);
     });
     receiver
-}
-
-enum Verdict {
-    Fits,
-    TooLarge,
-    TooMany,
-}
-
-/// What `outputs` still allows.
-struct Budget {
-    max_files: u64,
-    max_size: u64,
-    files: u64,
-    bytes: u64,
-    too_many: bool,
-    /// Count, bytes and first name of what did not fit.
-    left_out: Option<(u64, u64, String)>,
-}
-
-impl Budget {
-    const fn new(outputs: &Outputs) -> Self {
-        let (max_files, max_size) = (outputs.max_files, outputs.max_size_bytes);
-        Self { max_files, max_size, files: 0, bytes: 0, too_many: false, left_out: None }
-    }
-
-    fn take(&mut self, found: &Found) -> Verdict {
-        if self.files == self.max_files {
-            self.too_many = true;
-            return Verdict::TooMany;
-        }
-        if self.bytes.saturating_add(found.size) > self.max_size {
-            let first = || (0, 0, super::collect::shown(&found.path));
-            let (count, bytes, _) = self.left_out.get_or_insert_with(first);
-            *count += 1;
-            *bytes = bytes.saturating_add(found.size);
-            return Verdict::TooLarge;
-        }
-        self.files += 1;
-        self.bytes += found.size;
-        Verdict::Fits
-    }
-
-    fn problem(&self) -> Option<String> {
-        if self.too_many {
-            return Some(format!("/out has more than the {} files of outputs.max_files", self.max_files));
-        }
-        let (count, bytes, name) = self.left_out.as_ref()?;
-        let (bytes, limit) = (size(*bytes), size(self.max_size));
-        Some(format!(
-            "{count} files with {bytes} left out above the {limit} of outputs.max_size, first {name}"
-        ))
-    }
-}
-
-#[derive(Default)]
-struct Tally {
-    collected: Collected,
-    page: Vec<ManifestEntry>,
-    page_names: usize,
-    notes_left_out: u64,
-}
-
-impl Tally {
-    fn note(&mut self, done: Done) {
-        match done {
-            Done::File(Uploaded::Stored(entry)) => {
-                self.page_names += entry.artifact.path.len();
-                self.page.push(entry);
-            }
-            Done::File(Uploaded::Gone(line)) | Done::Left(Walked::Skipped(line)) => self.note_line(line),
-            Done::File(Uploaded::Unreadable(detail)) | Done::Left(Walked::Unreadable(detail)) => {
-                self.fail(Outcome::ArtifactUploadFailed, detail);
-            }
-            Done::Left(Walked::Limit(detail)) => self.fail(Outcome::ArtifactLimit, detail),
-            Done::Left(Walked::Files(_)) => {}
-        }
-    }
-
-    fn note_line(&mut self, line: String) {
-        if self.collected.notes.len() < MOST_NOTES {
-            self.collected.notes.push(line);
-        } else {
-            self.notes_left_out += 1;
-        }
-    }
-
-    /// The first problem decides, but a failed upload is worse than a limit.
-    fn fail(&mut self, outcome: Outcome, detail: String) {
-        match &self.collected.problem {
-            Some((Outcome::ArtifactLimit, limit)) if outcome == Outcome::ArtifactUploadFailed => {
-                let limit = limit.clone();
-                self.note_line(limit);
-                self.collected.problem = Some((outcome, detail));
-            }
-            Some(_) => self.note_line(detail),
-            None => self.collected.problem = Some((outcome, detail)),
-        }
-    }
-
-    /// Files and bytes, those not yet listed included.
-    fn stored(&self) -> (u64, u64) {
-        let bytes: u64 = self.page.iter().map(|entry| entry.artifact.size).sum();
-        (self.collected.count + self.page.len() as u64, self.collected.bytes + bytes)
-    }
-
-    /// Only what a page lists is counted as stored.
-    async fn put_page(&mut self, upload: &Upload) -> Result<(), Stop> {
-        if self.page.is_empty() {
-            return Ok(());
-        }
-        self.page.sort_unstable_by_key(|entry| entry.ordinal);
-        let (count, bytes) = self.stored();
-        upload.put_manifest(self.collected.pages, self.page.clone()).await?;
-        self.page.clear();
-        self.page_names = 0;
-        self.collected.pages += 1;
-        self.collected.count = count;
-        self.collected.bytes = bytes;
-        Ok(())
-    }
-
-    fn into_collected(mut self) -> Collected {
-        if self.notes_left_out > 0 {
-            self.collected.notes.push(format!("and {} more", self.notes_left_out));
-        }
-        self.collected
-    }
-}
-
-fn size(bytes: u64) -> String {
-    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
-    let mut value = bytes as f64 / 1024.0;
-    if bytes < 1024 {
-        return format!("{bytes} bytes");
-    }
-    let mut unit = UNITS[0];
-    for next in &UNITS[1..] {
-        if value < 1024.0 {
-            break;
-        }
-        value /= 1024.0;
-        unit = next;
-    }
-    format!("{value:.1} {unit}")
 }

@@ -2,12 +2,14 @@
 //! addresses, `collection` joins them and hands the manifest to the controller. Never follows a link out of the folder, never holds a whole
 //! file or the whole list in memory, never decides how the attempt ended.
 
+mod budget;
 mod collect;
 mod collection;
 mod folder;
 mod put;
 mod select;
 mod source;
+mod tally;
 #[cfg(test)]
 mod tests;
 mod upload;

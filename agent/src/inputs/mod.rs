@@ -1,11 +1,20 @@
 //! From signed or public addresses to one folder per input. Never writes outside that folder, never makes a link,
 //! never keeps a file whose size or digest is not the promised one.
 
-use crate::{link::Controller, runtime::Progress};
+mod download;
+mod fetch;
+mod landing;
+#[cfg(test)]
+mod tests;
+
+use crate::{link::Controller, runtime::Progress, transfer};
+use download::Room;
+use fetch::Fetch;
 use longshore_common::{
     ids::AttemptRef,
     job::{Input, Outcome},
 };
+use reqwest::{Client, redirect::Policy};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
@@ -18,13 +27,19 @@ use std::{
 pub struct Config {
     /// Files of one input on their way at once.
     pub files_at_once: usize,
+    /// A source that gives nothing for this long fails the input.
+    pub patience_seconds: u64,
 }
+
+const MOST_REDIRECTS: usize = 10;
 
 impl Default for Config {
     fn default() -> Self {
         Self {
             // Small files wait for round trips, not for bytes.
             files_at_once: 8,
+            // A restart of a store, not an outage: the job may run again.
+            patience_seconds: 120,
         }
     }
 }
@@ -51,23 +66,56 @@ impl Error {
 
 /// One per agent. Clones share connections.
 #[derive(Clone, Debug)]
-pub struct Fetcher {}
+pub struct Fetcher {
+    controller: Arc<dyn Controller>,
+    /// For addresses that the controller signed.
+    store: Client,
+    /// For addresses that the job names.
+    web: Client,
+    config: Config,
+}
 
 impl Fetcher {
-    pub fn new(_controller: Arc<dyn Controller>, _config: Config) -> Result<Self, Error> {
-        todo!()
+    pub fn new(controller: Arc<dyn Controller>, config: Config) -> Result<Self, Error> {
+        let failed =
+            |err| Error::Failed(format!("http client for inputs cannot be made: {}", transfer::text(&err)));
+        let store = transfer::client(Policy::none).map_err(failed)?;
+        let web = transfer::client(https_only).map_err(failed)?;
+        Ok(Self { controller, store, web, config })
     }
 
     /// Fills `dir/<name>` for every input and returns the folders. All of them together may take `limit_bytes`.
     /// Waits for an unreachable controller for ever: the caller holds the prepare deadline. Dropping it stops all.
     pub async fn fetch(
         &self,
-        _attempt: AttemptRef,
-        _inputs: &BTreeMap<String, Input>,
-        _dir: &Path,
-        _limit_bytes: u64,
-        _progress: &Progress,
+        attempt: AttemptRef,
+        inputs: &BTreeMap<String, Input>,
+        dir: &Path,
+        limit_bytes: u64,
+        progress: &Progress,
     ) -> Result<BTreeMap<String, PathBuf>, Error> {
-        todo!()
+        let room = Room::new(limit_bytes);
+        let mut folders = BTreeMap::new();
+        for (name, input) in inputs {
+            let folder = dir.join(name);
+            let fetch = Fetch { fetcher: self, attempt, name, input, folder: folder.clone(), room: &room };
+            Box::pin(fetch.run(progress)).await?;
+            folders.insert(name.clone(), folder);
+        }
+        Ok(folders)
     }
+}
+
+/// A source may move, but not to where everybody on the way can read and change it.
+fn https_only() -> Policy {
+    Policy::custom(|hop| {
+        if hop.url().scheme() != "https" {
+            let to = hop.url().host_str().unwrap_or_default().to_owned();
+            hop.error(format!("redirects to {to} without https"))
+        } else if hop.previous().len() > MOST_REDIRECTS {
+            hop.error("redirects too often")
+        } else {
+            hop.follow()
+        }
+    })
 }

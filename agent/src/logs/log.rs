@@ -10,6 +10,7 @@ use longshore_common::{
     clock::Timestamp,
     ids::AttemptRef,
     logs::{HEADER_LENGTH, MAX_PAYLOAD, RecordHeader, Stream},
+    units::ByteSize,
 };
 use std::{
     io,
@@ -252,7 +253,10 @@ impl Encoder {
             None if fits => self.record(stream, time, data, partial),
             None => {
                 self.over_cap = Some(data.len() as u64);
-                let line = format!("log limit of {} reached: later output is discarded", size(self.cap));
+                let line = format!(
+                    "log limit of {} reached: later output is discarded",
+                    ByteSize(self.cap).rounded()
+                );
                 self.system(time, line.as_bytes());
             }
             Some(over) => *over += data.len() as u64,
@@ -287,8 +291,4 @@ impl Encoder {
         header.encode(data, &mut self.window.tail);
         self.sequence += 1;
     }
-}
-
-fn size(bytes: u64) -> String {
-    if bytes.is_multiple_of(1 << 20) { format!("{} MiB", bytes >> 20) } else { format!("{bytes} bytes") }
 }
