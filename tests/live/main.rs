@@ -18,6 +18,7 @@ mod queue;
 mod refusals;
 mod restarts;
 mod run;
+mod runtime;
 mod servers;
 mod store;
 mod trouble;

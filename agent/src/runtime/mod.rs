@@ -6,6 +6,7 @@ mod config;
 #[doc(hidden)]
 pub mod contract;
 pub mod docker;
+pub mod fake;
 
 pub use config::{Config, Firewall, Kind, Login, NetworkConfig, PullConfig};
 
@@ -62,6 +63,16 @@ pub trait Runtime: Send + Sync + fmt::Debug {
     /// before the first claim and now and then.
     async fn prepare_network(&self) -> Result<(), NetworkProblem> {
         Ok(())
+    }
+}
+
+/// The kernel's or the compiler's word for a processor to Docker's.
+fn docker_arch(machine: &str) -> &str {
+    match machine {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "armv7l" => "arm",
+        other => other,
     }
 }
 

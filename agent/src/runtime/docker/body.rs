@@ -17,12 +17,14 @@ pub(super) struct Node<'a> {
     pub(super) network: &'a str,
     pub(super) engine_log_bytes: u64,
     pub(super) layer_quota: bool,
+    /// The most files a process may open here: an engine confined like the agent cannot grant more.
+    pub(super) open_files: u64,
 }
 
 /// Docker's own defaults less these: raw packets, device nodes and audit records are no job's business.
 const DROPPED_CAPABILITIES: [&str; 3] = ["NET_RAW", "MKNOD", "AUDIT_WRITE"];
 /// Data loaders open a lot; this is the kernel's own default ceiling.
-const OPEN_FILES: i64 = 1_048_576;
+pub(super) const OPEN_FILES: u64 = 1_048_576;
 /// Rotated files of the engine's log. The oldest goes first, so one is slack.
 const LOG_FILES: u64 = 5;
 
@@ -75,7 +77,7 @@ fn host_config(spec: &ContainerSpec, node: &Node<'_>) -> Result<HostConfig, Erro
         nano_cpus: Some(i64::from(resources.cpu_millis) * 1_000_000),
         pids_limit: Some(i64::from(resources.pids)),
         shm_size: Some(signed(resources.shm_bytes)),
-        ulimits: Some(vec![ulimit("nofile", OPEN_FILES), ulimit("core", 0)]),
+        ulimits: Some(vec![ulimit("nofile", node.open_files.min(OPEN_FILES)), ulimit("core", 0)]),
         init: Some(true),
         privileged: Some(false),
         cap_drop: Some(DROPPED_CAPABILITIES.map(str::to_owned).to_vec()),
@@ -146,7 +148,8 @@ fn log_config(bytes: u64) -> HostConfigLogConfig {
     }
 }
 
-fn ulimit(name: &str, value: i64) -> ResourcesUlimits {
+fn ulimit(name: &str, value: u64) -> ResourcesUlimits {
+    let value = signed(value);
     ResourcesUlimits { name: Some(name.to_owned()), soft: Some(value), hard: Some(value) }
 }
 
@@ -160,7 +163,7 @@ mod tests {
     use crate::runtime::contract::sample_spec;
 
     const NODE: Node<'static> =
-        Node { network: "longshore-x", engine_log_bytes: 320 << 20, layer_quota: false };
+        Node { network: "longshore-x", engine_log_bytes: 320 << 20, layer_quota: false, open_files: 1024 };
 
     fn host(spec: &ContainerSpec) -> HostConfig {
         body(spec, &NODE).expect("valid").host_config.expect("always there")

@@ -19,6 +19,7 @@ use bollard::{
     },
 };
 use longshore_common::{job::Outcome, retry::Backoff, tasks};
+use rustix::process::Resource;
 use std::{
     fs,
     os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
@@ -40,6 +41,7 @@ impl Docker {
             network: &self.network_name,
             engine_log_bytes: self.config.engine_log_bytes,
             layer_quota: client.facts.layer_quota,
+            open_files: rustix::process::getrlimit(Resource::Nofile).maximum.unwrap_or(body::OPEN_FILES),
         };
         let body = body::body(spec, &node)?;
         let folders = vec![spec.scratch.out.clone(), spec.scratch.tmp.clone()];

@@ -1,7 +1,7 @@
 //! The connection to the engine: where it is, which API it speaks, what it is. Connects again after the engine
 //! went away, for it may come back as another version. Must never know containers or images.
 
-use super::super::{EngineInfo, Error};
+use crate::runtime::{EngineInfo, Error, docker_arch};
 use longshore_common::job::Outcome;
 use std::{
     fmt,
@@ -199,16 +199,6 @@ fn innermost(error: &bollard::errors::Error) -> String {
         cause = next;
     }
     cause.to_string()
-}
-
-/// The kernel's word for the processor to Docker's.
-fn docker_arch(machine: &str) -> &str {
-    match machine {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        "armv7l" => "arm",
-        other => other,
-    }
 }
 
 fn has_project_quota(data_root: &std::path::Path) -> bool {

@@ -1,0 +1,255 @@
+//! A runtime without containers, scripted by the job's environment: for tests, and (`runtime.kind = "null"`) for
+//! measuring everything but the engine. A job without a script ends at once, successfully, without a task or timer
+//! of its own.
+//!
+//! | variable | meaning |
+//! |---|---|
+//! | `FAKE_RUN` | how long it runs: `100ms`, `2s`, `forever` |
+//! | `FAKE_EXIT` | exit code |
+//! | `FAKE_STDOUT`, `FAKE_STDERR` | what it writes at the start |
+//! | `FAKE_OUTPUT_BYTES` | that much more on stdout, in lines |
+//! | `FAKE_TERM_EXIT` | exit code on SIGTERM (143) |
+//! | `FAKE_IGNORE_TERM` | set: only SIGKILL ends it |
+//! | `FAKE_OOM` | set: the flag is up, and the code 137 unless `FAKE_EXIT` says another |
+//! | `FAKE_ENGINE_RESTART` | set: the engine took it along |
+//! | `FAKE_FILES` | files of `/out`: `a.txt:11,b/c.bin:3000000` |
+//! | `FAKE_DISK` | bytes of disk it claims to use |
+//! | `FAKE_START_ERROR` | an outcome: the start fails so |
+//!
+//! Images begin with `fake.missing/`, `fake.denied/` or `fake.silent/` to fail, `fake.slow/` to take two seconds.
+
+mod script;
+
+use super::{
+    Chunk, ContainerId, ContainerSpec, EngineInfo, Error, Exit, ImageId, ImageRequest, Known, Output,
+    Progress, Runtime, Sample,
+};
+use async_trait::async_trait;
+use longshore_common::{
+    agent::Usage,
+    clock::Timestamp,
+    ids::{AgentId, AttemptRef, ClusterId},
+    job::{Outcome, PullPolicy},
+};
+use script::Script;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
+
+const TERMINATED: i32 = 143;
+const KILLED: i32 = 137;
+const SLOW_PULL: Duration = Duration::from_secs(2);
+
+/// A runtime that only pretends.
+#[derive(Debug, Default)]
+pub struct Fake {
+    containers: Mutex<HashMap<ContainerId, Arc<Container>>>,
+}
+
+#[derive(Debug)]
+struct Container {
+    agent: AgentId,
+    cluster: ClusterId,
+    attempt: AttemptRef,
+    script: Script,
+    state: Mutex<State>,
+    end: watch::Sender<Option<Exit>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    started: Option<(Timestamp, Instant)>,
+    /// Keeps the output open while it runs.
+    output: Option<mpsc::Sender<Chunk>>,
+}
+
+impl Fake {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn find(&self, id: &ContainerId) -> Result<Arc<Container>, Error> {
+        let all = self.containers.lock().unwrap_or_else(PoisonError::into_inner);
+        let gone = || Error::ends(Outcome::RuntimeError, format!("container {} is gone", id.0));
+        all.get(id).cloned().ok_or_else(gone)
+    }
+}
+
+impl Container {
+    /// Ends it, unless it has ended before.
+    fn finish(&self, code: i32, oom_flag: bool) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let finished_at = Timestamp::now();
+        let started_at = state.started.map_or(finished_at, |(at, _)| at);
+        let engine_restarted = self.script.engine_restart;
+        self.end.send_if_modified(|end| {
+            let first = end.is_none();
+            end.get_or_insert(Exit { code, oom_flag, started_at, finished_at, engine_restarted });
+            first
+        });
+        state.output = None;
+    }
+
+    async fn ended(&self) -> Exit {
+        let mut end = self.end.subscribe();
+        let end = end.wait_for(Option::is_some).await.expect("the sender is in self");
+        end.clone().expect("waited until it is some")
+    }
+
+    /// Its end by itself: known already, or when its time is up.
+    async fn run_out(&self) -> Exit {
+        let started = self.state.lock().unwrap_or_else(PoisonError::into_inner).started;
+        let due = started.zip(self.script.run).map(|((_, at), run)| at + run);
+        tokio::select! {
+            exit = self.ended() => exit,
+            () = until(due) => {
+                self.finish(self.script.exit, self.script.oom);
+                self.ended().await
+            }
+        }
+    }
+}
+
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}
+
+#[async_trait]
+impl Runtime for Fake {
+    async fn describe(&self) -> Result<EngineInfo, Error> {
+        Ok(EngineInfo {
+            name: "null".to_owned(),
+            arch: super::docker_arch(std::env::consts::ARCH).to_owned(),
+            data_root: std::env::temp_dir(),
+            disk_limit: "sampled".to_owned(),
+        })
+    }
+
+    async fn ensure_image(&self, request: &ImageRequest, progress: &Progress) -> Result<ImageId, Error> {
+        let image = &request.image;
+        let outcome = match image.split_once('/').map(|(host, _)| host) {
+            Some("fake.missing") => Some(Outcome::ImageNotFound),
+            Some(_) if request.policy == PullPolicy::Never => None,
+            Some("fake.denied") => Some(Outcome::RegistryAuth),
+            Some("fake.silent") => Some(Outcome::RegistryUnavailable),
+            Some("fake.slow") => {
+                progress.say(format!("pulling {image}  1 of 2 MiB"));
+                tokio::time::sleep(SLOW_PULL).await;
+                None
+            }
+            _ => None,
+        };
+        match outcome {
+            Some(outcome) => Err(Error::ends(outcome, format!("pull of {image}: scripted"))),
+            None => Ok(ImageId(image.clone())),
+        }
+    }
+
+    async fn create(&self, spec: &ContainerSpec) -> Result<ContainerId, Error> {
+        let id = ContainerId(format!("fake-{}-{}", spec.attempt, spec.attempt.epoch.0));
+        let script = Script::read(&spec.env, &spec.scratch)?;
+        script.make_folders()?;
+        let mut all = self.containers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(there) = all.get(&id) {
+            if (there.agent, there.cluster) != (spec.agent, spec.cluster) {
+                let detail = format!("container {} is not this attempt's", id.0);
+                return Err(Error::ends(Outcome::RuntimeError, detail));
+            }
+            return Ok(id);
+        }
+        let container = Container {
+            agent: spec.agent,
+            cluster: spec.cluster,
+            attempt: spec.attempt,
+            script,
+            state: Mutex::default(),
+            end: watch::Sender::new(None),
+        };
+        all.insert(id.clone(), Arc::new(container));
+        Ok(id)
+    }
+
+    async fn start(&self, container: &ContainerId) -> Result<Output, Error> {
+        let container = self.find(container)?;
+        if let Some(outcome) = &container.script.start_error {
+            return Err(Error::ends(outcome.clone(), "scripted"));
+        }
+        container.script.write_files()?;
+        let chunks = container.script.chunks();
+        let (sender, output) = mpsc::channel(chunks.len().max(1));
+        for (stream, data) in chunks {
+            sender.try_send(Chunk { stream, data }).expect("there is room for all of them");
+        }
+        container.state.lock().unwrap_or_else(PoisonError::into_inner).started =
+            Some((Timestamp::now(), Instant::now()));
+        if container.script.run == Some(Duration::ZERO) {
+            container.finish(container.script.exit, container.script.oom);
+        } else {
+            container.state.lock().unwrap_or_else(PoisonError::into_inner).output = Some(sender);
+        }
+        Ok(Output(output))
+    }
+
+    async fn wait(&self, container: &ContainerId) -> Result<Exit, Error> {
+        Ok(self.find(container)?.run_out().await)
+    }
+
+    async fn stop(&self, container: &ContainerId, grace: Duration) -> Result<(), Error> {
+        let container = self.find(container)?;
+        if container.state.lock().unwrap_or_else(PoisonError::into_inner).started.is_none() {
+            return Ok(());
+        }
+        if !container.script.ignore_term {
+            container.finish(container.script.term_exit.unwrap_or(TERMINATED), false);
+        }
+        if tokio::time::timeout(grace, container.run_out()).await.is_err() {
+            container.finish(KILLED, false);
+        }
+        Ok(())
+    }
+
+    async fn usage(&self, container: &ContainerId) -> Result<Sample, Error> {
+        let container = self.find(container)?;
+        let started = container.state.lock().unwrap_or_else(PoisonError::into_inner).started;
+        let ran = started.map_or(Duration::ZERO, |(_, at)| at.elapsed());
+        let disk_bytes = container.script.disk;
+        let usage = Usage {
+            cpu_micros: u64::try_from(ran.as_micros()).unwrap_or(u64::MAX),
+            memory_peak_bytes: 1 << 20,
+            disk_peak_bytes: disk_bytes,
+        };
+        Ok(Sample { usage, disk_bytes })
+    }
+
+    async fn remove(&self, container: &ContainerId) -> Result<(), Error> {
+        let gone = self.containers.lock().unwrap_or_else(PoisonError::into_inner).remove(container);
+        if let Some(container) = gone {
+            container.finish(KILLED, false);
+            container.script.remove_folders()?;
+        }
+        Ok(())
+    }
+
+    async fn list(&self) -> Result<Vec<Known>, Error> {
+        let all = self.containers.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = all.iter().map(|(id, container)| Known {
+            container: id.clone(),
+            cluster: container.cluster,
+            attempt: container.attempt,
+            running: container.end.borrow().is_none(),
+        });
+        Ok(known.collect())
+    }
+}
+
+#[cfg(test)]
+mod tests;
