@@ -1,8 +1,14 @@
 //! A whole Longshore: a controller and its agents as child processes of the built binary, data in a fresh folder,
 //! on a free port.
 
-use super::{Registry, S3, Server, binary, cli::Cli, free_port, fresh_dir, registry};
-use std::{fs, path::PathBuf, process::Command, time::Duration};
+use super::{Registry, S3, Server, binary, cli::Cli, free_port, fresh_dir, registry, run_id};
+use std::{
+    fs,
+    path::PathBuf,
+    process::Command,
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
 
 /// What differs from a controller and one agent with every default.
 #[derive(Debug)]
