@@ -1,5 +1,7 @@
 //! What goes into the commands on jobs and what comes out of them. Plain data, no behaviour.
 
+pub use crate::lifecycle::Ending;
+
 use longshore_common::{
     agent::{
         AgentIdentity, AgentState, Capacity, Gpu, Grant, Inventory, LaneAnswer, Offer, StopReason, Usage,
@@ -7,7 +9,7 @@ use longshore_common::{
     artifact::ManifestEntry,
     clock::Timestamp,
     ids::{AgentId, AttemptRef, ClaimId, JobId, ShortId},
-    job::{JobSpec, JobState, Outcome},
+    job::{JobSpec, JobState},
     queue::Lane,
 };
 use std::{collections::BTreeMap, sync::Arc};
@@ -38,14 +40,6 @@ pub enum SubmitError {
     /// `field` is the path in the spec.
     #[error("{message}")]
     BadInput { field: String, message: String },
-}
-
-/// How a job or an attempt ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ending {
-    pub outcome: Outcome,
-    /// What happened, to which thing.
-    pub detail: String,
 }
 
 /// A job as people see it.

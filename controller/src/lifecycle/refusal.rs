@@ -12,10 +12,12 @@ pub enum Refusal {
     /// The lease ran out. Not fenced: the finish call of the latest attempt is still taken.
     #[error("the attempt's lease has ended; the job is back in the queue")]
     Expired,
-    /// The attempt's end was reported before.
     #[error("the attempt's end was reported already")]
     AlreadyReported,
-    /// Not all pages of the manifest have arrived; send them again, then finish.
+    /// A deadline or a backoff that has not passed.
+    #[error("not yet")]
+    NotYet,
+    /// Send the missing pages, then finish again.
     #[error("manifest incomplete: {0}")]
     ManifestIncomplete(String),
     #[error("a job that is {from} cannot take `{event}`")]

@@ -1,0 +1,251 @@
+//! `step`: every pair of state and event is listed, so that a new state or event does not compile until decided.
+
+use super::{
+    effect::Effect,
+    event::{Event, Phase},
+    refusal::Refusal,
+    state::{Desired, Ending, Job, Latest},
+};
+use longshore_common::{
+    clock::Timestamp,
+    ids::{AgentId, AttemptRef, Epoch},
+    job::{JobState, Outcome},
+};
+use std::time::Duration;
+
+/// The job after the event, and what follows from it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    pub job: Job,
+    pub effects: Vec<Effect>,
+}
+
+/// What `event` makes of `job`. A refusal changes nothing.
+pub fn step(job: &Job, event: Event, now: Timestamp) -> Result<Step, Refusal> {
+    use Event as E;
+    use JobState as S;
+    if let Some(attempt) = event.attempt() {
+        job.check(attempt)?;
+    }
+    let illegal = Err(Refusal::Illegal { from: job.state, event: event.name() });
+    match (job.state, event) {
+        (S::Queued, E::Claimed { agent, epoch }) => Ok(claimed(job, agent, epoch)),
+        (S::Waiting | S::Claimed | S::Preparing | S::Running | S::Collecting, E::Claimed { .. }) => illegal,
+
+        (S::Claimed | S::Preparing | S::Running | S::Collecting, E::Phase { attempt, phase }) => {
+            moved(job, attempt, phase)
+        }
+        (S::Waiting | S::Queued, E::Phase { .. }) => spent(job),
+
+        (S::Claimed | S::Preparing | S::Running | S::Collecting, E::Finished { attempt, ending, jitter }) => {
+            Ok(finished(job, attempt, ending, jitter, now))
+        }
+        (S::Waiting | S::Queued, E::Finished { attempt, ending, .. }) => {
+            finished_late(job, attempt, ending, now)
+        }
+
+        (S::Claimed | S::Preparing | S::Running | S::Collecting, E::HandedBack { attempt, detail }) => {
+            Ok(handed_back(job, attempt, detail, now))
+        }
+        (S::Waiting | S::Queued, E::HandedBack { .. }) => spent(job),
+
+        (
+            S::Claimed | S::Preparing | S::Running | S::Collecting,
+            E::AgentLost { attempt, detail, jitter },
+        ) => Ok(lost(job, attempt, detail, jitter, now)),
+        (S::Waiting | S::Queued, E::AgentLost { .. }) => spent(job),
+
+        (S::Waiting | S::Queued, E::CancelRequested { by, reason }) => {
+            Ok(cancelled_at_rest(job, by, reason, now))
+        }
+        (S::Claimed | S::Preparing | S::Running | S::Collecting, E::CancelRequested { by, reason }) => {
+            Ok(cancel_held(job, by, reason))
+        }
+
+        (S::Waiting | S::Queued, E::QueueDeadlinePassed) => queue_deadline(job, now),
+        (S::Claimed | S::Preparing | S::Running | S::Collecting, E::QueueDeadlinePassed) => illegal,
+
+        (S::Waiting, E::BackoffOver) => backoff_over(job, now),
+        (S::Queued | S::Claimed | S::Preparing | S::Running | S::Collecting, E::BackoffOver) => illegal,
+
+        (
+            S::Succeeded | S::Failed | S::Cancelled | S::TimedOut,
+            E::Phase { .. } | E::Finished { .. } | E::HandedBack { .. } | E::AgentLost { .. },
+        ) => match spent(job) {
+            Err(Refusal::AlreadyReported) => Err(Refusal::AlreadyReported),
+            Ok(_) | Err(_) => Err(Refusal::AlreadyFinished(job.state)),
+        },
+        (
+            S::Succeeded | S::Failed | S::Cancelled | S::TimedOut,
+            E::Claimed { .. } | E::CancelRequested { .. } | E::QueueDeadlinePassed | E::BackoffOver,
+        ) => Err(Refusal::AlreadyFinished(job.state)),
+    }
+}
+
+fn claimed(job: &Job, agent: AgentId, epoch: Epoch) -> Step {
+    let mut job = job.clone();
+    job.attempts += 1;
+    let attempt = AttemptRef { job: job.id, number: job.attempts, epoch };
+    job.state = JobState::Claimed;
+    job.latest = Some(Latest { attempt, agent, reported: false });
+    job.not_before = None;
+    job.queue_deadline = None;
+    Step { job, effects: vec![Effect::AttemptOpened { attempt, agent }] }
+}
+
+/// Phases only go forward; the same phase again changes nothing.
+fn moved(job: &Job, attempt: AttemptRef, phase: Phase) -> Result<Step, Refusal> {
+    let state = phase.state();
+    if state < job.state {
+        return Err(Refusal::Illegal { from: job.state, event: "phase" });
+    }
+    let mut job = job.clone();
+    let effects = if state == job.state {
+        Vec::new()
+    } else {
+        job.state = state;
+        vec![Effect::AttemptMoved { attempt, phase: state }]
+    };
+    Ok(Step { job, effects })
+}
+
+fn finished(job: &Job, attempt: AttemptRef, ending: Ending, jitter: f64, now: Timestamp) -> Step {
+    let mut step = close(job, attempt, ending.clone(), true);
+    // Whoever asked for the end gets the end that was reached, and no further attempt.
+    if step.job.desired.is_cancel() {
+        end(&mut step, ending, now);
+    } else {
+        retry_or_end(&mut step, ending, jitter, now);
+    }
+    step
+}
+
+/// The lease had run out and nobody else was granted the job: the report counts. One that would be tried again
+/// leaves the job in its queue.
+fn finished_late(job: &Job, attempt: AttemptRef, ending: Ending, now: Timestamp) -> Result<Step, Refusal> {
+    if spent(job) == Err(Refusal::AlreadyReported) {
+        return Err(Refusal::AlreadyReported);
+    }
+    let tried_again = job.retry.next_wait(&ending.outcome, counted(job), 0.0).is_some();
+    let mut step = close(job, attempt, ending.clone(), true);
+    if !tried_again {
+        end(&mut step, ending, now);
+    }
+    Ok(step)
+}
+
+fn handed_back(job: &Job, attempt: AttemptRef, detail: String, now: Timestamp) -> Step {
+    let mut step = close(job, attempt, Ending { outcome: Outcome::AgentShutdown, detail }, true);
+    if step.job.desired.is_cancel() {
+        end_cancelled(&mut step, now);
+    } else {
+        step.job.handed_back += 1;
+        queue(&mut step);
+    }
+    step
+}
+
+fn lost(job: &Job, attempt: AttemptRef, detail: String, jitter: f64, now: Timestamp) -> Step {
+    let ending = Ending { outcome: Outcome::AgentLost, detail };
+    let mut step = close(job, attempt, ending.clone(), false);
+    if step.job.desired.is_cancel() {
+        end_cancelled(&mut step, now);
+    } else {
+        retry_or_end(&mut step, ending, jitter, now);
+    }
+    step
+}
+
+fn cancelled_at_rest(job: &Job, by: String, reason: String, now: Timestamp) -> Step {
+    let mut step = Step { job: job.clone(), effects: Vec::new() };
+    step.job.desired = Desired::Cancel { by, reason };
+    end_cancelled(&mut step, now);
+    step
+}
+
+/// The first request names who and why; a repeat only rings again.
+fn cancel_held(job: &Job, by: String, reason: String) -> Step {
+    let mut job = job.clone();
+    if !job.desired.is_cancel() {
+        job.desired = Desired::Cancel { by, reason };
+    }
+    let reason = job.desired.sentence();
+    let effects = job
+        .latest
+        .map(|latest| Effect::Stop { agent: latest.agent, attempt: latest.attempt, reason })
+        .into_iter()
+        .collect();
+    Step { job, effects }
+}
+
+fn queue_deadline(job: &Job, now: Timestamp) -> Result<Step, Refusal> {
+    if job.queue_deadline.is_none_or(|deadline| deadline > now) {
+        return Err(Refusal::NotYet);
+    }
+    let mut step = Step { job: job.clone(), effects: Vec::new() };
+    let detail = "no agent claimed it before its queue deadline".to_owned();
+    end(&mut step, Ending { outcome: Outcome::QueueTimeout, detail }, now);
+    Ok(step)
+}
+
+fn backoff_over(job: &Job, now: Timestamp) -> Result<Step, Refusal> {
+    if job.not_before.is_some_and(|start| start > now) {
+        return Err(Refusal::NotYet);
+    }
+    let mut step = Step { job: job.clone(), effects: Vec::new() };
+    queue(&mut step);
+    Ok(step)
+}
+
+/// Why the latest attempt of a job that is not held has nothing more to say.
+fn spent(job: &Job) -> Result<Step, Refusal> {
+    match job.latest {
+        Some(Latest { reported: true, .. }) => Err(Refusal::AlreadyReported),
+        Some(Latest { reported: false, .. }) => Err(Refusal::Expired),
+        None => Err(Refusal::Fenced),
+    }
+}
+
+/// Attempts that count for the retry policy.
+const fn counted(job: &Job) -> u32 {
+    job.attempts.saturating_sub(job.handed_back)
+}
+
+fn close(job: &Job, attempt: AttemptRef, ending: Ending, reported: bool) -> Step {
+    let mut job = job.clone();
+    if let Some(latest) = &mut job.latest {
+        latest.reported = reported;
+    }
+    Step { job, effects: vec![Effect::AttemptClosed { attempt, ending, reported }] }
+}
+
+fn retry_or_end(step: &mut Step, ending: Ending, jitter: f64, now: Timestamp) {
+    match step.job.retry.next_wait(&ending.outcome, counted(&step.job), jitter) {
+        None => end(step, ending, now),
+        Some(Duration::ZERO) => queue(step),
+        Some(wait) => {
+            step.job.state = JobState::Waiting;
+            step.job.not_before = Some(now.plus(wait));
+        }
+    }
+}
+
+fn queue(step: &mut Step) {
+    step.job.state = JobState::Queued;
+    step.job.not_before = None;
+    step.effects.push(Effect::Queued);
+}
+
+fn end_cancelled(step: &mut Step, now: Timestamp) {
+    let detail = step.job.desired.sentence();
+    end(step, Ending { outcome: Outcome::Cancelled, detail }, now);
+}
+
+fn end(step: &mut Step, ending: Ending, now: Timestamp) {
+    step.job.state = ending.outcome.state();
+    step.job.ending = Some(ending);
+    step.job.finished_at = Some(now);
+    step.job.not_before = None;
+    step.job.queue_deadline = None;
+    step.effects.push(Effect::Ended);
+}

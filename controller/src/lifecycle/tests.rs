@@ -1,0 +1,248 @@
+use super::*;
+use longshore_common::{
+    clock::Timestamp,
+    ids::{AgentId, AttemptRef, Epoch, JobId},
+    job::{JobState, Outcome, RetryPolicy},
+};
+use proptest::prelude::*;
+use std::time::Duration;
+
+const NOW: Timestamp = Timestamp::from_micros(1_000_000_000);
+const EPOCH: Epoch = Epoch(1);
+
+fn job() -> Job {
+    Job::new(JobId::new(), RetryPolicy::default(), Some(NOW.plus(Duration::from_secs(10))))
+}
+
+fn after(job: &Job, event: Event) -> Job {
+    step(job, event, NOW).expect("legal").job
+}
+
+fn held() -> Job {
+    after(&job(), Event::Claimed { agent: AgentId::new(), epoch: EPOCH })
+}
+
+fn token(job: &Job) -> AttemptRef {
+    job.latest.expect("claimed before").attempt
+}
+
+fn ending(outcome: Outcome) -> Ending {
+    Ending { outcome, detail: String::new() }
+}
+
+fn finish(job: &Job, outcome: Outcome) -> Event {
+    Event::Finished { attempt: token(job), ending: ending(outcome), jitter: 0.5 }
+}
+
+fn lose(job: &Job) -> Event {
+    Event::AgentLost { attempt: token(job), detail: String::new(), jitter: 0.5 }
+}
+
+fn cancel() -> Event {
+    Event::CancelRequested { by: "anna".into(), reason: "wrong data".into() }
+}
+
+#[test]
+fn a_job_runs_through_its_phases_and_ends() {
+    let mut job = held();
+    for phase in [Phase::Preparing, Phase::Running, Phase::Collecting] {
+        job = after(&job, Event::Phase { attempt: token(&job), phase });
+        assert_eq!(job.state, phase.state());
+    }
+    let job = after(&job, finish(&job, Outcome::Succeeded));
+    assert_eq!((job.state, job.finished_at), (JobState::Succeeded, Some(NOW)));
+}
+
+#[test]
+fn phases_never_go_back() {
+    let job = held();
+    let running = after(&job, Event::Phase { attempt: token(&job), phase: Phase::Running });
+    let back = step(&running, Event::Phase { attempt: token(&job), phase: Phase::Preparing }, NOW);
+    assert_eq!(back, Err(Refusal::Illegal { from: JobState::Running, event: "phase" }));
+}
+
+#[test]
+fn a_cancel_at_rest_ends_at_once_and_one_under_way_rings_the_agent() {
+    assert_eq!(after(&job(), cancel()).state, JobState::Cancelled);
+    let held = held();
+    let asked = step(&held, cancel(), NOW).expect("legal");
+    assert_eq!(asked.job.state, JobState::Claimed);
+    assert!(
+        matches!(&asked.effects[..], [Effect::Stop { reason, .. }] if reason == "cancelled by anna: wrong data")
+    );
+    let ended = after(&asked.job, finish(&held, Outcome::Cancelled));
+    assert_eq!(ended.state, JobState::Cancelled);
+}
+
+#[test]
+fn a_container_that_ended_before_the_cancel_reached_it_keeps_its_outcome() {
+    let job = after(&held(), cancel());
+    assert_eq!(after(&job, finish(&job, Outcome::Succeeded)).state, JobState::Succeeded);
+    assert_eq!(
+        after(&job, finish(&job, Outcome::RuntimeError)).state,
+        JobState::Failed,
+        "and is not retried"
+    );
+}
+
+#[test]
+fn a_cancelled_job_whose_agent_is_lost_is_never_requeued() {
+    let job = after(&held(), cancel());
+    let lost = after(&job, lose(&job));
+    assert_eq!((lost.state, lost.ending.map(|e| e.outcome)), (JobState::Cancelled, Some(Outcome::Cancelled)));
+    let back = Event::HandedBack { attempt: token(&job), detail: String::new() };
+    assert_eq!(after(&job, back).state, JobState::Cancelled);
+}
+
+#[test]
+fn platform_outcomes_wait_and_are_tried_again_user_outcomes_end() {
+    let job = held();
+    let waiting = after(&job, finish(&job, Outcome::RuntimeError));
+    assert_eq!(waiting.state, JobState::Waiting);
+    assert!(waiting.not_before.expect("a backoff") > NOW);
+    assert_eq!(step(&waiting, Event::BackoffOver, NOW), Err(Refusal::NotYet));
+    let later = NOW.plus(Duration::from_secs(600));
+    assert_eq!(step(&waiting, Event::BackoffOver, later).expect("legal").job.state, JobState::Queued);
+    assert_eq!(after(&job, finish(&job, Outcome::ExitCode(3))).state, JobState::Failed);
+}
+
+#[test]
+fn handing_back_spends_no_retry() {
+    let mut job = held();
+    for _ in 0..20 {
+        job = after(&job, Event::HandedBack { attempt: token(&job), detail: String::new() });
+        assert_eq!(job.state, JobState::Queued);
+        job = after(&job, Event::Claimed { agent: AgentId::new(), epoch: EPOCH });
+    }
+    assert_eq!(after(&job, lose(&job)).state, JobState::Waiting);
+}
+
+#[test]
+fn expired_is_not_fenced() {
+    let job = held();
+    let waiting = after(&job, lose(&job));
+    assert_eq!(waiting.state, JobState::Waiting);
+    let phase = Event::Phase { attempt: token(&job), phase: Phase::Running };
+    assert_eq!(step(&waiting, phase, NOW), Err(Refusal::Expired));
+    assert_eq!(after(&waiting, finish(&job, Outcome::Succeeded)).state, JobState::Succeeded);
+    let queued = step(&waiting, Event::BackoffOver, NOW.plus(Duration::from_secs(600))).expect("legal").job;
+    assert_eq!(after(&queued, finish(&job, Outcome::ExitCode(1))).state, JobState::Failed);
+    let again = after(&queued, Event::Claimed { agent: AgentId::new(), epoch: EPOCH });
+    assert_eq!(step(&again, finish(&job, Outcome::Succeeded), NOW), Err(Refusal::Fenced));
+}
+
+#[test]
+fn a_repeated_report_of_a_retried_attempt_is_not_taken_for_a_late_one() {
+    let job = held();
+    let waiting = after(&job, finish(&job, Outcome::RuntimeError));
+    assert_eq!(step(&waiting, finish(&job, Outcome::RuntimeError), NOW), Err(Refusal::AlreadyReported));
+}
+
+#[test]
+fn the_queue_deadline_ends_only_what_was_never_claimed() {
+    let job = job();
+    assert_eq!(step(&job, Event::QueueDeadlinePassed, NOW), Err(Refusal::NotYet));
+    let later = NOW.plus(Duration::from_secs(11));
+    assert_eq!(step(&job, Event::QueueDeadlinePassed, later).expect("legal").job.state, JobState::TimedOut);
+    let held = held();
+    let lost = after(&held, lose(&held));
+    assert_eq!(step(&lost, Event::QueueDeadlinePassed, later), Err(Refusal::NotYet));
+}
+
+#[test]
+fn a_token_of_another_epoch_is_stale() {
+    let job = held();
+    let other = AttemptRef { epoch: Epoch(2), ..token(&job) };
+    let event = Event::Phase { attempt: other, phase: Phase::Running };
+    assert_eq!(step(&job, event, NOW), Err(Refusal::Fenced));
+}
+
+/// An event with a token that is `age` attempts old.
+#[derive(Clone, Debug)]
+enum Draw {
+    Claimed,
+    Phase(Phase, u32),
+    Finished(usize, u32),
+    HandedBack(u32),
+    Lost(u32),
+    Cancel,
+    QueueDeadline,
+    BackoffOver,
+}
+
+fn draws() -> impl Strategy<Value = Vec<(Draw, u32)>> {
+    let age = || prop_oneof![5 => Just(0_u32), 1 => 1..3_u32];
+    let phase = prop_oneof![Just(Phase::Preparing), Just(Phase::Running), Just(Phase::Collecting)];
+    let draw = prop_oneof![
+        6 => Just(Draw::Claimed),
+        4 => (phase, age()).prop_map(|(phase, age)| Draw::Phase(phase, age)),
+        3 => (0..Outcome::ALL.len(), age()).prop_map(|(outcome, age)| Draw::Finished(outcome, age)),
+        2 => age().prop_map(Draw::HandedBack),
+        2 => age().prop_map(Draw::Lost),
+        1 => Just(Draw::Cancel),
+        1 => Just(Draw::QueueDeadline),
+        4 => Just(Draw::BackoffOver),
+    ];
+    proptest::collection::vec((draw, 0..400_u32), 1..60)
+}
+
+fn event(draw: &Draw, job: &Job) -> Event {
+    let attempt =
+        |age: &u32| AttemptRef { job: job.id, number: job.attempts.saturating_sub(*age), epoch: EPOCH };
+    match draw {
+        Draw::Claimed => Event::Claimed { agent: AgentId::new(), epoch: EPOCH },
+        Draw::Phase(phase, age) => Event::Phase { attempt: attempt(age), phase: *phase },
+        Draw::Finished(outcome, age) => Event::Finished {
+            attempt: attempt(age),
+            ending: ending(Outcome::ALL[*outcome].clone()),
+            jitter: 0.3,
+        },
+        Draw::HandedBack(age) => Event::HandedBack { attempt: attempt(age), detail: String::new() },
+        Draw::Lost(age) => Event::AgentLost { attempt: attempt(age), detail: String::new(), jitter: 0.3 },
+        Draw::Cancel => cancel(),
+        Draw::QueueDeadline => Event::QueueDeadlinePassed,
+        Draw::BackoffOver => Event::BackoffOver,
+    }
+}
+
+proptest! {
+    #[test]
+    fn the_invariants_hold_for_any_history(history in draws()) {
+        let mut job = job();
+        let mut now = NOW;
+        let mut live: Option<AttemptRef> = None;
+        let mut ended = 0;
+        for (draw, seconds) in history {
+            now = now.plus(Duration::from_secs(seconds.into()));
+            let event = event(&draw, &job);
+            let stale = event.attempt().is_some_and(|attempt| job.check(attempt).is_err());
+            let Ok(Step { job: next, effects }) = step(&job, event, now) else { continue };
+            prop_assert!(!stale, "a stale token changed something");
+            prop_assert!(!job.state.is_terminal(), "terminal is final");
+            prop_assert!(next.attempts >= job.attempts, "attempts only count up");
+            for effect in effects {
+                match effect {
+                    Effect::AttemptOpened { attempt, .. } => {
+                        prop_assert_eq!(live.replace(attempt), None, "at most one live attempt");
+                        prop_assert!(!job.desired.is_cancel(), "no attempt after a cancel");
+                        prop_assert_eq!(attempt.number, job.attempts + 1);
+                    }
+                    // A late report closes an attempt for the second time, and only while nobody holds the job.
+                    Effect::AttemptClosed { attempt, .. } => {
+                        prop_assert!(live.take().is_none_or(|open| open == attempt));
+                    }
+                    Effect::Ended => ended += 1,
+                    Effect::Stop { attempt, .. } => prop_assert_eq!(live, Some(attempt)),
+                    Effect::Queued => prop_assert_eq!(next.state, JobState::Queued),
+                    Effect::AttemptMoved { .. } => prop_assert!(live.is_some()),
+                }
+            }
+            prop_assert_eq!(next.state.is_held(), live.is_some(), "held means: under the live attempt");
+            prop_assert_eq!(next.state.is_terminal(), next.ending.is_some());
+            prop_assert_eq!(next.state == JobState::Waiting, next.not_before.is_some());
+            job = next;
+        }
+        prop_assert!(ended <= 1, "exactly one committed outcome");
+        prop_assert_eq!(ended == 1, job.state.is_terminal());
+    }
+}
