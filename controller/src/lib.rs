@@ -14,6 +14,7 @@ pub mod links;
 pub mod log_store;
 pub mod purge;
 mod start;
+pub mod placement;
 pub mod store;
 
 pub use config::ControllerConfig;
