@@ -47,6 +47,19 @@ impl Nudges {
         }
     }
 
+    /// Nobody listening is fine.
+    pub(super) fn send(&self, changes: Vec<Change>, work: Work, stops: Vec<Stop>) {
+        if !changes.is_empty() {
+            drop(self.changes.send(changes.into()));
+        }
+        if !work.queued.is_empty() || !work.spent.is_empty() {
+            drop(self.work.send(Arc::new(work)));
+        }
+        for stop in stops {
+            drop(self.stops.send(stop));
+        }
+    }
+
     pub fn changes(&self) -> broadcast::Receiver<Changes> {
         self.changes.subscribe()
     }

@@ -40,6 +40,8 @@ pub enum SubmitError {
     /// `field` is the path in the spec.
     #[error("{message}")]
     BadInput { field: String, message: String },
+    #[error("request_id `{request_id}` made job {job}, which was removed; choose a new one")]
+    RequestOfRemoved { request_id: String, job: ShortId },
 }
 
 /// A job as people see it.
@@ -107,8 +109,16 @@ pub struct LiveAttempt {
 
 /// Where an artifact's bytes are. Keys never hold names of files.
 pub fn object_key(nonce: &str, ordinal: u64) -> String {
-    format!("attempt/{nonce}/{ordinal}")
+    format!("{OBJECT_KEYS}{nonce}/{ordinal}")
 }
+
+/// Where the bytes of an uploaded input are, by their digest.
+pub fn input_key(sha256: &[u8; 32]) -> String {
+    format!("{INPUT_KEYS}{}", hex::encode(sha256))
+}
+
+pub(crate) const OBJECT_KEYS: &str = "attempt/";
+pub(crate) const INPUT_KEYS: &str = "input/";
 
 #[derive(Clone, Debug)]
 pub struct ClaimCommand {
@@ -239,16 +249,12 @@ pub struct Counts {
     pub agents_lost: u32,
 }
 
-/// What removed jobs leave to be deleted elsewhere.
+/// What became of a removal. The bytes of logs and artifacts go soon after: `reconcile::retention`.
 #[derive(Clone, Debug, Default)]
 pub struct Removed {
     pub jobs: Vec<ShortId>,
     /// Not removed because they have not ended.
     pub unfinished: Vec<ShortId>,
-    /// Object keys in `Blobs`.
-    pub keys: Vec<String>,
-    /// Logs in the `LogStore`.
-    pub logs: Vec<AttemptRef>,
 }
 
 /// A committed change of a job.

@@ -1,0 +1,136 @@
+//! The machines as their agents describe them, in memory. Who they are is stored; what is free is not: an agent
+//! says it again within seconds.
+
+use super::{
+    live::Live,
+    types::{AgentReport, AgentView, HeldJob},
+};
+use crate::{placement::Machine, store::AgentRow};
+use longshore_common::{
+    agent::AgentState,
+    clock::Timestamp,
+    ids::{AgentId, SessionId},
+};
+use std::{
+    collections::HashMap,
+    sync::{RwLock, RwLockWriteGuard},
+    time::Duration,
+};
+
+#[derive(Debug)]
+struct Known {
+    row: AgentRow,
+    /// Of the open link.
+    session: Option<SessionId>,
+    report: AgentReport,
+    /// `seen_at` is newer than what is stored.
+    unsaved: bool,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Agents {
+    known: RwLock<HashMap<AgentId, Known>>,
+}
+
+impl Agents {
+    pub(super) fn new(rows: Vec<AgentRow>) -> Self {
+        let known = rows.into_iter().map(|row| {
+            let report = AgentReport { free: row.inventory.allocatable, ..AgentReport::default() };
+            (row.identity.id, Known { row, session: None, report, unsaved: false })
+        });
+        Self { known: RwLock::new(known.collect()) }
+    }
+
+    pub(super) fn hello(&self, row: AgentRow) {
+        let session = Some(row.identity.session);
+        let report = AgentReport {
+            free: row.inventory.allocatable,
+            gpus: row.inventory.gpus.clone(),
+            note: String::new(),
+        };
+        self.write().insert(row.identity.id, Known { row, session, report, unsaved: false });
+    }
+
+    pub(super) fn report(&self, agent: AgentId, report: AgentReport) {
+        if let Some(known) = self.write().get_mut(&agent) {
+            known.report = report;
+            known.row.seen_at = Timestamp::now();
+            known.unsaved = true;
+        }
+    }
+
+    pub(super) fn left(&self, agent: AgentId, session: SessionId) {
+        if let Some(known) = self.write().get_mut(&agent)
+            && known.session == Some(session)
+        {
+            known.session = None;
+        }
+    }
+
+    pub(super) fn arch(&self, agent: AgentId) -> String {
+        let known = self.known.read().expect("nobody panics under this lock");
+        known.get(&agent).map(|known| known.row.inventory.arch.clone()).unwrap_or_default()
+    }
+
+    pub(super) fn name(&self, agent: AgentId) -> String {
+        let known = self.known.read().expect("nobody panics under this lock");
+        known.get(&agent).map_or_else(|| agent.to_string(), |known| known.row.identity.name.clone())
+    }
+
+    /// Times to be stored; asked for by the slow sweep.
+    pub(super) fn take_unsaved(&self) -> Vec<(AgentId, Timestamp)> {
+        let mut known = self.write();
+        let unsaved = known
+            .iter_mut()
+            .filter_map(|(id, known)| std::mem::take(&mut known.unsaved).then_some((*id, known.row.seen_at)));
+        unsaved.collect()
+    }
+
+    /// All of them by name.
+    pub(super) fn views(&self, live: &Live, tolerance: Duration) -> Vec<AgentView> {
+        let mut held = live.by_agent();
+        let now = Timestamp::now();
+        let known = self.known.read().expect("nobody panics under this lock");
+        let mut views: Vec<_> = known
+            .iter()
+            .map(|(id, known)| view(known, held.remove(id).unwrap_or_default(), now, tolerance))
+            .collect();
+        views.sort_by(|a, b| (&a.identity.name, a.identity.id).cmp(&(&b.identity.name, b.identity.id)));
+        views
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, HashMap<AgentId, Known>> {
+        self.known.write().expect("nobody panics under this lock")
+    }
+}
+
+fn view(known: &Known, jobs: Vec<HeldJob>, now: Timestamp, tolerance: Duration) -> AgentView {
+    let state = if known.session.is_some() {
+        AgentState::Online
+    } else if now.since(known.row.seen_at) < tolerance {
+        AgentState::Disconnected
+    } else {
+        AgentState::Lost
+    };
+    AgentView {
+        identity: known.row.identity.clone(),
+        inventory: known.row.inventory.clone(),
+        state,
+        seen_at: known.row.seen_at,
+        free: known.report.free,
+        gpus: known.report.gpus.clone(),
+        jobs,
+        note: known.report.note.clone(),
+    }
+}
+
+/// What placement needs of a view.
+pub(super) fn machine(agent: &AgentView) -> Machine {
+    let identity = &agent.identity;
+    let note = match agent.state {
+        AgentState::Online => agent.note.as_str(),
+        AgentState::Disconnected => "is disconnected",
+        AgentState::Lost => "is lost: not heard of for longer than its lease",
+    };
+    Machine::described((&identity.pool, &identity.labels), &agent.inventory, agent.free, &agent.gpus, note)
+}

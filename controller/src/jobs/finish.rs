@@ -1,0 +1,137 @@
+//! Finish: one idempotent call. The report commits the manifest, the end of the log and the outcome together.
+
+use super::{
+    Jobs,
+    chores::Chore,
+    command::{Command, Results},
+    error::Error,
+    types::LiveAttempt,
+    work::Work,
+};
+use crate::{
+    lifecycle::{Ending, Event, Refusal},
+    store::{self, Arrived, Tx},
+};
+use longshore_common::{
+    agent::FinishReport,
+    artifact::ManifestEntry,
+    ids::{AttemptRef, JobId},
+    job::Outcome,
+};
+use std::collections::{HashMap, HashSet};
+
+impl Jobs {
+    /// Whether this token is the latest of its job and the job has not ended. Touches memory only.
+    pub fn check_attempt(&self, attempt: AttemptRef) -> Result<LiveAttempt, Refusal> {
+        self.inner.shared.live.check(attempt)
+    }
+
+    /// Keeps one page of a manifest aside until `finish` commits it. A repeat replaces.
+    pub async fn put_manifest(
+        &self,
+        attempt: AttemptRef,
+        page: u32,
+        entries: Vec<ManifestEntry>,
+    ) -> Result<Result<(), Refusal>, Error> {
+        if let Err(refusal) = self.check_attempt(attempt) {
+            return Ok(Err(refusal));
+        }
+        self.chore(Chore::Page { attempt, page, entries }).await?;
+        Ok(Ok(()))
+    }
+
+    /// Idempotent: a repeat of an accepted report is accepted.
+    pub async fn finish(&self, reports: Vec<FinishReport>) -> Result<Results<(), Refusal>, Error> {
+        if reports.is_empty() { Ok(Vec::new()) } else { self.call(Command::Finish, reports).await }
+    }
+}
+
+/// What the reports of a batch refer to.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    manifests: HashMap<(JobId, u32), Arrived>,
+    /// Earlier attempts that were reported.
+    reported: HashSet<AttemptRef>,
+}
+
+impl Known {
+    pub(super) async fn load(batch: &[Command], work: &Work, tx: &mut Tx) -> Result<Self, store::Error> {
+        let (mut paged, mut earlier) = (Vec::new(), Vec::new());
+        for command in batch {
+            let Command::Finish(call) = command else { continue };
+            for report in &call.input {
+                if report.manifest_pages > 0 {
+                    paged.push(report.attempt);
+                }
+                let row = work.jobs.get(&report.attempt.job);
+                if row.is_some_and(|row| row.job.check(report.attempt).is_err()) {
+                    earlier.push(report.attempt);
+                }
+            }
+        }
+        let reported = tx.load_attempts(&earlier).await?;
+        let reported = reported.into_iter().filter(|row| row.reported).map(|row| row.attempt).collect();
+        Ok(Self { manifests: tx.manifests(&paged).await?, reported })
+    }
+}
+
+pub(super) fn apply(reports: &[FinishReport], known: &Known, work: &mut Work) -> Results<(), Refusal> {
+    reports.iter().map(|report| one(report, known, work)).collect()
+}
+
+fn one(report: &FinishReport, known: &Known, work: &mut Work) -> Result<(), Refusal> {
+    let attempt = report.attempt;
+    if known.reported.contains(&attempt) {
+        return Ok(());
+    }
+    let row = work.jobs.get(&attempt.job).ok_or(Refusal::Fenced)?;
+    if row.job.check(attempt)?.reported {
+        return Ok(());
+    }
+    complete(report, known)?;
+    let mut detail = report.detail.clone();
+    if report.outcome == Outcome::Cancelled && detail.is_empty() {
+        detail = row.job.desired.sentence();
+    }
+    let event = if report.outcome == Outcome::AgentShutdown {
+        Event::HandedBack { attempt, detail }
+    } else {
+        Event::Finished {
+            attempt,
+            ending: Ending { outcome: report.outcome.clone(), detail },
+            jitter: rand::random_range(0.0..1.0),
+        }
+    };
+    work.apply(attempt.job, event)?;
+    if let Some(row) = work.jobs.get_mut(&attempt.job) {
+        row.started_at = report.started_at.or(row.started_at);
+    }
+    let update = work.update(attempt);
+    update.started_at = report.started_at.or(update.started_at);
+    update.exited_at = report.exited_at.or(update.exited_at);
+    if let Some(close) = &mut update.close {
+        close.log_end = report.log_end;
+        close.artifact_count = report.artifact_count;
+        close.artifact_bytes = report.artifact_bytes;
+        close.usage = report.usage;
+        close.notes.clone_from(&report.notes);
+    }
+    Ok(())
+}
+
+/// Only a whole manifest is committed.
+fn complete(report: &FinishReport, known: &Known) -> Result<(), Refusal> {
+    let arrived =
+        known.manifests.get(&(report.attempt.job, report.attempt.number)).copied().unwrap_or_default();
+    let pages = u64::from(report.manifest_pages);
+    if arrived.pages != pages || (pages > 0 && arrived.last + 1 != pages) {
+        return Err(Refusal::ManifestIncomplete(format!("{} of {pages} pages are here", arrived.pages)));
+    }
+    if arrived.entries != report.artifact_count {
+        return Err(Refusal::ManifestIncomplete(format!(
+            "{} files are listed, the report counts {}",
+            arrived.entries, report.artifact_count
+        )));
+    }
+    Ok(())
+}

@@ -1,0 +1,91 @@
+//! Heartbeats: leases are renewed in memory; only a phase or a time that is new is written.
+
+use super::{
+    Jobs,
+    command::Command,
+    error::Error,
+    live::Standing,
+    types::{AgentReport, HeartbeatAnswer},
+    work::Work,
+};
+use crate::{
+    lifecycle::{Event, Phase},
+    store::AgentRow,
+};
+use longshore_common::{
+    agent::{AgentIdentity, HeldAttempt, Inventory},
+    clock::Timestamp,
+    ids::{AgentId, SessionId},
+};
+
+impl Jobs {
+    /// A link was opened.
+    pub async fn hello(&self, identity: AgentIdentity, inventory: Inventory) -> Result<(), Error> {
+        let row = AgentRow { identity, inventory, seen_at: Timestamp::now() };
+        self.chore(super::chores::Chore::Agent(Box::new(row.clone()))).await?;
+        self.inner.shared.agents.hello(row);
+        Ok(())
+    }
+
+    /// What an agent's heartbeat said of the machine. In memory only.
+    pub fn agent_report(&self, agent: AgentId, report: AgentReport) {
+        self.inner.shared.agents.report(agent, report);
+    }
+
+    /// A link has ended; `session` keeps an old link from marking its successor.
+    pub fn agent_left(&self, agent: AgentId, session: SessionId) {
+        self.inner.shared.agents.left(agent, session);
+    }
+
+    /// Renews the listed attempts and stores phases that changed. Only what is listed is renewed.
+    pub async fn heartbeat(&self, agent: AgentId, held: Vec<HeldAttempt>) -> Result<HeartbeatAnswer, Error> {
+        let mut answer = HeartbeatAnswer::default();
+        let mut news = Vec::new();
+        let mut unknown = Vec::new();
+        for held in held {
+            match self.inner.shared.live.renew(agent, &held) {
+                Standing::Held { news: is_news, stop } => {
+                    answer.stops.extend(stop);
+                    if is_news {
+                        news.push(held);
+                    }
+                }
+                Standing::Expired => {}
+                Standing::Unknown => unknown.push(held.attempt),
+            }
+        }
+        for attempt in unknown {
+            // Its finish was taken while this heartbeat was on its way: nothing is wrong.
+            if self.inner.shared.store.attempt_reported(attempt).await? != Some(true) {
+                answer.fenced.push(attempt);
+            }
+        }
+        if !news.is_empty() {
+            self.call(Command::Phases, news).await?;
+        }
+        Ok(answer)
+    }
+}
+
+/// A phase that comes too late changes nothing; the next heartbeat tells the agent where it stands.
+pub(super) fn apply(news: &[HeldAttempt], work: &mut Work) {
+    for held in news {
+        if let Some(phase) = Phase::of(held.phase)
+            && let Err(refusal) = work.apply(held.attempt.job, Event::Phase { attempt: held.attempt, phase })
+        {
+            tracing::debug!(attempt.id = %held.attempt, %refusal, "phase not taken");
+            continue;
+        }
+        let Some(row) = work.jobs.get_mut(&held.attempt.job) else { continue };
+        if row.job.check(held.attempt).is_err() || !row.job.state.is_held() {
+            continue;
+        }
+        if held.started_at.is_some() && row.started_at != held.started_at {
+            row.started_at = held.started_at;
+            work.touch(held.attempt.job);
+        }
+        let update = work.update(held.attempt);
+        update.started_at = held.started_at.or(update.started_at);
+        update.exited_at = held.exited_at.or(update.exited_at);
+    }
+}

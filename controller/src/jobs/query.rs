@@ -1,0 +1,194 @@
+//! What people ask of jobs and agents. Changes nothing.
+
+use super::{
+    Jobs, agents,
+    error::{Error, ResolveError},
+    token,
+    types::{AgentReason, AgentView, AttemptView, Counts, Explanation, JobFilter, JobView, Page},
+    view,
+};
+use crate::{
+    placement,
+    store::{ListBounds, ViewRow},
+};
+use longshore_common::{
+    agent::AgentState,
+    ids::{JobId, ShortId},
+    job::JobState,
+    queue::Lane,
+};
+use std::collections::{BTreeMap, HashMap};
+
+/// Short ids shown when a beginning fits several.
+const SHOWN: u32 = 8;
+/// A place in the queue is counted up to this.
+const PLACES: u32 = 10_000;
+
+impl Jobs {
+    /// UUID, short id, name (the newest of that name), or the unique beginning of a short id.
+    pub async fn resolve(&self, text: &str) -> Result<JobId, ResolveError> {
+        let store = &self.inner.shared.store;
+        let failed = |error| ResolveError::Failed(Error::Store(error));
+        if let Ok(id) = text.parse::<JobId>() {
+            let found = store.views(&[id]).await.map_err(failed)?;
+            return if found.is_empty() { Err(ResolveError::NotFound(text.to_owned())) } else { Ok(id) };
+        }
+        let mut begins = Vec::new();
+        if ShortId::is_prefix(text) {
+            begins = store.by_short_id(text, SHOWN).await.map_err(failed)?;
+            if let Some((id, _)) = begins.iter().find(|(_, short)| short.as_str() == text) {
+                return Ok(*id);
+            }
+        }
+        if let Some(id) = store.by_name(text).await.map_err(failed)? {
+            return Ok(id);
+        }
+        match &begins[..] {
+            [] => Err(ResolveError::NotFound(text.to_owned())),
+            [(id, _)] => Ok(*id),
+            several => {
+                let matches = several.iter().map(|(_, short)| short.clone()).collect();
+                Err(ResolveError::Ambiguous { text: text.to_owned(), matches })
+            }
+        }
+    }
+
+    pub async fn get(&self, job: JobId) -> Result<JobView, Error> {
+        Ok(view::job(self.row(job).await?))
+    }
+
+    /// In the order asked; those that are gone are left out.
+    pub async fn get_many(&self, jobs: &[JobId]) -> Result<Vec<JobView>, Error> {
+        let found = self.inner.shared.store.views(jobs).await?;
+        let found: HashMap<_, _> = found.into_iter().map(|row| (row.row.job.id, view::job(row))).collect();
+        Ok(jobs.iter().filter_map(|job| found.get(job).cloned()).collect())
+    }
+
+    pub async fn attempts(&self, job: JobId) -> Result<Vec<AttemptView>, Error> {
+        let rows = self.inner.shared.store.attempts(job).await?;
+        Ok(rows.into_iter().map(view::attempt).collect())
+    }
+
+    /// Newest first.
+    pub async fn list(&self, filter: &JobFilter, size: u32, token: &str) -> Result<Page<JobView>, Error> {
+        let shared = &self.inner.shared;
+        let list = format!("jobs {filter:?}");
+        let before = match token::open(&shared.token_key, &list, token)? {
+            Some(bytes) => Some(JobId::from_slice(&bytes).map_err(|_| Error::PageToken)?),
+            None => None,
+        };
+        let rows = shared.store.list(filter, ListBounds { before, limit: size }).await?;
+        let next = rows
+            .last()
+            .filter(|_| rows.len() >= size as usize)
+            .map(|last| token::seal(&shared.token_key, &list, last.row.job.id.as_bytes()));
+        Ok(Page { items: rows.into_iter().map(view::job).collect(), next })
+    }
+
+    /// Jobs that match, with a revision past `revision`, in order of revision.
+    pub async fn changed_since(
+        &self,
+        filter: &JobFilter,
+        revision: u64,
+        limit: u32,
+    ) -> Result<Vec<JobView>, Error> {
+        let rows = self.inner.shared.store.changed_since(filter, revision, limit).await?;
+        Ok(rows.into_iter().map(view::job).collect())
+    }
+
+    /// All agents by name.
+    pub fn agents(&self) -> Vec<AgentView> {
+        let shared = &self.inner.shared;
+        shared.agents.views(&shared.live, shared.config.disconnect_tolerance)
+    }
+
+    /// By name or id. Of several with one name, the one seen last.
+    pub fn agent(&self, name: &str) -> Option<AgentView> {
+        let named = |agent: &AgentView| agent.identity.name == name || agent.identity.id.to_string() == name;
+        self.agents().into_iter().filter(named).max_by_key(|agent| agent.seen_at)
+    }
+
+    /// Why a job waits: for every agent the first reason why not, by the same function as the claim's.
+    pub async fn explain(&self, job: JobId) -> Result<Explanation, Error> {
+        let row = self.row(job).await?;
+        let mut reasons = Vec::new();
+        for agent in self.agents() {
+            let reason = placement::explain(&row.spec, &agents::machine(&agent));
+            let (reason, permanent) = reason.map_or_else(
+                || ("has room; it takes the job with its next claim".to_owned(), false),
+                |reason| (reason.text, reason.permanent),
+            );
+            reasons.push(AgentReason { agent: agent.identity.name, reason, permanent });
+        }
+        let place = match row.row.job.state {
+            JobState::Queued => self.inner.shared.store.place(&row, PLACES).await? + 1,
+            JobState::Waiting
+            | JobState::Claimed
+            | JobState::Preparing
+            | JobState::Running
+            | JobState::Collecting
+            | JobState::Succeeded
+            | JobState::Failed
+            | JobState::Cancelled
+            | JobState::TimedOut => 0,
+        };
+        Ok(Explanation { place, summary: summary(&row, place, &reasons), agents: reasons })
+    }
+
+    pub async fn counts(&self) -> Result<Counts, Error> {
+        let status = self.inner.shared.store.status().await?;
+        let mut counts = Counts {
+            waiting: status.waiting,
+            queued: status.queued,
+            running: status.held,
+            oldest_queued: status.oldest_queued,
+            ..Counts::default()
+        };
+        for agent in self.agents() {
+            match agent.state {
+                AgentState::Online => counts.agents_online += 1,
+                AgentState::Disconnected => counts.agents_disconnected += 1,
+                AgentState::Lost => counts.agents_lost += 1,
+            }
+        }
+        Ok(counts)
+    }
+
+    /// Lanes with queued jobs and how many, counted up to `limit` in each.
+    pub async fn queued(&self, limit: u32) -> Result<BTreeMap<Lane, u32>, Error> {
+        Ok(self.inner.shared.store.queued(limit).await?)
+    }
+
+    /// Queued jobs of one lane, counted up to `limit`.
+    pub async fn queued_in(&self, lane: &Lane, limit: u32) -> Result<u32, Error> {
+        Ok(self.inner.shared.store.queued_in(lane, limit).await?)
+    }
+
+    async fn row(&self, job: JobId) -> Result<ViewRow, Error> {
+        let mut rows = self.inner.shared.store.views(&[job]).await?;
+        rows.pop().ok_or_else(|| Error::NotFound { kind: "job", name: job.to_string() })
+    }
+}
+
+fn summary(row: &ViewRow, place: u32, agents: &[AgentReason]) -> String {
+    if row.row.job.state == JobState::Waiting {
+        let attempts = row.row.job.attempts;
+        return format!("waits before it is tried again; {attempts} attempts so far");
+    }
+    if place == 0 {
+        return format!("is {}, not in a queue", row.row.job.state);
+    }
+    let line = match place {
+        1 => "next in line".to_owned(),
+        _ => format!("number {place} in line"),
+    };
+    let hope = agents.iter().find(|agent| !agent.permanent);
+    match (agents, hope) {
+        ([], _) => format!("{line}; no agent has ever joined"),
+        (_, Some(agent)) => format!("{line}; {}: {}", agent.agent, agent.reason),
+        ([only], None) => format!("no agent can ever take it; {}: {}", only.agent, only.reason),
+        ([first, ..], None) => {
+            format!("none of {} agents can ever take it; {}: {}", agents.len(), first.agent, first.reason)
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! Submit: one transaction writes the job as `queued`, which is also the outbox.
+
+use super::{
+    Jobs,
+    command::{Command, Results},
+    error::{Error, ResolveError},
+    types::{NewJob, SubmitError, Submitted},
+    view,
+    work::Work,
+};
+use crate::{
+    lifecycle::Job,
+    store::{self, JobRow, NewJobRow, RequestRow, Tx, ViewRow},
+};
+use longshore_common::{
+    ids::{JobId, ShortId},
+    job::{Input, JobSpec},
+};
+use sha2::{Digest as _, Sha256};
+use std::{collections::HashMap, sync::Arc};
+
+impl Jobs {
+    /// Takes each job or says why not. One refusal does not hinder the others.
+    pub async fn submit(&self, jobs: Vec<NewJob>) -> Result<Results<Submitted, SubmitError>, Error> {
+        let mut checked = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            checked.push(self.check_inputs(job).await?);
+        }
+        let (good, order): (Vec<_>, Vec<_>) = split(checked);
+        let answers = if good.is_empty() { Vec::new() } else { self.call(Command::Submit, good).await? };
+        let mut answers = answers.into_iter();
+        order
+            .into_iter()
+            .map(|refused| {
+                refused.map_or_else(|| answers.next().ok_or(Error::Closed), |error| Ok(Err(error)))
+            })
+            .collect()
+    }
+
+    /// Names of other jobs become their ids now: a name means its newest job only at this moment.
+    async fn check_inputs(&self, mut new: NewJob) -> Result<Result<NewJob, SubmitError>, Error> {
+        for (name, input) in &mut new.spec.inputs {
+            let bad = |message: String| SubmitError::BadInput { field: format!("inputs.{name}"), message };
+            match input {
+                Input::Uploaded { id } => {
+                    if !self.inner.shared.store.input_exists(id).await? {
+                        return Ok(Err(bad(format!("no uploaded input `{id}`; upload the folder again"))));
+                    }
+                }
+                Input::Job { job, .. } => {
+                    let id = match self.resolve(job).await {
+                        Ok(id) => id,
+                        Err(ResolveError::Failed(error)) => return Err(error),
+                        Err(error) => return Ok(Err(bad(error.to_string()))),
+                    };
+                    let view = self.get(id).await?;
+                    if !view.state.is_terminal() {
+                        let message =
+                            format!("job {} has not ended ({}); wait for it", view.short_id, view.state);
+                        return Ok(Err(bad(message)));
+                    }
+                    view.short_id.as_str().clone_into(job);
+                }
+                Input::Url { .. } => {}
+            }
+        }
+        Ok(Ok(new))
+    }
+}
+
+fn split<T, E>(checked: Vec<Result<T, E>>) -> (Vec<T>, Vec<Option<E>>) {
+    let mut good = Vec::with_capacity(checked.len());
+    let order = checked
+        .into_iter()
+        .map(|item| match item {
+            Ok(item) => {
+                good.push(item);
+                None
+            }
+            Err(error) => Some(error),
+        })
+        .collect();
+    (good, order)
+}
+
+/// Requests of the batch that were made before.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    requests: HashMap<(String, String), RequestRow>,
+    jobs: HashMap<JobId, ViewRow>,
+}
+
+impl Known {
+    pub(super) async fn load(batch: &[Command], tx: &mut Tx) -> Result<Self, store::Error> {
+        let mut ids = Vec::new();
+        let mut inputs = Vec::new();
+        for command in batch {
+            let Command::Submit(call) = command else { continue };
+            for new in &call.input {
+                ids.extend(new.request_id.as_deref().map(|id| (new.project.as_str(), id)));
+                inputs.extend(new.spec.inputs.values().filter_map(|input| match input {
+                    Input::Uploaded { id } => Some(id.clone()),
+                    Input::Job { .. } | Input::Url { .. } => None,
+                }));
+            }
+        }
+        tx.touch_inputs(&inputs, longshore_common::clock::Timestamp::now()).await?;
+        let requests = tx.find_requests(&ids).await?;
+        let jobs: Vec<_> = requests.iter().map(|request| request.job).collect();
+        let jobs = tx.load_views(&jobs).await?.into_iter().map(|view| (view.row.job.id, view)).collect();
+        let requests =
+            requests.into_iter().map(|row| ((row.project.clone(), row.request_id.clone()), row)).collect();
+        Ok(Self { requests, jobs })
+    }
+}
+
+/// The submits of one batch: two of them may carry the same request.
+#[derive(Debug)]
+pub(super) struct Round {
+    known: Known,
+}
+
+impl Round {
+    pub(super) const fn new(known: Known) -> Self {
+        Self { known }
+    }
+
+    pub(super) fn apply(&mut self, jobs: &[NewJob], work: &mut Work) -> Results<Submitted, SubmitError> {
+        jobs.iter().map(|new| self.one(new, work)).collect()
+    }
+
+    fn one(&mut self, new: &NewJob, work: &mut Work) -> Result<Submitted, SubmitError> {
+        let Some(request_id) = &new.request_id else {
+            return Ok(Submitted { job: view::job(add(new, work)), existing: false });
+        };
+        let key = (new.project.clone(), request_id.clone());
+        let digest = digest(new);
+        if let Some(request) = self.known.requests.get(&key) {
+            return self.again(request, &digest);
+        }
+        let row = add(new, work);
+        let request = RequestRow {
+            project: key.0.clone(),
+            request_id: key.1.clone(),
+            digest,
+            job: row.row.job.id,
+            short_id: row.row.short_id.clone(),
+        };
+        work.requests.push(request.clone());
+        self.known.requests.insert(key, request);
+        self.known.jobs.insert(row.row.job.id, row.clone());
+        Ok(Submitted { job: view::job(row), existing: false })
+    }
+
+    fn again(&self, request: &RequestRow, digest: &[u8]) -> Result<Submitted, SubmitError> {
+        let (request_id, job) = (request.request_id.clone(), request.short_id.clone());
+        if request.digest != digest {
+            return Err(SubmitError::RequestIdReused { request_id, job });
+        }
+        match self.known.jobs.get(&request.job) {
+            Some(row) => Ok(Submitted { job: view::job(row.clone()), existing: true }),
+            None => Err(SubmitError::RequestOfRemoved { request_id, job }),
+        }
+    }
+}
+
+fn add(new: &NewJob, work: &mut Work) -> ViewRow {
+    let spec = Arc::new(new.spec.clone());
+    let deadline = spec.deadlines.queue.map(|length| work.now.plus(length));
+    let mut row = JobRow {
+        job: Job::new(JobId::new(), spec.retry.clone(), deadline),
+        short_id: ShortId::random(),
+        project: new.project.clone(),
+        name: shown_name(&spec),
+        lane: spec.lane(),
+        queued_at: work.now,
+        created_at: work.now,
+        retry_of: new.retry_of.clone(),
+        started_at: None,
+        expires_at: None,
+        revision: 0,
+    };
+    row.revision = work.add(NewJobRow { row: row.clone(), spec: Arc::clone(&spec) });
+    ViewRow { row, spec, agent: None }
+}
+
+/// `registry.example/rsl/trainer:1.4` is shown as `trainer`.
+fn shown_name(spec: &JobSpec) -> String {
+    if let Some(name) = &spec.name {
+        return name.clone();
+    }
+    let last = spec.image.rsplit('/').next().unwrap_or(&spec.image);
+    last.split(['@', ':']).next().unwrap_or(last).to_owned()
+}
+
+/// Two requests are the same when all that the job is made of is.
+fn digest(new: &NewJob) -> Vec<u8> {
+    let body = serde_json::to_vec(&(&new.spec, &new.retry_of)).expect("plain data with text keys");
+    Sha256::digest(body).to_vec()
+}

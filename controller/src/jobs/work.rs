@@ -1,0 +1,231 @@
+//! The jobs of one batch in memory: loaded with one statement, changed by `lifecycle::step` in order, written back
+//! with one statement per table.
+
+use super::{
+    live::{Entry, Live},
+    nudges::{Nudges, Stop, Work as Lanes},
+    types::{Change, LiveAttempt},
+};
+use crate::{
+    lifecycle::{Effect, Event, Refusal, Step, step},
+    store::{AttemptClose, AttemptRow, AttemptUpdate, Error, JobRow, NewJobRow, RequestRow, Tx},
+};
+use longshore_common::{
+    agent::{StopReason, Usage},
+    clock::Timestamp,
+    ids::{AttemptRef, Epoch, JobId},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    time::Duration,
+};
+
+#[derive(Debug)]
+pub(super) struct Work {
+    pub(super) now: Timestamp,
+    pub(super) epoch: Epoch,
+    pub(super) retention: Duration,
+    pub(super) lease: Duration,
+    /// The last one given out.
+    pub(super) revision: u64,
+    pub(super) jobs: HashMap<JobId, JobRow>,
+    pub(super) lanes: Lanes,
+    pub(super) requests: Vec<RequestRow>,
+    removed: Vec<JobId>,
+    new: Vec<NewJobRow>,
+    dirty: BTreeSet<JobId>,
+    opened: Vec<AttemptRow>,
+    updates: BTreeMap<(JobId, u32), AttemptUpdate>,
+    stops: Vec<Stop>,
+    changes: BTreeMap<JobId, Change>,
+    /// Opened attempts that are saved.
+    granted: Vec<AttemptRow>,
+}
+
+impl Work {
+    pub(super) fn new(
+        now: Timestamp,
+        epoch: Epoch,
+        revision: u64,
+        (retention, lease): (Duration, Duration),
+    ) -> Self {
+        Self {
+            now,
+            epoch,
+            retention,
+            lease,
+            revision,
+            jobs: HashMap::new(),
+            lanes: Lanes::default(),
+            requests: Vec::new(),
+            removed: Vec::new(),
+            new: Vec::new(),
+            dirty: BTreeSet::new(),
+            opened: Vec::new(),
+            updates: BTreeMap::new(),
+            stops: Vec::new(),
+            changes: BTreeMap::new(),
+            granted: Vec::new(),
+        }
+    }
+
+    /// Lets `event` happen to a loaded job. A job that is not there is fenced: it was removed.
+    pub(super) fn apply(&mut self, id: JobId, event: Event) -> Result<(), Refusal> {
+        let row = self.jobs.get_mut(&id).ok_or(Refusal::Fenced)?;
+        let Step { job, effects } = step(&row.job, event, self.now)?;
+        if row.job == job && effects.is_empty() {
+            return Ok(());
+        }
+        row.job = job;
+        for effect in effects {
+            self.follow(id, effect);
+        }
+        self.touch(id);
+        Ok(())
+    }
+
+    /// A new job; its row gets its revision here.
+    pub(super) fn add(&mut self, mut new: NewJobRow) -> u64 {
+        self.revision += 1;
+        new.row.revision = self.revision;
+        let job = &new.row.job;
+        self.changes.insert(job.id, Change { job: job.id, revision: self.revision, state: job.state });
+        *self.lanes.queued.entry(new.row.lane.clone()).or_default() += 1;
+        self.new.push(new);
+        self.revision
+    }
+
+    /// Marks a loaded job as changed.
+    pub(super) fn touch(&mut self, id: JobId) {
+        let Some(row) = self.jobs.get_mut(&id) else { return };
+        self.revision += 1;
+        row.revision = self.revision;
+        self.dirty.insert(id);
+        self.changes.insert(id, Change { job: id, revision: self.revision, state: row.job.state });
+    }
+
+    pub(super) fn open(&mut self, attempt: AttemptRow) {
+        self.opened.push(attempt);
+    }
+
+    /// The row of what happens to an attempt in this batch.
+    pub(super) fn update(&mut self, attempt: AttemptRef) -> &mut AttemptUpdate {
+        let state = self.jobs.get(&attempt.job).map(|row| row.job.state);
+        self.updates.entry((attempt.job, attempt.number)).or_insert_with(|| AttemptUpdate {
+            attempt,
+            state: state.expect("only attempts of loaded jobs are updated"),
+            started_at: None,
+            exited_at: None,
+            close: None,
+        })
+    }
+
+    pub(super) fn remove(&mut self, id: JobId) {
+        self.removed.push(id);
+    }
+
+    fn follow(&mut self, id: JobId, effect: Effect) {
+        let now = self.now;
+        match effect {
+            Effect::Queued => {
+                if let Some(row) = self.jobs.get(&id) {
+                    *self.lanes.queued.entry(row.lane.clone()).or_default() += 1;
+                }
+            }
+            // The claim knows the GPUs and opens it.
+            Effect::AttemptOpened { .. } => {}
+            Effect::AttemptMoved { attempt, phase } => self.update(attempt).state = phase,
+            Effect::AttemptClosed { attempt, ending, reported } => {
+                let update = self.update(attempt);
+                update.state = ending.outcome.state();
+                update.close = Some(AttemptClose {
+                    ending,
+                    finished_at: now,
+                    reported,
+                    log_end: 0,
+                    artifact_count: 0,
+                    artifact_bytes: 0,
+                    usage: Usage::default(),
+                    notes: Vec::new(),
+                });
+            }
+            Effect::Stop { agent, attempt, reason } => {
+                self.stops.push(Stop { agent, attempt, reason: StopReason::Cancel(reason) });
+            }
+            Effect::Ended => {
+                let expires_at = now.plus(self.retention);
+                if let Some(row) = self.jobs.get_mut(&id) {
+                    row.expires_at = Some(expires_at);
+                }
+            }
+        }
+    }
+
+    /// Writes what has gathered. May be called more than once in a batch.
+    pub(super) async fn save(&mut self, tx: &mut Tx) -> Result<(), Error> {
+        tx.insert_jobs(&self.new).await?;
+        self.new.clear();
+        tx.insert_requests(&self.requests, self.now).await?;
+        self.requests.clear();
+        let dirty: Vec<_> =
+            std::mem::take(&mut self.dirty).iter().filter_map(|id| self.jobs.get(id)).collect();
+        tx.update_jobs(dirty.into_iter()).await?;
+        tx.insert_attempts(&self.opened).await?;
+        self.granted.append(&mut self.opened);
+        tx.update_attempts(std::mem::take(&mut self.updates).values()).await
+    }
+
+    /// The last writes of the batch.
+    pub(super) async fn finish(&mut self, tx: &mut Tx, before: u64) -> Result<(), Error> {
+        self.save(tx).await?;
+        tx.remove_jobs(&self.removed).await?;
+        if self.revision != before {
+            tx.set_revision(self.revision).await?;
+        }
+        Ok(())
+    }
+
+    /// After the commit: memory follows, and whoever waits is told.
+    pub(super) fn publish(self, live: &Live, nudges: &Nudges) {
+        for attempt in self.granted {
+            if let Some(row) = self.jobs.get(&attempt.attempt.job) {
+                live.put(entry(row, &attempt));
+            }
+        }
+        for id in self.changes.keys() {
+            let Some(row) = self.jobs.get(id) else { continue };
+            match row.job.latest {
+                Some(latest) if !latest.reported && !row.job.state.is_terminal() => {
+                    live.update(*id, |entry| {
+                        entry.state = row.job.state;
+                        entry.started_at = row.started_at;
+                        entry.stop = row.job.desired.is_cancel().then(|| row.job.desired.sentence());
+                    })
+                }
+                Some(_) | None => live.remove(*id),
+            }
+        }
+        let mut changes: Vec<_> = self.changes.into_values().collect();
+        changes.sort_unstable_by_key(|change| change.revision);
+        nudges.send(changes, self.lanes, self.stops);
+    }
+}
+
+/// A fresh lease on a granted attempt.
+pub(super) fn entry(row: &JobRow, attempt: &AttemptRow) -> Entry {
+    Entry {
+        live: LiveAttempt {
+            attempt: attempt.attempt,
+            agent: attempt.agent,
+            short_id: row.short_id.clone(),
+            project: row.project.clone(),
+            nonce: attempt.nonce.clone(),
+        },
+        gpus: attempt.gpus.iter().map(|gpu| gpu.uuid.clone()).collect(),
+        state: row.job.state,
+        started_at: attempt.started_at,
+        exited_at: attempt.exited_at,
+        stop: row.job.desired.is_cancel().then(|| row.job.desired.sentence()),
+        renewed: tokio::time::Instant::now(),
+    }
+}

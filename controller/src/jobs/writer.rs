@@ -1,0 +1,125 @@
+//! The one task that writes. It drains its channel into one transaction; whoever asked hears after the commit.
+
+use super::{Shared, claim, command::Command, error::Error, finish, heartbeat, remove, submit, work::Work};
+use crate::store::Tx;
+use longshore_common::{clock::Timestamp, ids::JobId};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use tokio::{sync::mpsc, time::Instant};
+
+/// Commands of one transaction at most.
+const BATCH: usize = 128;
+/// How long a busy writer waits for more. An idle one does not wait: a lone command is committed at once.
+const GATHER: Duration = Duration::from_millis(2);
+
+pub(super) async fn run(shared: Arc<Shared>, mut commands: mpsc::Receiver<Command>) {
+    let mut busy = false;
+    while let Some(first) = commands.recv().await {
+        let batch = gather(first, &mut commands, busy).await;
+        busy = batch.len() > 1;
+        commit(&shared, batch).await;
+    }
+}
+
+async fn gather(first: Command, commands: &mut mpsc::Receiver<Command>, busy: bool) -> Vec<Command> {
+    let mut batch = vec![first];
+    let deadline = Instant::now() + GATHER;
+    while batch.len() < BATCH {
+        match commands.try_recv() {
+            Ok(command) => batch.push(command),
+            Err(_) if !busy => break,
+            Err(_) => match tokio::time::timeout_at(deadline, commands.recv()).await {
+                Ok(Some(command)) => batch.push(command),
+                Ok(None) | Err(_) => break,
+            },
+        }
+    }
+    batch
+}
+
+/// A command that spoils its batch is alone with its error: the others are done one by one.
+async fn commit(shared: &Shared, mut batch: Vec<Command>) {
+    match attempt(shared, &mut batch).await {
+        Ok(()) => batch.into_iter().for_each(|command| command.settle(Ok(()))),
+        Err(error) if batch.len() == 1 || error.is_transient() => {
+            tracing::error!(%error, commands = batch.len(), "commit failed");
+            batch.into_iter().for_each(|command| command.settle(Err(error.clone().into())));
+        }
+        Err(error) => {
+            tracing::warn!(%error, commands = batch.len(), "batch failed; trying its commands one by one");
+            for command in batch {
+                let mut alone = [command];
+                let result = attempt(shared, &mut alone).await;
+                let [command] = alone;
+                if let Err(error) = &result {
+                    tracing::error!(%error, "commit failed");
+                }
+                command.settle(result.map_err(Error::from));
+            }
+        }
+    }
+}
+
+async fn attempt(shared: &Shared, batch: &mut [Command]) -> Result<(), crate::store::Error> {
+    let before = shared.revision();
+    let config = &shared.config;
+    let mut work = Work::new(
+        Timestamp::now(),
+        shared.cluster.1,
+        before,
+        (config.retention, config.disconnect_tolerance),
+    );
+    let mut tx = shared.store.begin().await?;
+    apply(shared, batch, &mut work, &mut tx).await?;
+    work.finish(&mut tx, before).await?;
+    tx.commit().await?;
+    shared.set_revision(work.revision);
+    work.publish(&shared.live, &shared.nudges);
+    Ok(())
+}
+
+async fn apply(
+    shared: &Shared,
+    batch: &mut [Command],
+    work: &mut Work,
+    tx: &mut Tx,
+) -> Result<(), crate::store::Error> {
+    for command in batch.iter_mut() {
+        if let Command::Chore(call) = command {
+            call.answer = Some(call.input.run(tx, work.now).await?);
+        }
+    }
+    let jobs: Vec<_> = touched(batch).into_iter().collect();
+    work.jobs.extend(tx.load_jobs(&jobs).await?.into_iter().map(|row| (row.job.id, row)));
+    let requests = submit::Known::load(batch, tx).await?;
+    let reports = finish::Known::load(batch, work, tx).await?;
+    let mut submits = submit::Round::new(requests);
+    for command in batch.iter_mut() {
+        match command {
+            Command::Submit(call) => call.answer = Some(submits.apply(&call.input, work)),
+            Command::Phases(call) => call.answer = Some(heartbeat::apply(&call.input, work)),
+            Command::Finish(call) => call.answer = Some(finish::apply(&call.input, &reports, work)),
+            Command::Events(call) => {
+                let events = call.input.iter();
+                call.answer = Some(events.map(|(job, event)| work.apply(*job, event.clone())).collect());
+            }
+            Command::Remove(call) => call.answer = Some(remove::apply(&call.input, work)),
+            Command::Claim(_) | Command::Chore(_) => {}
+        }
+    }
+    claim::apply_all(shared, batch, work, tx).await
+}
+
+/// Jobs that the batch names.
+fn touched(batch: &[Command]) -> BTreeSet<JobId> {
+    let mut jobs = BTreeSet::new();
+    for command in batch {
+        match command {
+            Command::Phases(call) => jobs.extend(call.input.iter().map(|held| held.attempt.job)),
+            Command::Finish(call) => jobs.extend(call.input.iter().map(|report| report.attempt.job)),
+            Command::Events(call) => jobs.extend(call.input.iter().map(|(job, _)| *job)),
+            Command::Remove(call) => jobs.extend(&call.input),
+            Command::Submit(_) | Command::Claim(_) | Command::Chore(_) => {}
+        }
+    }
+    jobs
+}

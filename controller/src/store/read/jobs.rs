@@ -1,0 +1,218 @@
+//! Jobs, attempts and agents as people ask for them.
+
+use crate::{
+    jobs::JobFilter,
+    store::{
+        AgentRow, AttemptRow, Error, Store, ViewRow,
+        dialect::{bytes, has_all, item, rows},
+        pack_list,
+        rows::{jobs::job_id, micros, parse, signed, to_json},
+    },
+};
+use longshore_common::{
+    clock::Timestamp,
+    ids::{JobId, ShortId},
+};
+use sqlx::Row as _;
+
+macro_rules! view {
+    () => {
+        "SELECT j.*, s.spec, a.name AS agent_name FROM jobs AS j JOIN job_specs AS s ON s.job_id = j.id \
+         LEFT JOIN agents AS a ON a.id = j.agent_id "
+    };
+}
+
+macro_rules! matching {
+    () => {
+        concat!(
+            "($1 IS NULL OR j.project = $1) AND ($2 IS NULL OR j.created_at >= $2) AND ($3 = '[]' OR j.state IN \
+             (SELECT ",
+            item!("v.value"),
+            " FROM ",
+            rows!("$3"),
+            " AS v)) AND ($4 = '{}' OR ",
+            has_all!("s.labels", "$4"),
+            ") AND ($5 IS NULL OR j.name = $5) "
+        )
+    };
+}
+
+const LIST: &str = concat!(view!(), "WHERE ", matching!(), "AND j.id < $6 ORDER BY j.id DESC LIMIT $7");
+const LIST_NAMED: &str =
+    concat!(view!(), "WHERE j.name = $5 AND ", matching!(), "AND j.id < $6 ORDER BY j.id DESC LIMIT $7");
+const LIST_UNFINISHED: &str = concat!(
+    view!(),
+    "WHERE j.finished_at IS NULL AND ",
+    matching!(),
+    "AND j.id < $6 ORDER BY j.id DESC LIMIT $7"
+);
+const CHANGED: &str = concat!(
+    view!(),
+    "WHERE ",
+    matching!(),
+    "AND ($6 = 0 OR j.finished_at IS NULL) AND j.revision > $7 ORDER BY j.revision LIMIT $8"
+);
+
+const MANY: &str = concat!(
+    "SELECT j.*, s.spec, a.name AS agent_name FROM ",
+    rows!("$1"),
+    " AS v JOIN jobs AS j ON j.id = ",
+    bytes!("v.value"),
+    " JOIN job_specs AS s ON s.job_id = j.id LEFT JOIN agents AS a ON a.id = j.agent_id",
+);
+
+/// Where a page begins and how long it is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ListBounds {
+    /// Only ids before this one.
+    pub(crate) before: Option<JobId>,
+    pub(crate) limit: u32,
+}
+
+impl Store {
+    pub(crate) async fn views(&self, ids: &[JobId]) -> Result<Vec<ViewRow>, Error> {
+        let list = pack_list(ids.iter().map(|id| hex::encode(id.as_bytes())));
+        let rows = sqlx::query(MANY).bind(list).fetch_all(&self.read).await?;
+        rows.iter().map(ViewRow::read).collect()
+    }
+
+    /// Newest first.
+    pub(crate) async fn list(&self, filter: &JobFilter, bounds: ListBounds) -> Result<Vec<ViewRow>, Error> {
+        let sql = match (filter.unfinished, &filter.name) {
+            (_, Some(_)) if !filter.unfinished => LIST_NAMED,
+            (true, _) => LIST_UNFINISHED,
+            (false, _) => LIST,
+        };
+        let before = bounds.before.map_or([0xff; 16], |id| *id.as_bytes());
+        let rows = sqlx::query(sql)
+            .bind(&filter.project)
+            .bind(micros(filter.since))
+            .bind(pack_list(filter.states.iter().map(|state| state.as_str())))
+            .bind(to_json(&filter.labels))
+            .bind(&filter.name)
+            .bind(&before[..])
+            .bind(i64::from(bounds.limit))
+            .fetch_all(&self.read)
+            .await?;
+        rows.iter().map(ViewRow::read).collect()
+    }
+
+    /// In order of revision.
+    pub(crate) async fn changed_since(
+        &self,
+        filter: &JobFilter,
+        revision: u64,
+        limit: u32,
+    ) -> Result<Vec<ViewRow>, Error> {
+        let rows = sqlx::query(CHANGED)
+            .bind(&filter.project)
+            .bind(micros(filter.since))
+            .bind(pack_list(filter.states.iter().map(|state| state.as_str())))
+            .bind(to_json(&filter.labels))
+            .bind(&filter.name)
+            .bind(i64::from(filter.unfinished))
+            .bind(signed(revision))
+            .bind(i64::from(limit))
+            .fetch_all(&self.read)
+            .await?;
+        rows.iter().map(ViewRow::read).collect()
+    }
+
+    /// Jobs whose short id begins with `prefix`, at most `limit`.
+    pub(crate) async fn by_short_id(&self, prefix: &str, limit: u32) -> Result<Vec<(JobId, ShortId)>, Error> {
+        // `{` is past every letter of the alphabet.
+        let rows =
+            sqlx::query("SELECT id, short_id FROM jobs WHERE short_id >= $1 AND short_id < $2 LIMIT $3")
+                .bind(prefix)
+                .bind(format!("{prefix}{{"))
+                .bind(i64::from(limit))
+                .fetch_all(&self.read)
+                .await?;
+        rows.iter().map(|row| Ok((job_id(row.try_get(0)?)?, parse("a short id", row.try_get(1)?)?))).collect()
+    }
+
+    /// The newest job of that name.
+    pub(crate) async fn by_name(&self, name: &str) -> Result<Option<JobId>, Error> {
+        let row = sqlx::query("SELECT id FROM jobs WHERE name = $1 ORDER BY id DESC LIMIT 1")
+            .bind(name)
+            .fetch_optional(&self.read)
+            .await?;
+        row.map(|row| job_id(row.try_get(0)?)).transpose()
+    }
+
+    pub(crate) async fn attempts(&self, job: JobId) -> Result<Vec<AttemptRow>, Error> {
+        let rows = sqlx::query(
+            "SELECT t.*, a.name AS agent_name FROM attempts AS t LEFT JOIN agents AS a ON a.id = t.agent_id \
+             WHERE t.job_id = $1 ORDER BY t.number",
+        )
+        .bind(&job.as_bytes()[..])
+        .fetch_all(&self.read)
+        .await?;
+        rows.iter().map(AttemptRow::read).collect()
+    }
+
+    /// Whether this attempt's end was reported, if there was such an attempt.
+    pub(crate) async fn attempt_reported(
+        &self,
+        attempt: longshore_common::ids::AttemptRef,
+    ) -> Result<Option<bool>, Error> {
+        let row =
+            sqlx::query("SELECT reported FROM attempts WHERE job_id = $1 AND number = $2 AND epoch = $3")
+                .bind(&attempt.job.as_bytes()[..])
+                .bind(i64::from(attempt.number))
+                .bind(signed(attempt.epoch.0))
+                .fetch_optional(&self.read)
+                .await?;
+        Ok(row.map(|row| row.try_get::<i64, _>(0)).transpose()?.map(|reported| reported != 0))
+    }
+
+    pub(crate) async fn agents(&self) -> Result<Vec<AgentRow>, Error> {
+        let rows =
+            sqlx::query("SELECT identity, inventory, seen_at FROM agents").fetch_all(&self.read).await?;
+        rows.iter().map(AgentRow::read).collect()
+    }
+
+    /// Jobs under an attempt, with it, as they were when the controller last ran.
+    pub(crate) async fn live(&self) -> Result<Vec<(ViewRow, AttemptRow)>, Error> {
+        let rows = sqlx::query(
+            "SELECT j.id FROM jobs AS j WHERE j.finished_at IS NULL AND j.attempts > 0 AND j.reported = 0",
+        )
+        .fetch_all(&self.read)
+        .await?;
+        let ids = rows.iter().map(|row| job_id(row.try_get(0)?)).collect::<Result<Vec<_>, Error>>()?;
+        let mut live = Vec::with_capacity(ids.len());
+        for view in self.views(&ids).await? {
+            let attempts = self.attempts(view.row.job.id).await?;
+            if let Some(attempt) = attempts.into_iter().next_back() {
+                live.push((view, attempt));
+            }
+        }
+        Ok(live)
+    }
+
+    /// How many queued jobs of the lane come before this place, counted up to `limit`.
+    pub(crate) async fn place(&self, job: &ViewRow, limit: u32) -> Result<u32, Error> {
+        let row = sqlx::query(
+            "SELECT COUNT(*) FROM (SELECT 1 FROM jobs WHERE state = 'queued' AND lane = $1 \
+             AND (rank, queued_at, id) < ($2, $3, $4) LIMIT $5) AS before",
+        )
+        .bind(job.row.lane.as_str())
+        .bind(-i64::from(job.spec.priority))
+        .bind(job.row.queued_at.as_micros())
+        .bind(&job.row.job.id.as_bytes()[..])
+        .bind(i64::from(limit))
+        .fetch_one(&self.read)
+        .await?;
+        Ok(crate::store::rows::small(row.try_get(0)?))
+    }
+
+    /// Ended jobs whose time is over.
+    pub(crate) async fn expired_jobs(&self, now: Timestamp, limit: u32) -> Result<Vec<JobId>, Error> {
+        let rows = sqlx::query("SELECT id FROM jobs WHERE expires_at <= $1 LIMIT $2")
+            .bind(now.as_micros())
+            .bind(i64::from(limit))
+            .fetch_all(&self.read)
+            .await?;
+        rows.iter().map(|row| job_id(row.try_get(0)?)).collect()
+    }
+}

@@ -1,0 +1,7 @@
+//! Reads, on connections of their own: they never wait for the writer, and see what is committed.
+
+mod bytes;
+mod jobs;
+mod work;
+
+pub(crate) use jobs::ListBounds;

@@ -1,0 +1,18 @@
+//! The migrations, embedded: a folder per engine, a file per step, never changed once released.
+
+use super::Error;
+use sqlx::{
+    SqlSafeStr as _,
+    migrate::{Migration, MigrationType, Migrator},
+    sqlite::SqlitePool,
+};
+use std::path::Path;
+
+const STEPS: [(i64, &str, &str); 1] = [(1, "first", include_str!("../../migrations/sqlite/0001_first.sql"))];
+
+pub(super) async fn migrate(pool: &SqlitePool, path: &Path) -> Result<(), Error> {
+    let steps = STEPS.map(|(version, name, sql)| {
+        Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
+    });
+    Migrator::with_migrations(steps.into()).run(pool).await.map_err(|error| Error::file(path, error))
+}

@@ -1,0 +1,149 @@
+//! What a claim reads and leaves behind.
+
+use super::Tx;
+use crate::store::{
+    Error, ViewRow,
+    dialect::{bytes, rows},
+    pack_list,
+    rows::{
+        jobs::{agent_id, job_id},
+        signed,
+    },
+};
+use longshore_common::{
+    agent::Capacity,
+    clock::Timestamp,
+    ids::{AgentId, ClaimId, JobId},
+    queue::Lane,
+};
+use serde::Serialize;
+use sqlx::Row as _;
+
+/// Queued jobs of a lane that ask for no more than `free`, in their order, past the last one seen.
+#[derive(Clone, Debug)]
+pub(crate) struct CandidateQuery<'a> {
+    pub(crate) lane: &'a Lane,
+    pub(crate) free: Capacity,
+    pub(crate) limit: u32,
+    /// Rank, queue time and id of the last candidate of the page before.
+    pub(crate) after: Option<(i64, Timestamp, JobId)>,
+}
+
+/// A claim that granted something.
+#[derive(Clone, Debug)]
+pub(crate) struct ClaimRow {
+    pub(crate) id: ClaimId,
+    pub(crate) agent: AgentId,
+    pub(crate) grants: Vec<(JobId, u32)>,
+}
+
+#[derive(Serialize)]
+struct Packed {
+    id: String,
+    agent_id: String,
+    grants: String,
+}
+
+const CANDIDATES: &str = "SELECT j.*, s.spec, NULL AS agent_name FROM jobs AS j JOIN job_specs AS s ON s.job_id = j.id \
+     WHERE j.state = 'queued' AND j.lane = $1 AND j.cpu <= $2 AND j.memory <= $3 AND j.scratch <= $4 \
+     AND j.gpus <= $5 AND (j.rank, j.queued_at, j.id) > ($6, $7, $8) \
+     ORDER BY j.rank, j.queued_at, j.id LIMIT $9";
+
+const INSERT: &str = concat!(
+    "INSERT INTO claims (id, agent_id, grants, created_at) SELECT ",
+    bytes!("v.value->>'id'"),
+    ", ",
+    bytes!("v.value->>'agent_id'"),
+    ", v.value->>'grants', $2 FROM ",
+    rows!("$1"),
+    " AS v WHERE true ON CONFLICT (id) DO NOTHING",
+);
+
+const FIND: &str = concat!(
+    "SELECT c.id, c.agent_id, c.grants FROM ",
+    rows!("$1"),
+    " AS v JOIN claims AS c ON c.id = ",
+    bytes!("v.value"),
+);
+
+impl Tx {
+    pub(crate) async fn candidates(&mut self, query: &CandidateQuery<'_>) -> Result<Vec<ViewRow>, Error> {
+        let (rank, queued_at, id) = match query.after {
+            Some((rank, queued_at, id)) => (rank, queued_at.as_micros(), id.as_bytes().to_vec()),
+            None => (i64::MIN, i64::MIN, Vec::new()),
+        };
+        let rows = sqlx::query(CANDIDATES)
+            .bind(query.lane.as_str())
+            .bind(i64::from(query.free.cpu_millis))
+            .bind(signed(query.free.memory_bytes))
+            .bind(signed(query.free.scratch_bytes))
+            .bind(i64::from(query.free.gpus))
+            .bind(rank)
+            .bind(queued_at)
+            .bind(id)
+            .bind(i64::from(query.limit))
+            .fetch_all(self.connection())
+            .await?;
+        rows.iter().map(ViewRow::read).collect()
+    }
+
+    /// Up to `limit` queued jobs of a lane, whatever they ask for.
+    pub(crate) async fn queued_ids(&mut self, lane: &Lane, limit: u32) -> Result<Vec<JobId>, Error> {
+        let rows = sqlx::query("SELECT id FROM jobs WHERE state = 'queued' AND lane = $1 LIMIT $2")
+            .bind(lane.as_str())
+            .bind(i64::from(limit))
+            .fetch_all(self.connection())
+            .await?;
+        rows.iter().map(|row| job_id(row.try_get(0)?)).collect()
+    }
+
+    pub(crate) async fn insert_claims(&mut self, claims: &[ClaimRow], now: Timestamp) -> Result<(), Error> {
+        if claims.is_empty() {
+            return Ok(());
+        }
+        let list = pack_list(claims.iter().map(|claim| Packed {
+            id: hex::encode(claim.id.as_bytes()),
+            agent_id: hex::encode(claim.agent.as_bytes()),
+            grants: pack_list(claim.grants.iter().map(|(job, number)| (hex::encode(job.as_bytes()), number))),
+        }));
+        sqlx::query(INSERT).bind(list).bind(now.as_micros()).execute(self.connection()).await?;
+        Ok(())
+    }
+
+    pub(crate) async fn find_claims(&mut self, ids: &[ClaimId]) -> Result<Vec<ClaimRow>, Error> {
+        let list = pack_list(ids.iter().map(|id| hex::encode(id.as_bytes())));
+        let rows = sqlx::query(FIND).bind(list).fetch_all(self.connection()).await?;
+        rows.iter().map(read).collect()
+    }
+
+    /// Claims so old that nobody repeats them, and requests whose job is gone and whose time is over.
+    pub(crate) async fn forget(&mut self, claims: Timestamp, requests: Timestamp) -> Result<(), Error> {
+        sqlx::query("DELETE FROM claims WHERE created_at < $1")
+            .bind(claims.as_micros())
+            .execute(self.connection())
+            .await?;
+        sqlx::query(
+            "DELETE FROM requests WHERE created_at < $1 \
+             AND NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.id = requests.job_id)",
+        )
+        .bind(requests.as_micros())
+        .execute(self.connection())
+        .await?;
+        Ok(())
+    }
+}
+
+fn read(row: &sqlx::sqlite::SqliteRow) -> Result<ClaimRow, Error> {
+    let id: &[u8] = row.try_get("id")?;
+    let grants: Vec<(String, u32)> =
+        serde_json::from_str(row.try_get("grants")?).map_err(|error| Error::corrupt("a claim", error))?;
+    let grants = grants.into_iter().map(|(job, number)| {
+        let bytes = hex::decode(&job).map_err(|error| Error::corrupt("a claim", error))?;
+        Ok((job_id(&bytes)?, number))
+    });
+    Ok(ClaimRow {
+        id: ClaimId::from_slice(id).map_err(|error| Error::corrupt("a claim id", error))?,
+        agent: agent_id(row.try_get("agent_id")?)?,
+        grants: grants.collect::<Result<_, Error>>()?,
+    })
+}
