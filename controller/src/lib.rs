@@ -12,9 +12,8 @@ pub mod jobs;
 pub mod lifecycle;
 pub mod links;
 pub mod log_store;
-pub mod purge;
-mod start;
 pub mod placement;
+mod start;
 pub mod store;
 
 pub use config::ControllerConfig;

@@ -79,7 +79,8 @@ impl Controller {
         let at = |path: PathBuf| move |error| StartError::DataDir { path, error };
         fs::create_dir_all(&data_dir).map_err(at(data_dir.clone()))?;
         // First of all: its lock keeps a second controller from touching anything else.
-        let store = Store::open(&store::Config { path: data_dir.join("longshore.db") }).await?;
+        let path = data_dir.join("longshore.db");
+        let store = Store::open(&store::Config { path, ..store::Config::default() }).await?;
         let listener = TcpListener::bind(config.listen).await;
         let listener = listener.map_err(|error| StartError::Listen { address: config.listen, error })?;
         let local_addr =

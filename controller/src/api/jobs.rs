@@ -186,6 +186,5 @@ async fn remove(context: &Context, request: v1::RemoveJobsRequest) -> Result<v1:
     }
     let removed = context.jobs.remove(jobs).await.map_err(status::jobs)?;
     let count = u32::try_from(removed.jobs.len()).unwrap_or(u32::MAX);
-    crate::purge::purge(&*context.blobs, &*context.logs, &removed).await;
     Ok(v1::RemoveJobsResponse { removed: count })
 }

@@ -57,7 +57,9 @@ pub(super) fn resolve(error: ResolveError) -> Status {
 
 pub(super) fn of_submit(error: SubmitError) -> Refusal {
     match error {
-        SubmitError::RequestIdReused { .. } => Refusal::new(Code::AlreadyExists, error.to_string()),
+        SubmitError::RequestIdReused { .. } | SubmitError::RequestOfRemoved { .. } => {
+            Refusal::new(Code::AlreadyExists, error.to_string())
+        }
         SubmitError::BadInput { field, message } => FieldError::new(field, message).into(),
     }
 }
@@ -69,7 +71,7 @@ pub(super) fn of_refusal(refusal: &lifecycle::Refusal) -> Refusal {
         R::Fenced | R::AlreadyFinished(_) | R::AlreadyReported | R::Illegal { .. } => {
             Code::FailedPrecondition
         }
-        R::Expired | R::ManifestIncomplete(_) => Code::Aborted,
+        R::Expired | R::NotYet | R::ManifestIncomplete(_) => Code::Aborted,
     };
     let text = match refusal {
         R::Fenced => format!("fenced: {refusal}"),
