@@ -24,8 +24,10 @@ pub struct Plan {
 impl Default for Plan {
     fn default() -> Self {
         Self {
+            head: String::new(),
             controller: String::new(),
-            agent: String::new(),
+            // What is free is declared, since the machine of the tests is busy with them.
+            agent: "[capacity]\ncpu_millis = 16000\nreserve_disk_bytes = 0\n".to_owned(),
             agents: 1,
             data: None,
             environment: Vec::new(),
