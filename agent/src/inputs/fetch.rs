@@ -114,9 +114,9 @@ impl Fetch<'_> {
             self.check_address(&url).map_err(&failed)?;
             let said = match download.try_once(&url).await {
                 Ok(()) => return Ok(download.landing.length()),
-                Err(Fault::Final(said)) => return Err(failed(format!("the source {said}"))),
+                Err(Fault::Final(said)) => return Err(failed(said)),
                 Err(Fault::Denied(said)) if self.is_web() => {
-                    return Err(failed(format!("the source {said}")));
+                    return Err(failed(said));
                 }
                 Err(Fault::Denied(said)) => {
                     let again = self.page(page.clone()).await?.files;
