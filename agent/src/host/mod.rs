@@ -1,6 +1,16 @@
 //! The machine: what it has and what is really free now. `system` asks sysinfo, `gpu` asks NVML, `fake` plays a
 //! described machine. Never decides about jobs; `capacity` does the sums.
 
+#[doc(hidden)]
+pub mod contract;
+pub mod fake;
+mod gpu;
+mod machine;
+mod process;
+mod system;
+
+pub use machine::{Config, Machine};
+
 use longshore_common::agent::Gpu;
 use std::fmt;
 
@@ -58,4 +68,15 @@ pub struct GpuProcess {
     pub graphics: bool,
     /// Container id from its cgroup, if it runs in one.
     pub container: Option<String>,
+}
+
+/// The machine cannot be read at all, and will not be later.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("cannot read this machine's processors and memory: {0}; is /proc mounted?")]
+pub struct Error(String);
+
+impl Error {
+    pub const fn is_transient(&self) -> bool {
+        false
+    }
 }
