@@ -20,6 +20,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::{
     sync::{Notify, watch},
     task::{JoinError, spawn_blocking},
+    time::{Instant, timeout},
 };
 
 /// NVML and sysinfo answer in milliseconds; a stranger on a GPU is seen within this time.
@@ -28,6 +29,9 @@ const READ_EVERY: Duration = Duration::from_secs(1);
 const ENGINE_WELL_EVERY: Duration = Duration::from_secs(10);
 const ENGINE_ILL_EVERY: Duration = Duration::from_secs(1);
 const ENGINE_ANSWER: Duration = Duration::from_secs(10);
+/// Somebody may flush firewall rules; trying them out costs a container.
+const NETWORK_EVERY: Duration = Duration::from_secs(300);
+const NETWORK_ANSWER: Duration = Duration::from_secs(60);
 
 /// What the operator keeps from jobs, or says instead of measuring.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,8 +78,10 @@ pub struct Machine {
 #[derive(Clone, Debug)]
 struct Now {
     reading: Reading,
-    /// Or why it does not answer.
+    /// Or why nothing may run.
     engine: Result<EngineInfo, String>,
+    /// What the operator should know although jobs may run.
+    warning: Option<String>,
 }
 
 /// Whom to ask.
@@ -101,7 +107,8 @@ impl Machine {
         let Sources { host, runtime, slots, held, engine_away } = sources;
         let asked = Arc::clone(&host);
         let (facts, reading) = spawn_blocking(move || (asked.facts(), asked.read())).await?;
-        let (seen, now) = watch::channel(Now { reading, engine: describe(&*runtime).await });
+        let (engine, warning) = look(&*runtime, true).await;
+        let (seen, now) = watch::channel(Now { reading, engine, warning });
         let seen = Arc::new(seen);
         drop(tasks::spawn("host", watch_host(host, Arc::clone(&seen), leave.clone())));
         drop(tasks::spawn("engine", watch_engine(runtime, seen, engine_away, leave.clone())));
@@ -221,7 +228,7 @@ impl Reporter for Machine {
             held: self.held.list(),
             free: self.free(),
             gpus: self.gpus(),
-            note: self.problem().unwrap_or_default(),
+            note: self.problem().or_else(|| self.now.borrow().warning.clone()).unwrap_or_default(),
         }
     }
 
@@ -269,33 +276,48 @@ async fn watch_engine(
     away: Arc<Notify>,
     leave: Shutdown,
 ) {
+    let mut network_at = Instant::now();
     loop {
         let well = seen.borrow().engine.is_ok();
         let pause = if well { ENGINE_WELL_EVERY } else { ENGINE_ILL_EVERY };
-        tokio::select! {
+        let nudged = tokio::select! {
             () = leave.triggered() => return,
-            () = tokio::time::sleep(pause) => {}
-            () = away.notified(), if well => {}
+            () = tokio::time::sleep(pause) => false,
+            () = away.notified(), if well => true,
+        };
+        let with_network = nudged || !well || network_at.elapsed() > NETWORK_EVERY;
+        let (engine, warning) = look(&*runtime, with_network).await;
+        if with_network {
+            network_at = Instant::now();
         }
-        let engine = describe(&*runtime).await;
         match (&engine, well) {
             (Err(problem), true) => tracing::warn!(%problem, "claiming nothing"),
-            (Ok(engine), false) => {
-                tracing::info!(engine = %engine.name, "the container engine answers again")
-            }
+            (Ok(engine), false) => tracing::info!(engine = %engine.name, "containers can run again"),
             _ => {}
         }
         seen.send_if_modified(|now| {
-            let changed = now.engine != engine;
-            now.engine = engine;
+            let warning = if with_network { warning } else { now.warning.clone() };
+            let changed = now.engine != engine || now.warning != warning;
+            (now.engine, now.warning) = (engine, warning);
             changed
         });
     }
 }
 
-async fn describe(runtime: &dyn Runtime) -> Result<EngineInfo, String> {
-    match tokio::time::timeout(ENGINE_ANSWER, runtime.describe()).await {
+/// The engine, or why nothing may run on it; and what else the operator should know.
+async fn look(runtime: &dyn Runtime, with_network: bool) -> (Result<EngineInfo, String>, Option<String>) {
+    let silent = |length: Duration| format!("the container engine did not answer for {} s", length.as_secs());
+    let engine = match timeout(ENGINE_ANSWER, runtime.describe()).await {
         Ok(described) => described.map_err(|error| error.to_string()),
-        Err(_) => Err(format!("the container engine did not answer for {} s", ENGINE_ANSWER.as_secs())),
+        Err(_) => Err(silent(ENGINE_ANSWER)),
+    };
+    if engine.is_err() || !with_network {
+        return (engine, None);
+    }
+    match timeout(NETWORK_ANSWER, runtime.prepare_network()).await {
+        Ok(Ok(())) => (engine, None),
+        Ok(Err(problem)) if problem.may_claim => (engine, Some(problem.detail)),
+        Ok(Err(problem)) => (Err(problem.detail), None),
+        Err(_) => (Err(silent(NETWORK_ANSWER)), None),
     }
 }

@@ -1,6 +1,8 @@
 //! The controller as the agent sees it, behind one seam. Knows the wire and reconnecting; never decides about an
 //! attempt. Implementations: `grpc` (real), `fake` (for tests).
 
+#[cfg(test)]
+pub mod fake;
 pub mod grpc;
 
 use async_trait::async_trait;
