@@ -174,3 +174,6 @@ pub async fn start(config: AgentConfig, parts: Parts, shutdown: Shutdown) -> Res
     let control = tasks::spawn("control", control.run(intake, left_behind));
     Ok(Running { identity, held, shutdown, control })
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,110 @@
+//! How work comes in.
+
+use super::rig::{CORES, Rig, job};
+use longshore_common::{
+    agent::LaneAnswer,
+    job::{JobState, Outcome},
+    queue::Lane,
+};
+use std::time::Duration;
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_answer_is_asked_for_again_under_the_same_id() {
+    let rig = Rig::start().await;
+    rig.controller.until(|fake| (!fake.claims().is_empty()).then_some(())).await;
+    rig.controller.lose_answers(2);
+    let before = rig.controller.claims().len();
+    let attempt = rig.submit(job(&[]));
+    assert_eq!(rig.controller.report(attempt).await.outcome, Outcome::Succeeded);
+    let claims = rig.controller.claims();
+    let ids: Vec<_> = claims[before..before + 3].iter().map(|(id, ..)| *id).collect();
+    assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
+    assert_eq!(claims[before].2.values().sum::<u32>(), 1, "the hint went with the claim");
+    let controller = std::sync::Arc::clone(&rig.controller);
+    rig.stop().await;
+    assert_eq!(controller.finished().len(), 1, "it ran once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_is_taken_than_fits_and_everything_runs_in_the_end() {
+    let rig = Rig::start().await;
+    let attempts: Vec<_> = (0..40).map(|_| rig.submit(job(&[("FAKE_RUN", "2s")]))).collect();
+    let mut most = 0;
+    let all = rig.controller.until(|fake| {
+        let running = |held: &&longshore_common::agent::HeldAttempt| held.phase == JobState::Running;
+        most = most.max(rig.running.held.list().iter().filter(running).count());
+        (fake.finished().len() == attempts.len()).then_some(())
+    });
+    all.await;
+    assert_eq!(most, CORES as usize);
+    rig.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_never_fits_neither_spins_nor_blocks() {
+    let rig = Rig::start().await;
+    let mut huge = job(&[]);
+    huge.resources.cpu_millis = 1_000_000;
+    rig.submit(huge);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let claims = rig.controller.claims().len();
+    assert!(claims < 60, "{claims} claims in a minute");
+    let small = rig.submit(job(&[]));
+    let began = tokio::time::Instant::now();
+    assert_eq!(rig.controller.report(small).await.outcome, Outcome::Succeeded);
+    assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
+    rig.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_without_a_grant_does_not_spin() {
+    let rig = Rig::start().await;
+    rig.controller.answer(LaneAnswer::More);
+    rig.controller.ring(Lane::new("default", false));
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(rig.controller.claims().len() < 60);
+    rig.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn work_without_a_hint_is_found_by_the_sweep() {
+    let rig = Rig::start().await;
+    rig.controller.until(|fake| (!fake.claims().is_empty()).then_some(())).await;
+    // Hints of a link that was cut are void.
+    rig.controller.bell.disconnected();
+    let attempt = rig.submit(job(&[]));
+    assert_eq!(rig.controller.report(attempt).await.outcome, Outcome::Succeeded);
+    rig.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_claimed_while_the_engine_is_away_and_the_note_says_so() {
+    let rig = Rig::start().await;
+    rig.engine.away(true);
+    while rig.reporter.report().note.is_empty() {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert_eq!(rig.reporter.report().note, "container engine unreachable: no such socket");
+    let before = rig.controller.claims().len();
+    let attempt = rig.submit(job(&[]));
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    assert_eq!(rig.controller.claims().len(), before);
+    rig.engine.away(false);
+    assert_eq!(rig.controller.report(attempt).await.outcome, Outcome::Succeeded);
+    assert_eq!(rig.reporter.report().note, "");
+    rig.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_waits_for_an_engine_that_went_away_under_it() {
+    let rig = Rig::start().await;
+    rig.controller.until(|fake| (!fake.claims().is_empty()).then_some(())).await;
+    rig.engine.away(true);
+    let early = rig.submit(job(&[]));
+    rig.phase(early, JobState::Preparing).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(rig.controller.finished(), []);
+    rig.engine.away(false);
+    assert_eq!(rig.controller.report(early).await.outcome, Outcome::Succeeded);
+    rig.stop().await;
+}

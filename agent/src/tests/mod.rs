@@ -1,0 +1,6 @@
+//! A whole agent on a pretended runtime and a scripted controller.
+
+mod ends;
+mod intake;
+mod leaving;
+mod rig;

@@ -1,0 +1,241 @@
+//! What the tests start and how they look at it.
+
+use crate::{
+    AgentConfig, Parts, Running,
+    attempt::Held,
+    host::{Facts, Host, Reading},
+    link::{Linked, Reporter, fake::FakeController},
+    runtime::{
+        ContainerId, ContainerSpec, EngineInfo, Error, Exit, ImageId, ImageRequest, Known, Output, Progress,
+        Runtime, Sample, fake::Fake,
+    },
+};
+use async_trait::async_trait;
+use longshore_common::{
+    agent::{Grant, HeldAttempt},
+    ids::{AttemptRef, Epoch, JobId, ShortId},
+    job::{JobSpec, JobState},
+    shutdown::Shutdown,
+};
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+};
+
+pub(super) const CORES: u32 = 8;
+
+pub(super) struct Rig {
+    pub(super) controller: Arc<FakeController>,
+    pub(super) engine: Arc<Flaky>,
+    pub(super) running: Running,
+    pub(super) reporter: Arc<dyn Reporter>,
+    _dir: tempfile::TempDir,
+}
+
+impl Rig {
+    pub(super) async fn start() -> Self {
+        Self::start_in(tempfile::tempdir().unwrap()).await
+    }
+
+    pub(super) async fn start_in(dir: tempfile::TempDir) -> Self {
+        let (controller, events) = FakeController::new();
+        let engine = Arc::new(Flaky::default());
+        let slot: Arc<Mutex<Option<Arc<dyn Reporter>>>> = Arc::default();
+        let parts = Parts {
+            runtime: Arc::clone(&engine) as Arc<dyn Runtime>,
+            host: Arc::new(Bench),
+            connect: Box::new({
+                let (controller, slot) = (Arc::clone(&controller), Arc::clone(&slot));
+                move |_, reporter, _| {
+                    *slot.lock().unwrap() = Some(reporter);
+                    Ok(Linked { bell: Arc::clone(&controller.bell), controller, events })
+                }
+            }),
+        };
+        let config = AgentConfig { data_dir: dir.path().to_owned(), ..AgentConfig::default() };
+        let running = crate::start(config, parts, Shutdown::new()).await.unwrap();
+        let reporter = slot.lock().unwrap().take().expect("the agent connected");
+        Self { controller, engine, running, reporter, _dir: dir }
+    }
+
+    pub(super) fn submit(&self, spec: JobSpec) -> AttemptRef {
+        let grant = grant(spec);
+        let attempt = grant.attempt;
+        self.controller.submit(grant);
+        attempt
+    }
+
+    /// Returns once the attempt is in this phase.
+    pub(super) async fn phase(&self, attempt: AttemptRef, phase: JobState) {
+        until_held(&self.running.held, |held| {
+            held.iter().any(|held| held.attempt == attempt && held.phase == phase)
+        })
+        .await;
+    }
+
+    /// Ends the agent; nothing must be left of any attempt.
+    pub(super) async fn stop(self) {
+        self.running.stop().await;
+        assert_eq!(self.engine.inner.list().await.unwrap(), [], "a container is left");
+    }
+}
+
+pub(super) async fn until_held(held: &Held, mut seen: impl FnMut(&[HeldAttempt]) -> bool) {
+    while !seen(&held.list()) {
+        held.changed().await;
+    }
+}
+
+pub(super) fn grant(spec: JobSpec) -> Grant {
+    Grant {
+        attempt: AttemptRef { job: JobId::new(), number: 1, epoch: Epoch(1) },
+        short_id: ShortId::random(),
+        project: "default".to_owned(),
+        lane: spec.lane(),
+        spec,
+        lease: Duration::from_secs(600),
+        gpus: Vec::new(),
+        cancel_requested: false,
+    }
+}
+
+pub(super) fn job(env: &[(&str, &str)]) -> JobSpec {
+    let mut spec = JobSpec::for_image("app:1");
+    spec.env = env.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
+    spec
+}
+
+/// Eight cores, 16 GiB, no GPU.
+#[derive(Debug)]
+struct Bench;
+
+impl Host for Bench {
+    fn facts(&self) -> Facts {
+        Facts {
+            hostname: "bench".to_owned(),
+            arch: "amd64".to_owned(),
+            cpu_millis: CORES * 1000,
+            memory_bytes: 64 << 30,
+            ..Facts::default()
+        }
+    }
+
+    fn read(&self) -> Reading {
+        Reading {
+            memory_available_bytes: 64 << 30,
+            disk_free_bytes: 1 << 40,
+            disk_total_bytes: 1 << 40,
+            ..Reading::default()
+        }
+    }
+}
+
+/// An engine that goes away when it is told to.
+#[derive(Debug, Default)]
+pub(super) struct Flaky {
+    pub(super) inner: Fake,
+    away: AtomicBool,
+}
+
+impl Flaky {
+    pub(super) fn away(&self, away: bool) {
+        self.away.store(away, Ordering::SeqCst);
+    }
+
+    fn reach(&self) -> Result<&Fake, Error> {
+        if self.away.load(Ordering::SeqCst) {
+            return Err(Error::Unreachable("no such socket".to_owned()));
+        }
+        Ok(&self.inner)
+    }
+}
+
+#[async_trait]
+impl Runtime for Flaky {
+    async fn describe(&self) -> Result<EngineInfo, Error> {
+        self.reach()?.describe().await
+    }
+
+    async fn ensure_image(&self, request: &ImageRequest, progress: &Progress) -> Result<ImageId, Error> {
+        self.reach()?.ensure_image(request, progress).await
+    }
+
+    async fn create(&self, spec: &ContainerSpec) -> Result<ContainerId, Error> {
+        self.reach()?.create(spec).await
+    }
+
+    async fn start(&self, container: &ContainerId) -> Result<Output, Error> {
+        self.reach()?.start(container).await
+    }
+
+    async fn wait(&self, container: &ContainerId) -> Result<Exit, Error> {
+        self.reach()?.wait(container).await
+    }
+
+    async fn stop(&self, container: &ContainerId, grace: Duration) -> Result<(), Error> {
+        self.reach()?.stop(container, grace).await
+    }
+
+    async fn usage(&self, container: &ContainerId) -> Result<Sample, Error> {
+        self.reach()?.usage(container).await
+    }
+
+    async fn remove(&self, container: &ContainerId) -> Result<(), Error> {
+        self.reach()?.remove(container).await
+    }
+
+    async fn list(&self) -> Result<Vec<Known>, Error> {
+        self.reach()?.list().await
+    }
+}
+
+/// A store that takes every PUT, or never answers one. Its address ends with a slash.
+pub(super) async fn store(answers: bool) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let serving = async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let serve = async move {
+                if answers {
+                    serve(stream).await;
+                } else {
+                    let _held = stream;
+                    std::future::pending::<()>().await;
+                }
+            };
+            drop(longshore_common::tasks::spawn("store.connection", serve));
+        }
+    };
+    drop(longshore_common::tasks::spawn("store", serving));
+    url
+}
+
+async fn serve(mut stream: TcpStream) {
+    let mut seen = Vec::new();
+    let mut buffer = [0; 4096];
+    while let Ok(read) = stream.read(&mut buffer).await {
+        if read == 0 {
+            return;
+        }
+        seen.extend_from_slice(&buffer[..read]);
+        let Some(head) = seen.windows(4).position(|bytes| bytes == b"\r\n\r\n").map(|at| at + 4) else { continue };
+        let text = String::from_utf8_lossy(&seen[..head]).to_lowercase();
+        let length = text.split("content-length: ").nth(1).and_then(|rest| rest.split("\r\n").next());
+        let length: usize = length.and_then(|length| length.parse().ok()).expect("uploads say their length");
+        if seen.len() < head + length {
+            continue;
+        }
+        seen.drain(..head + length);
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\netag: \"x\"\r\n\r\n";
+        if stream.write_all(answer).await.is_err() {
+            return;
+        }
+    }
+}
