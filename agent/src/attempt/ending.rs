@@ -39,6 +39,9 @@ impl Attempt {
                 stored = &mut storing => break stored,
             }
         };
+        while let Ok(line) = lines.try_recv() {
+            self.log.system(&line).await;
+        }
         match stored {
             Ok(collected) => {
                 self.ending.not_stored.clone_from(&collected.problem);

@@ -43,13 +43,17 @@ impl Attempt {
         let getting_ready = async {
             let work = ready(&shared.tools, &grant, &dir, &progress);
             tokio::pin!(work);
-            loop {
+            let done = loop {
                 tokio::select! {
                     biased;
                     Some(line) = lines.recv() => log.system(&line).await,
                     done = &mut work => break done,
                 }
+            };
+            while let Ok(line) = lines.try_recv() {
+                log.system(&line).await;
             }
+            done
         };
         let (image, inputs) = until(&mut self.signal, deadline, getting_ready).await??;
         Ok(self.container_spec(image, inputs, &dir))

@@ -115,7 +115,8 @@ async fn a_run_deadline_is_its_own_outcome_whatever_the_exit() {
         assert_eq!(report.outcome, Outcome::RunTimeout, "{env:?}");
         let ran = began.elapsed();
         let grace = if env.0 == "FAKE_IGNORE_TERM" { spec.deadlines.stop_grace } else { Duration::ZERO };
-        assert!(ran >= spec.deadlines.run + grace && ran < spec.deadlines.run + grace * 2, "{ran:?}");
+        let due = spec.deadlines.run + grace;
+        assert!(ran >= due && ran < due + Duration::from_secs(1), "{ran:?}");
     }
     rig.stop().await;
 }

@@ -1,6 +1,6 @@
 //! How work comes in.
 
-use super::rig::{CORES, Rig, job};
+use super::rig::{CORES, Rig, job, until_held};
 use longshore_common::{
     agent::LaneAnswer,
     job::{JobState, Outcome},
@@ -29,13 +29,15 @@ async fn a_lost_answer_is_asked_for_again_under_the_same_id() {
 async fn no_more_is_taken_than_fits_and_everything_runs_in_the_end() {
     let rig = Rig::start().await;
     let attempts: Vec<_> = (0..40).map(|_| rig.submit(job(&[("FAKE_RUN", "2s")]))).collect();
-    let mut most = 0;
-    let all = rig.controller.until(|fake| {
-        let running = |held: &&longshore_common::agent::HeldAttempt| held.phase == JobState::Running;
-        most = most.max(rig.running.held.list().iter().filter(running).count());
-        (fake.finished().len() == attempts.len()).then_some(())
+    let (mut most, wanted) = (0, attempts.len());
+    let watching = until_held(&rig.running.held, |held| {
+        most = most.max(held.iter().filter(|held| held.phase == JobState::Running).count());
+        false
     });
-    all.await;
+    tokio::select! {
+        () = watching => unreachable!("it sees no end"),
+        () = rig.controller.until(|fake| (fake.finished().len() == wanted).then_some(())) => {}
+    }
     assert_eq!(most, CORES as usize);
     rig.stop().await;
 }

@@ -225,7 +225,9 @@ async fn serve(mut stream: TcpStream) {
             return;
         }
         seen.extend_from_slice(&buffer[..read]);
-        let Some(head) = seen.windows(4).position(|bytes| bytes == b"\r\n\r\n").map(|at| at + 4) else { continue };
+        let Some(head) = seen.windows(4).position(|bytes| bytes == b"\r\n\r\n").map(|at| at + 4) else {
+            continue;
+        };
         let text = String::from_utf8_lossy(&seen[..head]).to_lowercase();
         let length = text.split("content-length: ").nth(1).and_then(|rest| rest.split("\r\n").next());
         let length: usize = length.and_then(|length| length.parse().ok()).expect("uploads say their length");

@@ -4,6 +4,8 @@
 mod calls;
 mod finish;
 mod session;
+#[cfg(test)]
+mod tests;
 
 use super::{Error, Linked, Reporter};
 use calls::GrpcController;
