@@ -1,7 +1,7 @@
 //! The link against a small controller over real sockets.
 
 use super::*;
-use crate::link::{Claimed, Controller, Event, Report};
+use crate::link::{Claimed, Event, Report};
 use async_trait::async_trait;
 use longshore_common::{
     agent::{Capacity, FinishReport, HeldAttempt, Inventory, Offer, Usage},
