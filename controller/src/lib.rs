@@ -13,6 +13,7 @@ pub mod lifecycle;
 pub mod links;
 pub mod log_store;
 pub mod placement;
+pub mod reconcile;
 mod start;
 pub mod store;
 

@@ -7,7 +7,7 @@ use longshore_common::{
     queue::Lane,
 };
 use std::{collections::BTreeMap, sync::Arc};
-use tokio::sync::broadcast;
+use tokio::sync::{Notify, broadcast};
 
 /// All changes of one commit.
 pub type Changes = Arc<[Change]>;
@@ -35,6 +35,7 @@ pub struct Nudges {
     changes: broadcast::Sender<Changes>,
     work: broadcast::Sender<Arc<Work>>,
     stops: broadcast::Sender<Stop>,
+    garbage: Arc<Notify>,
 }
 
 impl Nudges {
@@ -44,6 +45,7 @@ impl Nudges {
             changes: broadcast::channel(1024).0,
             work: broadcast::channel(1024).0,
             stops: broadcast::channel(1024).0,
+            garbage: Arc::new(Notify::new()),
         }
     }
 
@@ -58,6 +60,16 @@ impl Nudges {
         for stop in stops {
             drop(self.stops.send(stop));
         }
+    }
+
+    /// Rows went that named bytes.
+    pub(super) fn removed(&self) {
+        self.garbage.notify_one();
+    }
+
+    /// Returns when there may be bytes to delete. For one listener.
+    pub(crate) async fn garbage(&self) {
+        self.garbage.notified().await;
     }
 
     pub fn changes(&self) -> broadcast::Receiver<Changes> {

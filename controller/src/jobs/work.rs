@@ -205,6 +205,9 @@ impl Work {
                 Some(_) | None => live.remove(*id),
             }
         }
+        if !self.removed.is_empty() {
+            nudges.removed();
+        }
         let mut changes: Vec<_> = self.changes.into_values().collect();
         changes.sort_unstable_by_key(|change| change.revision);
         nudges.send(changes, self.lanes, self.stops);

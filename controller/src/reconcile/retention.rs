@@ -1,0 +1,110 @@
+//! Removes jobs whose time is over, and the bytes that removed rows had named. The names lie in the database until
+//! the bytes are gone, so an unreachable store only delays it.
+
+use super::driver::Reconciler;
+use crate::{
+    blobs::{self, Blobs},
+    jobs::{self, Jobs},
+    log_store::{self, LogKey, LogStore},
+};
+use async_trait::async_trait;
+use longshore_common::clock::Timestamp;
+use std::{sync::Arc, time::Duration};
+use tokio::time::Instant;
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    #[error(transparent)]
+    Jobs(#[from] jobs::Error),
+    #[error(transparent)]
+    Blobs(#[from] blobs::Error),
+    #[error(transparent)]
+    Logs(#[from] log_store::Error),
+}
+
+#[derive(Debug)]
+pub(super) struct Retention {
+    jobs: Jobs,
+    every: Duration,
+    next: Instant,
+    blobs: Arc<dyn Blobs>,
+    logs: Arc<dyn LogStore>,
+}
+
+/// Objects deleted in one call: what S3 takes.
+const PAGE: u32 = 1000;
+
+impl Retention {
+    pub(super) fn new(jobs: Jobs, every: Duration, blobs: Arc<dyn Blobs>, logs: Arc<dyn LogStore>) -> Self {
+        Self { jobs, every, next: Instant::now(), blobs, logs }
+    }
+
+    async fn objects(&self) -> Result<(), Error> {
+        loop {
+            let keys = self.jobs.garbage("object", PAGE).await?;
+            if keys.is_empty() {
+                return Ok(());
+            }
+            self.blobs.delete(&keys).await?;
+            self.jobs.drop_garbage("object", keys).await?;
+        }
+    }
+
+    async fn logs(&self) -> Result<(), Error> {
+        loop {
+            let names = self.jobs.garbage("log", PAGE).await?;
+            if names.is_empty() {
+                return Ok(());
+            }
+            let keys: Vec<_> = names.iter().filter_map(|name| key(name)).collect();
+            self.logs.delete(&keys).await?;
+            self.jobs.drop_garbage("log", names).await?;
+        }
+    }
+}
+
+/// `<job>.<attempt>.<epoch>` as a removal writes it down.
+fn key(name: &str) -> Option<LogKey> {
+    let mut parts = name.split('.');
+    let job = parts.next()?.parse().ok()?;
+    Some(LogKey { job, attempt: parts.next()?.parse().ok()? })
+}
+
+#[async_trait]
+impl Reconciler for Retention {
+    const NAME: &'static str = "retention";
+    const EVERY: Duration = Duration::from_secs(60);
+    type Error = Error;
+
+    async fn sweep(&mut self) -> Result<Option<Timestamp>, Error> {
+        if Instant::now() >= self.next {
+            self.next = Instant::now() + self.every;
+            let removed = self.jobs.remove_expired().await?;
+            if removed > 0 {
+                tracing::info!(jobs = removed, "removed jobs whose time was over");
+            }
+        }
+        // One store that is out of reach must not keep the other from being cleared.
+        let (objects, logs) = tokio::join!(self.objects(), self.logs());
+        objects.and(logs)?;
+        Ok(None)
+    }
+
+    async fn nudged(&mut self) {
+        self.jobs.nudges().garbage().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use longshore_common::ids::JobId;
+
+    #[test]
+    fn a_log_is_found_by_what_its_removal_wrote() {
+        let job = JobId::new();
+        let name = format!("{}.3.1", job.to_string().replace('-', ""));
+        assert_eq!(key(&name), Some(LogKey { job, attempt: 3 }));
+        assert_eq!(key("nonsense"), None);
+    }
+}
