@@ -1,6 +1,6 @@
 //! Every setting of the controller, in one tree. The modules own their parts.
 
-use crate::{api, blobs::s3, jobs, log_store};
+use crate::{api, blobs::s3, jobs, log_store, reconcile};
 use serde::{Deserialize, Serialize};
 use std::{
     fmt,
@@ -26,6 +26,7 @@ pub struct ControllerConfig {
     /// Agents pull over AMQP instead of being rung over their link.
     pub rabbitmq: Option<RabbitConfig>,
     pub jobs: jobs::Config,
+    pub reconcile: reconcile::Config,
     pub logs: log_store::Config,
     pub api: api::Config,
 }
@@ -54,6 +55,7 @@ impl Default for ControllerConfig {
             s3: None,
             rabbitmq: None,
             jobs: jobs::Config::default(),
+            reconcile: reconcile::Config::default(),
             logs: log_store::Config::default(),
             api: api::Config::default(),
         }

@@ -9,7 +9,8 @@ use crate::{
     http,
     jobs::{self, Jobs},
     links::Links,
-    log_store::Files,
+    log_store::{Files, LogStore},
+    reconcile::Reconcilers,
     store::{self, Store},
 };
 use longshore_common::{
@@ -70,6 +71,7 @@ pub struct Running {
     pub shutdown: Shutdown,
     pub context: Arc<Context>,
     served: JoinHandle<()>,
+    reconcilers: Reconcilers,
 }
 
 impl Controller {
@@ -91,8 +93,13 @@ impl Controller {
         let (blobs, directory) = open_blobs(&config, &base_url)?;
         let (publisher, queue) = open_queue(config.rabbitmq.as_ref())?;
         let jobs = Jobs::start(store, config.jobs.clone()).await?;
+        let logs: Arc<dyn LogStore> = Arc::new(logs);
+        let bytes = (Arc::clone(&blobs), Arc::clone(&logs));
+        let reconcilers =
+            Reconcilers::start(&config.reconcile, &jobs, Arc::clone(&publisher), bytes, &shutdown);
         let context = Arc::new(Context {
-            logs: Arc::new(logs),
+            lag: reconcilers.lag(),
+            logs,
             blobs,
             publisher,
             queue,
@@ -112,7 +119,7 @@ impl Controller {
             .fallback(http::not_found);
         tracing::info!(%local_addr, %base_url, data_dir = %data_dir.display(), "controller is up");
         let served = tasks::spawn("serve", http::serve(listener, router, shutdown.clone()));
-        Ok(Running { local_addr, base_url, shutdown, context, served })
+        Ok(Running { local_addr, base_url, shutdown, context, served, reconcilers })
     }
 }
 
@@ -122,6 +129,7 @@ impl Running {
         if self.served.await.is_err() {
             tracing::error!("the server ended by a panic");
         }
+        self.reconcilers.join().await;
         tracing::info!("controller has left");
     }
 }

@@ -31,7 +31,7 @@ impl v1::cluster_server::Cluster for Service {
             waiting: counts.waiting,
             running: counts.running,
             oldest_queued: counts.oldest_queued.map(|oldest| wire::duration_to(now.since(oldest))),
-            publish_lag: None,
+            publish_lag: context.lag.get().map(wire::duration_to),
             agents_online: counts.agents_online,
             agents_disconnected: counts.agents_disconnected,
             agents_lost: counts.agents_lost,

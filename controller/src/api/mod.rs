@@ -78,6 +78,8 @@ pub struct Context {
     pub logs: Arc<dyn LogStore>,
     pub blobs: Arc<dyn Blobs>,
     pub publisher: Arc<dyn Publisher>,
+    /// For how long queued work has been without a hint.
+    pub lag: crate::reconcile::Lag,
     pub queue: QueueAccess,
     pub links: Links,
     pub waiters: Waiters,
