@@ -1,3 +1,4 @@
 //! Stories in one process, one file each: no server, no root.
 
 mod descriptors;
+mod examples;
