@@ -4,6 +4,7 @@
 
 pub mod artifacts;
 pub mod attempt;
+pub mod capacity;
 pub mod config;
 pub mod contracts;
 mod control;

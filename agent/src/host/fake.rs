@@ -27,6 +27,7 @@ impl Default for FakeHost {
         let reading = Reading {
             memory_available_bytes: 31 * GIB,
             cpu_busy_millis: 0,
+            agent_cpu_millis: 0,
             disk_free_bytes: 400 * GIB,
             disk_total_bytes: 500 * GIB,
             gpus: Vec::new(),

@@ -43,6 +43,8 @@ pub struct Reading {
     pub memory_available_bytes: u64,
     /// Busy CPU of the whole host since the last reading, in thousandths of a core.
     pub cpu_busy_millis: u32,
+    /// The agent process's own part of it.
+    pub agent_cpu_millis: u32,
     /// Free bytes of the disk that holds the data directory.
     pub disk_free_bytes: u64,
     pub disk_total_bytes: u64,

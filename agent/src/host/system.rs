@@ -2,10 +2,11 @@
 
 use super::{Error, Facts, Reading};
 use std::path::{Path, PathBuf};
-use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind};
+use sysinfo::{CpuRefreshKind, MemoryRefreshKind, Pid, ProcessRefreshKind, ProcessesToUpdate, RefreshKind};
 
 pub(super) struct System {
     info: sysinfo::System,
+    own: Option<Pid>,
     data_dir: PathBuf,
 }
 
@@ -15,7 +16,8 @@ impl System {
             .with_cpu(CpuRefreshKind::nothing().with_usage())
             .with_memory(MemoryRefreshKind::nothing().with_ram());
         let info = sysinfo::System::new_with_specifics(what).map_err(|error| Error(error.to_string()))?;
-        Ok(Self { info, data_dir: data_dir.to_owned() })
+        let own = sysinfo::get_current_pid().ok();
+        Ok(Self { info, own, data_dir: data_dir.to_owned() })
     }
 
     /// All but the driver's.
@@ -41,10 +43,20 @@ impl System {
         Reading {
             memory_available_bytes: self.info.available_memory().min(self.info.total_memory()),
             cpu_busy_millis: busy(self.info.global_cpu_usage(), self.cpu_millis()),
+            agent_cpu_millis: self.own_cpu_millis(),
             disk_free_bytes,
             disk_total_bytes,
             gpus: Vec::new(),
         }
+    }
+
+    fn own_cpu_millis(&mut self) -> u32 {
+        let Some(pid) = self.own else { return 0 };
+        let what = ProcessRefreshKind::nothing().with_cpu();
+        self.info.refresh_processes_specifics(ProcessesToUpdate::Some(&[pid]), false, what);
+        // Percent of one core, over all threads.
+        let percent = self.info.process(pid).map_or(0.0, sysinfo::Process::cpu_usage);
+        busy(percent / self.info.cpus().len().max(1) as f32, self.cpu_millis())
     }
 
     fn cpu_millis(&self) -> u32 {
