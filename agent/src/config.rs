@@ -1,7 +1,7 @@
 //! `agent.toml`: every setting of an agent, each with its default and the reason. Reads no file and no environment;
 //! the binary's configuration layers do.
 
-use crate::{artifacts, inputs, logs, machine, runtime};
+use crate::{artifacts, host, inputs, logs, machine, runtime};
 use longshore_common::job::spec::DEFAULT_POOL;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt, path::PathBuf};
@@ -29,6 +29,7 @@ pub struct AgentConfig {
     /// The weakest layer of a container's environment: proxies, mostly.
     pub container_env: BTreeMap<String, String>,
     pub capacity: machine::Config,
+    pub host: host::Config,
     pub runtime: runtime::Config,
     pub logs: logs::Config,
     pub artifacts: artifacts::Config,
@@ -52,6 +53,7 @@ impl Default for AgentConfig {
             stop_grace_seconds: 5,
             container_env: BTreeMap::new(),
             capacity: machine::Config::default(),
+            host: host::Config::default(),
             runtime: runtime::Config::default(),
             logs: logs::Config::default(),
             artifacts: artifacts::Config::default(),

@@ -1,6 +1,8 @@
 //! The agent: owns its containers, never a job's state. It pulls work that fits what is free on its machine,
 //! runs it under limits and deadlines, ships logs, uploads `/out`, and reports how it ended.
 //! Must never know SQL, the store's layout or another agent.
+//!
+//! [`start`] is the whole of it: settings in, a [`Running`] agent out.
 
 pub mod artifacts;
 pub mod attempt;
@@ -30,7 +32,12 @@ use host::Host;
 use intake::Intake;
 use journal::Journal;
 use link::{Linked, Reporter};
-use longshore_common::{agent::AgentIdentity, ids::SessionId, shutdown::Shutdown, tasks};
+use longshore_common::{
+    agent::AgentIdentity,
+    ids::{AgentId, SessionId},
+    shutdown::Shutdown,
+    tasks,
+};
 use machine::{Machine, Sources};
 use runtime::Runtime;
 use slots::Slots;
@@ -44,6 +51,8 @@ use tokio::{
 pub enum Error {
     #[error(transparent)]
     Home(#[from] home::Error),
+    #[error(transparent)]
+    Host(#[from] host::Error),
     #[error(transparent)]
     Journal(#[from] journal::Error),
     #[error(transparent)]
@@ -102,9 +111,36 @@ impl Running {
     }
 }
 
-/// Starts an agent that works until `shutdown`.
-pub async fn start(config: AgentConfig, parts: Parts, shutdown: Shutdown) -> Result<Running, Error> {
+impl Parts {
+    /// This machine, its engine, and the controller the settings name.
+    pub fn real(config: &AgentConfig, id: AgentId) -> Result<Self, Error> {
+        let runtime: Arc<dyn Runtime> = match config.runtime.kind {
+            runtime::Kind::Docker => Arc::new(runtime::docker::Docker::new(config.runtime.clone(), id)),
+            runtime::Kind::Null => Arc::new(runtime::fake::Fake::new()),
+        };
+        let (url, token) = (config.controller.clone(), config.token.clone());
+        let heartbeat_every = config.heartbeat_seconds.map(Duration::from_secs);
+        let connect: Connect = Box::new(move |identity, reporter, leave| {
+            link::grpc::start(link::grpc::Settings { url, token, identity, heartbeat_every }, reporter, leave)
+        });
+        Ok(Self { runtime, host: Arc::new(host::Machine::new(&config.host, &config.data_dir)?), connect })
+    }
+}
+
+/// Starts an agent on this machine that works until `shutdown`.
+pub async fn start(config: AgentConfig, shutdown: Shutdown) -> Result<Running, Error> {
     let home = Home::open(&config.data_dir)?;
+    let parts = Parts::real(&config, home.id())?;
+    start_with(config, home, parts, shutdown).await
+}
+
+/// As `start`, of other parts.
+pub async fn start_with(
+    config: AgentConfig,
+    home: Home,
+    parts: Parts,
+    shutdown: Shutdown,
+) -> Result<Running, Error> {
     let (slots, held, engine_away) =
         (Slots::new(config.attempts_at_most()), Held::default(), Arc::new(Notify::new()));
     // The link and the watchers live on until everything is handed back.

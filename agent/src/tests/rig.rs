@@ -3,6 +3,7 @@
 use crate::{
     AgentConfig, Parts, Running,
     attempt::Held,
+    home::Home,
     host::{Facts, Host, Reading},
     link::{Linked, Reporter, fake::FakeController},
     runtime::{
@@ -45,6 +46,8 @@ impl Rig {
     }
 
     pub(super) async fn start_in(dir: tempfile::TempDir) -> Self {
+        // Another test may have done so before.
+        drop(rustls::crypto::ring::default_provider().install_default());
         let (controller, events) = FakeController::new();
         let engine = Arc::new(Flaky::default());
         let slot: Arc<Mutex<Option<Arc<dyn Reporter>>>> = Arc::default();
@@ -60,7 +63,8 @@ impl Rig {
             }),
         };
         let config = AgentConfig { data_dir: dir.path().to_owned(), ..AgentConfig::default() };
-        let running = crate::start(config, parts, Shutdown::new()).await.unwrap();
+        let home = Home::open(dir.path()).unwrap();
+        let running = crate::start_with(config, home, parts, Shutdown::new()).await.unwrap();
         let reporter = slot.lock().unwrap().take().expect("the agent connected");
         Self { controller, engine, running, reporter, _dir: dir }
     }
