@@ -1,6 +1,7 @@
 //! The Docker runtime on a real engine.
 
 mod images;
+mod network;
 mod output;
 mod trouble;
 

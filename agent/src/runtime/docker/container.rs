@@ -18,7 +18,11 @@ use bollard::{
         RemoveContainerOptions, StartContainerOptions,
     },
 };
-use longshore_common::{job::Outcome, retry::Backoff, tasks};
+use longshore_common::{
+    job::{NetworkMode, Outcome},
+    retry::Backoff,
+    tasks,
+};
 use rustix::process::Resource;
 use std::{
     fs,
@@ -37,8 +41,11 @@ const COMPLAINT: Duration = Duration::from_secs(2);
 impl Docker {
     pub(super) async fn create_container(&self, spec: &ContainerSpec) -> Result<ContainerId, Error> {
         let client = self.engine.client().await?;
+        if spec.network == NetworkMode::Bridge {
+            self.network.ready().await?;
+        }
         let node = body::Node {
-            network: &self.network_name,
+            network: self.network.name(),
             engine_log_bytes: self.config.engine_log_bytes,
             layer_quota: client.facts.layer_quota,
             open_files: rustix::process::getrlimit(Resource::Nofile).maximum.unwrap_or(body::OPEN_FILES),
@@ -56,11 +63,6 @@ impl Docker {
         let id = match client.api.create_container(Some(options), body).await {
             Ok(created) => ContainerId(created.id),
             Err(error) if status(&error) == Some(409) => self.adopt(spec, &name).await?,
-            Err(error) if is_network_missing(&error) => {
-                // Somebody pruned it. The next try finds it again.
-                self.network_lost();
-                return Err(self.engine.failed("create the container", &error));
-            }
             Err(error) => return Err(trouble::create(&self.engine, &error, spec)),
         };
         *self.containers.get(&id).scratch.lock().unwrap_or_else(PoisonError::into_inner) = folders;
@@ -107,6 +109,10 @@ impl Docker {
         match client.api.start_container(&id.0, None::<StartContainerOptions>).await {
             Ok(()) => Ok(Some(attached)),
             Err(error) => {
+                if is_network_missing(&error) {
+                    // Somebody pruned it. The next attempt makes it again.
+                    self.network.forget();
+                }
                 let error = trouble::start(&self.engine, &error);
                 if error.is_transient() {
                     // It may run already: what it wrote meanwhile is in the engine's log.

@@ -5,6 +5,7 @@ mod body;
 mod container;
 mod disk;
 mod engine;
+mod firewall;
 mod image;
 mod join;
 mod labels;
@@ -12,6 +13,8 @@ mod live;
 mod login;
 mod monitor;
 mod network;
+mod pause;
+mod probe;
 mod pull;
 mod reference;
 mod stream;
@@ -35,7 +38,6 @@ pub struct Docker {
     engine: Arc<engine::Engine>,
     containers: live::Containers,
     pulls: Arc<pull::Pulls>,
-    network_name: String,
     network: network::Network,
 }
 
@@ -43,20 +45,19 @@ impl Docker {
     /// Connects at the first call, and again whenever the engine went away.
     pub fn new(config: Config, agent: AgentId) -> Self {
         let engine = Arc::new(engine::Engine::new(config.host.clone()));
-        let network_name = network::name(agent);
         Self {
             agent,
             pulls: Arc::new(pull::Pulls::new(Arc::clone(&engine), config.pull.clone())),
             network: network::Network::new(Arc::clone(&engine), agent, config.network.clone()),
             engine,
             containers: live::Containers::default(),
-            network_name,
             config,
         }
     }
 
-    fn network_lost(&self) {
-        self.network.forget();
+    /// Takes the agent's bridge and firewall rules away: for an agent that leaves its machine for good.
+    pub async fn remove_network(&self) -> Result<(), Error> {
+        self.network.remove().await
     }
 }
 
