@@ -28,10 +28,16 @@ raise_files() {
   ulimit -n 65536 2>/dev/null || ulimit -n "$(ulimit -Hn)"
 }
 
+docker_answers_or_is_dead() {
+  docker_answers || { [ -n "$dockerd" ] && ! kill -0 "$dockerd" 2>/dev/null; }
+}
+
 wait_for_docker() {
-  until_ready 90 docker_answers && return
-  [ ! -f "$STATE/dockerd.log" ] || tail -n 20 "$STATE/dockerd.log" >&2
-  refuse "the Docker Engine did not answer within 90 seconds." \
+  local dockerd
+  dockerd=$(remembered dockerd | head -n 1)
+  if until_ready 90 docker_answers_or_is_dead && docker_answers; then return; fi
+  grep -si 'failed to start\|level=error\|level=fatal' "$STATE/dockerd.log" | tail -n 3 >&2 || true
+  refuse "the Docker Engine does not answer." \
     "inside a container, that container must be privileged to run an engine of its own" \
     "its log: $STATE/dockerd.log, or journalctl -u docker"
 }
