@@ -66,6 +66,21 @@ impl Cluster {
         self.jobs.clone().get(request).await.expect("there").into_inner()
     }
 
+    pub(crate) async fn until_queued(&self, job: &str) {
+        let started = tokio::time::Instant::now();
+        let mut after_revision = 1;
+        loop {
+            let request = v1::WaitJobRequest { job: job.to_owned(), after_revision, timeout: None };
+            let answer = self.jobs.clone().wait(request).await.expect("answered").into_inner();
+            let job = answer.job.expect("a job");
+            if job.state() == v1::JobState::Queued {
+                return;
+            }
+            assert!(!answer.finished && started.elapsed() < PATIENCE, "{job:?}");
+            after_revision = job.revision;
+        }
+    }
+
     /// The job when it has ended.
     pub(crate) async fn wait(&self, job: &str) -> v1::Job {
         let request = v1::WaitJobRequest { job: job.to_owned(), ..v1::WaitJobRequest::default() };

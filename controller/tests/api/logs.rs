@@ -59,13 +59,9 @@ async fn a_follower_goes_on_into_the_next_attempt() {
     let job = cluster.submit(v1::JobSpec { retry: Some(retry), ..spec("x") }).await;
     let mut stream = follow(&cluster, following(&job.id)).await;
     for number in 1..=2 {
-        let attempt = loop {
-            // The second attempt comes after its backoff.
-            if let Some(grant) = agent.claim().await.pop() {
-                break grant.r#ref.expect("a reference");
-            }
-            tokio::task::yield_now().await;
-        };
+        // The second attempt comes after its backoff.
+        cluster.until_queued(&job.id).await;
+        let attempt = agent.claim_one().await;
         let line = format!("attempt {number}\n");
         let end = agent.append(&attempt, 0, lines(0, &[&line])).await.stored;
         let message = next(&mut stream).await.expect("a message");
