@@ -1,6 +1,6 @@
 //! One job's path, step by step.
 
-use crate::harness::{Agent, Cluster, http, lines, report, spec};
+use crate::harness::{Agent, Cluster, PATIENCE, http, lines, report, spec};
 use longshore_proto::v1::{self, JobState, link_request, link_response::Message};
 
 #[tokio::test]
@@ -164,7 +164,12 @@ async fn a_removed_job_leaves_nothing() {
     };
     assert_eq!(files(), (1, 1));
     assert_eq!(cluster.jobs.clone().remove(remove()).await.expect("removed").into_inner().removed, 1);
-    assert_eq!(files(), (0, 0));
+    // The bytes go by a sweep that a removal wakes.
+    let started = tokio::time::Instant::now();
+    while files() != (0, 0) {
+        assert!(started.elapsed() < PATIENCE, "{:?} stay behind", files());
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
     let gone = cluster.jobs.clone().get(v1::GetJobRequest { job: job.id.clone() }).await;
     assert_eq!(gone.expect_err("gone").code(), tonic::Code::NotFound);
 }
