@@ -1,11 +1,16 @@
 //! The contract of the commands over a real store in a folder of its own. Another engine runs the same suite by
 //! giving another [`Bench::open`].
 
+mod attempts;
+mod claims;
+mod lists;
+mod submits;
+
 use super::*;
 use crate::store::{self, Store};
 use longshore_common::{
     agent::{AgentIdentity, Capacity, FinishReport, Gpu, Grant, HeldAttempt, Inventory, Offer, Usage},
-    ids::{AgentId, AttemptRef, ClaimId, SessionId},
+    ids::{AgentId, AttemptRef, ClaimId, JobId, SessionId},
     job::{JobSpec, JobState, Outcome, resources::GIB},
     queue::Lane,
 };
@@ -29,29 +34,19 @@ impl Bench {
     }
 
     /// The process ends and another one takes over.
-    async fn reopen(&mut self, config: Config) {
-        self.jobs.inner.shared.store.close().await;
-        let store =
-            store::Config { path: self.folder.path().join("elsewhere.db"), ..store::Config::default() };
-        // The lock goes with the last handle: put another store in its place first.
-        let placeholder = Store::open(&store).await.expect("opens");
-        self.jobs = Jobs::start(placeholder, Config::default()).await.expect("starts");
-        loop {
-            let store = store::Config { path: self.folder.path().join("controller.db"), ..store };
+    async fn reopen(self, config: Config) -> Self {
+        let Self { jobs, folder } = self;
+        drop(jobs);
+        let store = store::Config { path: folder.path().join("controller.db"), ..store::Config::default() };
+        let store = loop {
             match Store::open(&store).await {
-                Ok(store) => {
-                    self.jobs = Jobs::start(store, config).await.expect("starts");
-                    return;
-                }
+                Ok(store) => break store,
                 // The old writer is about to drop its handle.
                 Err(store::Error::Locked { .. }) => tokio::task::yield_now().await,
                 Err(error) => panic!("{error}"),
             }
-            #[expect(unreachable_code)]
-            {
-                unreachable!()
-            }
-        }
+        };
+        Self { jobs: Jobs::start(store, config).await.expect("starts"), folder }
     }
 
     async fn submit(&self, spec: JobSpec) -> JobView {

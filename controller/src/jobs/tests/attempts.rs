@@ -1,0 +1,211 @@
+use super::*;
+use crate::lifecycle::Refusal;
+use longshore_common::{
+    agent::StopReason,
+    artifact::{Artifact, ManifestEntry},
+    clock::Timestamp,
+};
+
+fn file(ordinal: u64, path: &str) -> ManifestEntry {
+    let artifact = Artifact {
+        path: path.into(),
+        size: 10,
+        sha256: [3; 32],
+        mode: 0o600,
+        modified_at: Some(Timestamp::now()),
+    };
+    ManifestEntry { ordinal, artifact }
+}
+
+/// What reconcilers wait for, without waiting: everything held is silent for longer than no lease at all.
+fn impatient() -> Config {
+    Config { disconnect_tolerance: Duration::ZERO, ..Config::default() }
+}
+
+#[tokio::test]
+async fn a_cancel_reaches_the_agent_by_nudge_and_by_heartbeat_until_it_reports() {
+    let bench = Bench::new().await;
+    let (agent, grant) = bench.held(spec()).await;
+    let mut stops = bench.jobs.nudges().stops();
+    let views = bench.jobs.cancel(vec![grant.attempt.job], "anna", "wrong data").await.expect("stored");
+    assert!(views[0].cancel_requested && views[0].state == JobState::Claimed);
+    let stop = stops.recv().await.expect("a nudge");
+    assert_eq!((stop.agent, stop.attempt), (agent, grant.attempt));
+    for _ in 0..2 {
+        let answer =
+            bench.jobs.heartbeat(agent, vec![held(grant.attempt, JobState::Claimed)]).await.expect("ok");
+        let reason = StopReason::Cancel("cancelled by anna: wrong data".into());
+        assert_eq!(answer.stops, [(grant.attempt, reason)]);
+    }
+    bench.finish(report(grant.attempt, Outcome::Cancelled)).await.expect("taken");
+    let job = bench.jobs.get(grant.attempt.job).await.expect("there");
+    assert_eq!(job.ending.expect("ended").detail, "cancelled by anna: wrong data");
+}
+
+#[tokio::test]
+async fn a_finish_is_idempotent_and_a_stale_token_is_fenced() {
+    let bench = Bench::new().await;
+    let (agent, grant) = bench.held(spec()).await;
+    bench.finish(report(grant.attempt, Outcome::RuntimeError)).await.expect("taken");
+    assert_eq!(bench.state(&grant).await, JobState::Waiting);
+    bench.finish(report(grant.attempt, Outcome::RuntimeError)).await.expect("a repeat is taken");
+    let stale = AttemptRef { epoch: Epoch(7), ..grant.attempt };
+    assert_eq!(bench.finish(report(stale, Outcome::Succeeded)).await, Err(Refusal::Fenced));
+    assert_eq!(bench.jobs.check_attempt(grant.attempt), Err(Refusal::Fenced));
+    let answer = bench.jobs.heartbeat(agent, vec![held(grant.attempt, JobState::Running)]).await.expect("ok");
+    assert!(answer.fenced.is_empty(), "its finish was taken: nothing to revoke");
+    let answer = bench.jobs.heartbeat(agent, vec![held(stale, JobState::Running)]).await.expect("ok");
+    assert_eq!(answer.fenced, [stale]);
+}
+
+#[tokio::test]
+async fn another_agents_attempt_is_not_renewed() {
+    let bench = Bench::new().await;
+    let (_, grant) = bench.held(spec()).await;
+    let answer = bench.jobs.heartbeat(AgentId::new(), vec![held(grant.attempt, JobState::Running)]).await;
+    assert_eq!(answer.expect("ok").fenced, [grant.attempt]);
+}
+
+#[tokio::test]
+async fn a_manifest_commits_only_whole() {
+    let bench = Bench::new().await;
+    let (_, grant) = bench.held(spec()).await;
+    let put = |page, entries| bench.jobs.put_manifest(grant.attempt, page, entries);
+    put(0, vec![file(0, "b"), file(1, "a/x"), file(2, "a/y")]).await.expect("stored").expect("its own");
+    // A repeat of a page replaces it.
+    put(0, vec![file(0, "b"), file(1, "a/x")]).await.expect("stored").expect("its own");
+    let mut finish = report(grant.attempt, Outcome::ExitCode(3));
+    (finish.manifest_pages, finish.artifact_count, finish.artifact_bytes) = (2, 3, 30);
+    assert!(matches!(bench.finish(finish.clone()).await, Err(Refusal::ManifestIncomplete(_))));
+    put(1, vec![file(2, "a\u{1F680}")]).await.expect("stored").expect("its own");
+    let wrong = FinishReport { artifact_count: 4, ..finish.clone() };
+    assert!(matches!(bench.finish(wrong).await, Err(Refusal::ManifestIncomplete(_))));
+    assert_eq!(bench.state(&grant).await, JobState::Claimed, "nothing was committed");
+    let attempt = bench.jobs.attempts(grant.attempt.job).await.expect("there").remove(0);
+    assert!(bench.jobs.artifacts(&attempt, b"", 10, "").await.expect("a page").items.is_empty());
+    bench.finish(finish).await.expect("taken");
+
+    let attempt = bench.jobs.attempts(grant.attempt.job).await.expect("there").remove(0);
+    assert_eq!((attempt.artifact_count, attempt.artifact_bytes, attempt.committed), (3, 30, true));
+    let page = bench.jobs.artifacts(&attempt, b"a", 1, "").await.expect("a page");
+    assert_eq!(page.items[0].entry.artifact.path, b"a/x");
+    assert_eq!(page.items[0].key, format!("attempt/{}/1", attempt.nonce));
+    let token = page.next.expect("more");
+    assert!(matches!(bench.jobs.artifacts(&attempt, b"b", 1, &token).await, Err(Error::PageToken)));
+    let page = bench.jobs.artifacts(&attempt, b"a", 1, &token).await.expect("a page");
+    assert_eq!(page.items[0].entry.artifact.path, "a\u{1F680}".as_bytes());
+    let found = bench.jobs.find_artifacts(&attempt, &[b"none".to_vec(), b"b".to_vec()]).await.expect("found");
+    assert!(found[0].is_none() && found[1].as_ref().is_some_and(|file| file.entry.ordinal == 0));
+}
+
+#[tokio::test]
+async fn a_silent_agent_loses_its_attempt_and_a_late_finish_still_counts() {
+    let bench = Bench::new().await;
+    let (agent, grant) = bench.held(spec()).await;
+    let bench = bench.reopen(impatient()).await;
+    assert_eq!(bench.jobs.expire_leases(Duration::ZERO).await.expect("stored"), 1);
+    assert_eq!(bench.state(&grant).await, JobState::Waiting);
+    let answer = bench.jobs.heartbeat(agent, vec![held(grant.attempt, JobState::Running)]).await.expect("ok");
+    assert!(answer.fenced.is_empty(), "expired is not fenced");
+    assert!(bench.jobs.check_attempt(grant.attempt).is_ok(), "its log and files are still taken");
+    bench.finish(report(grant.attempt, Outcome::Succeeded)).await.expect("taken");
+    assert_eq!(bench.state(&grant).await, JobState::Succeeded);
+    let attempt = bench.jobs.attempts(grant.attempt.job).await.expect("there").remove(0);
+    assert_eq!(attempt.ending.expect("ended").outcome, Outcome::Succeeded);
+}
+
+#[tokio::test]
+async fn a_new_attempt_fences_the_old_one() {
+    let mut quick = spec();
+    quick.retry.backoff = Duration::ZERO;
+    let bench = Bench::new().await;
+    let (agent, old) = bench.held(quick).await;
+    let bench = bench.reopen(impatient()).await;
+    bench.jobs.expire_leases(Duration::ZERO).await.expect("stored");
+    let new = bench.claim(AgentId::new(), offer(16, 1)).await.grants.remove(0);
+    assert_eq!((new.attempt.job, new.attempt.number), (old.attempt.job, 2));
+    assert_eq!(bench.finish(report(old.attempt, Outcome::Succeeded)).await, Err(Refusal::Fenced));
+    let answer = bench.jobs.heartbeat(agent, vec![held(old.attempt, JobState::Running)]).await.expect("ok");
+    assert_eq!(answer.fenced, [old.attempt]);
+    bench.finish(report(new.attempt, Outcome::ExitCode(3))).await.expect("taken");
+    assert_eq!(bench.state(&old).await, JobState::Failed);
+}
+
+#[tokio::test]
+async fn an_agent_that_leaves_gives_back_without_spending_a_retry() {
+    let bench = Bench::new().await;
+    let (_, grant) = bench.held(spec()).await;
+    bench.finish(report(grant.attempt, Outcome::AgentShutdown)).await.expect("taken");
+    assert_eq!(bench.state(&grant).await, JobState::Queued);
+}
+
+#[tokio::test]
+async fn what_was_committed_outlives_the_process() {
+    let bench = Bench::new().await;
+    let queued = bench.submit(spec()).await;
+    let (agent, grant) = bench.held(spec()).await;
+    let revision = bench.jobs.revision();
+    assert!(bench.jobs.heartbeat(agent, vec![held(grant.attempt, JobState::Running)]).await.is_ok());
+    let cluster = bench.jobs.cluster();
+    let bench = bench.reopen(Config::default()).await;
+    assert_eq!(bench.jobs.cluster(), cluster);
+    assert_eq!(bench.jobs.revision(), revision + 1);
+    // The oldest was granted.
+    assert_eq!(grant.attempt.job, queued.id);
+    assert_eq!(bench.state(&grant).await, JobState::Running);
+    assert_eq!(bench.jobs.check_attempt(grant.attempt).expect("live").agent, agent);
+    assert_eq!(bench.jobs.queued(10).await.expect("counted").into_values().collect::<Vec<_>>(), [1]);
+}
+
+#[tokio::test]
+async fn deadlines_and_backoffs_pass() {
+    let bench = Bench::new().await;
+    let mut hurried = spec();
+    hurried.deadlines.queue = Some(Duration::ZERO);
+    let late = bench.submit(hurried).await;
+    let patient = bench.submit(spec()).await;
+    assert_eq!(bench.jobs.pass_queue_deadlines().await.expect("stored"), None);
+    let late = bench.jobs.get(late.id).await.expect("there");
+    assert_eq!(
+        (late.state, late.ending.expect("ended").outcome),
+        (JobState::TimedOut, Outcome::QueueTimeout)
+    );
+    assert_eq!(bench.jobs.get(patient.id).await.expect("there").state, JobState::Queued);
+
+    let grant = bench.claim(AgentId::new(), offer(16, 1)).await.grants.remove(0);
+    bench.finish(report(grant.attempt, Outcome::RuntimeError)).await.expect("taken");
+    let due = bench.jobs.end_backoffs().await.expect("stored").expect("a backoff of seconds");
+    assert!(due > Timestamp::now());
+    assert_eq!(bench.state(&grant).await, JobState::Waiting);
+}
+
+#[tokio::test]
+async fn removal_takes_ended_jobs_and_writes_down_their_bytes() {
+    let bench = Bench::new().await;
+    let (_, grant) = bench.held(spec()).await;
+    bench.jobs.put_manifest(grant.attempt, 0, vec![file(4, "a")]).await.expect("stored").expect("its own");
+    let refused = bench.jobs.remove(vec![grant.attempt.job]).await.expect("stored");
+    assert_eq!((refused.jobs.len(), refused.unfinished), (0, vec![grant.short_id.clone()]));
+    let mut finish = report(grant.attempt, Outcome::Succeeded);
+    (finish.manifest_pages, finish.artifact_count) = (1, 1);
+    bench.finish(finish).await.expect("taken");
+    let nonce = bench.jobs.attempts(grant.attempt.job).await.expect("there")[0].nonce.clone();
+    let bench = bench.reopen(Config { retention: Duration::ZERO, ..Config::default() }).await;
+    assert_eq!(bench.jobs.remove_expired().await.expect("stored"), 0, "its time was set when it ended");
+    assert_eq!(bench.jobs.remove(vec![grant.attempt.job]).await.expect("stored").jobs.len(), 1);
+    assert!(matches!(bench.jobs.get(grant.attempt.job).await, Err(Error::NotFound { .. })));
+    let objects = bench.jobs.garbage("object", 10).await.expect("read");
+    assert_eq!(objects, [object_key(&nonce, 4)]);
+    assert_eq!(bench.jobs.garbage("log", 10).await.expect("read").len(), 1);
+    bench.jobs.drop_garbage("object", objects).await.expect("stored");
+    assert!(bench.jobs.garbage("object", 10).await.expect("read").is_empty());
+}
+
+#[tokio::test]
+async fn retention_takes_what_is_old() {
+    let bench = Bench::new().await.reopen(Config { retention: Duration::ZERO, ..Config::default() }).await;
+    let job = bench.submit(spec()).await;
+    assert_eq!(bench.jobs.remove_expired().await.expect("stored"), 0);
+    bench.jobs.cancel(vec![job.id], "anna", "").await.expect("stored");
+    assert_eq!(bench.jobs.remove_expired().await.expect("stored"), 1);
+}

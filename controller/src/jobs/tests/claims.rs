@@ -1,0 +1,148 @@
+use super::*;
+use longshore_common::{agent::LaneAnswer, job::GpuRequest};
+
+fn with(priority: i32, cores: u32) -> JobSpec {
+    let mut spec = spec();
+    spec.priority = priority;
+    spec.resources.cpu_millis = cores * 1000;
+    spec
+}
+
+fn lanes() -> [Lane; 2] {
+    Lane::of_pool("default")
+}
+
+#[tokio::test]
+async fn the_best_that_fit_are_granted_several_at_once() {
+    let bench = Bench::new().await;
+    let old = bench.submit(with(0, 2)).await;
+    let large = bench.submit(with(0, 64)).await;
+    let urgent = bench.submit(with(10, 2)).await;
+    let late = bench.submit(with(0, 2)).await;
+    let claimed = bench.claim(AgentId::new(), offer(4, 10)).await;
+    let got: Vec<_> = claimed.grants.iter().map(|grant| grant.attempt.job).collect();
+    assert_eq!(got, [urgent.id, old.id], "priority, then age");
+    assert_eq!(claimed.lanes[&lanes()[0]], LaneAnswer::MoreButNotForYou);
+    assert_eq!(claimed.lanes[&lanes()[1]], LaneAnswer::Empty);
+    let claimed = bench.claim(AgentId::new(), offer(64, 1)).await;
+    assert_eq!(claimed.grants[0].attempt.job, large.id);
+    assert_eq!(claimed.lanes[&lanes()[0]], LaneAnswer::MoreButNotForYou, "what is left needs a free core");
+    let claimed = bench.claim(AgentId::new(), offer(64, 1)).await;
+    assert_eq!(claimed.grants[0].attempt.job, late.id);
+    assert_eq!(claimed.lanes[&lanes()[0]], LaneAnswer::Empty);
+}
+
+#[tokio::test]
+async fn slots_full_but_room_left_is_more() {
+    let bench = Bench::new().await;
+    bench.submit(with(0, 1)).await;
+    bench.submit(with(0, 1)).await;
+    let claimed = bench.claim(AgentId::new(), offer(4, 1)).await;
+    assert_eq!((claimed.grants.len(), claimed.lanes[&lanes()[0]]), (1, LaneAnswer::More));
+}
+
+#[tokio::test]
+async fn a_repeated_claim_is_answered_with_the_same_grants_even_by_the_next_controller() {
+    let bench = Bench::new().await;
+    for _ in 0..3 {
+        bench.submit(with(0, 1)).await;
+    }
+    let command = ClaimCommand {
+        claim: ClaimId::new(),
+        agent: AgentId::new(),
+        offer: offer(2, 2),
+        hints: BTreeMap::new(),
+    };
+    let first = bench.jobs.claim(command.clone()).await.expect("answered");
+    assert_eq!(first.grants.len(), 2);
+    let bench = bench.reopen(Config::default()).await;
+    let again = bench.jobs.claim(command.clone()).await.expect("answered");
+    let sorted = |claimed: &Claimed| {
+        let mut attempts: Vec<_> = claimed.grants.iter().map(|grant| grant.attempt).collect();
+        attempts.sort();
+        attempts
+    };
+    assert_eq!(sorted(&again), sorted(&first));
+    let stranger = ClaimCommand { agent: AgentId::new(), ..command };
+    assert!(bench.jobs.claim(stranger).await.expect("answered").grants.is_empty());
+}
+
+#[tokio::test]
+async fn no_job_is_granted_twice_to_agents_that_ask_together() {
+    let bench = Bench::new().await;
+    for _ in 0..40 {
+        bench.submit(with(0, 1)).await;
+    }
+    let claims = (0..10).map(|_| bench.claim(AgentId::new(), offer(6, 6)));
+    let answers = futures::future::join_all(claims).await;
+    let mut jobs: Vec<_> = answers.iter().flat_map(|a| &a.grants).map(|grant| grant.attempt.job).collect();
+    assert_eq!(jobs.len(), 40);
+    jobs.sort();
+    jobs.dedup();
+    assert_eq!(jobs.len(), 40);
+}
+
+#[tokio::test]
+async fn gpus_are_granted_by_uuid_and_remembered() {
+    let bench = Bench::new().await;
+    let agent = identity("gpu-04");
+    let gpu = |index: u32, gib: u64| Gpu {
+        index,
+        uuid: format!("GPU-{index}"),
+        model: "NVIDIA A10".into(),
+        memory_bytes: gib * GIB,
+        ..Gpu::default()
+    };
+    let gpus = vec![gpu(0, 80), gpu(1, 24)];
+    bench.jobs.hello(agent.clone(), inventory(16, gpus.clone())).await.expect("stored");
+    let mut wants = spec();
+    wants.resources.gpu = Some(GpuRequest { count: 1, memory_bytes: 20 * GIB, model: Some("a10".into()) });
+    let job = bench.submit(wants).await;
+    assert_eq!(job.lane, lanes()[1]);
+    let mut offer = Offer { gpus, ..offer(16, 4) };
+    offer.free.gpus = 2;
+    let claimed = bench.claim(agent.id, offer).await;
+    assert_eq!(claimed.grants[0].gpus, ["GPU-1"], "the tightest");
+    let attempts = bench.jobs.attempts(job.id).await.expect("there");
+    assert_eq!(
+        (attempts[0].gpus.clone(), attempts[0].agent.as_str()),
+        (vec!["1 NVIDIA A10 GPU-1".to_owned()], "gpu-04")
+    );
+    let held = &bench.jobs.agent("gpu-04").expect("known").jobs;
+    let expected = HeldJob { job: job.short_id, attempt: 1, gpus: vec!["GPU-1".into()] };
+    assert_eq!(held, &[expected]);
+}
+
+#[tokio::test]
+async fn a_job_behind_hundreds_that_do_not_fit_is_found() {
+    let bench = Bench::new().await;
+    let new = |spec| NewJob { request_id: None, project: "p".into(), spec, retry_of: None };
+    let mut picky = with(5, 1);
+    picky.agents.insert("site".into(), vec!["nowhere".into()]);
+    bench.jobs.submit(vec![new(picky); 300]).await.expect("stored");
+    bench.jobs.submit(vec![new(with(5, 64)); 300]).await.expect("stored");
+    let small = bench.submit(with(0, 1)).await;
+    let claimed = bench.claim(AgentId::new(), offer(4, 1)).await;
+    assert_eq!(claimed.grants.iter().map(|g| g.attempt.job).collect::<Vec<_>>(), [small.id]);
+    assert_eq!(claimed.lanes[&lanes()[0]], LaneAnswer::MoreButNotForYou);
+}
+
+#[tokio::test]
+async fn explain_says_what_the_claim_would() {
+    let bench = Bench::new().await;
+    let job = bench.submit(with(0, 64)).await;
+    assert_eq!(
+        bench.jobs.explain(job.id).await.expect("there").summary,
+        "next in line; no agent has ever joined"
+    );
+    bench.jobs.hello(identity("small"), inventory(4, vec![])).await.expect("stored");
+    let explanation = bench.jobs.explain(job.id).await.expect("there");
+    let expected =
+        AgentReason { agent: "small".into(), reason: "needs 64 cpu, has 4".into(), permanent: true };
+    assert_eq!((explanation.place, explanation.agents), (1, vec![expected]));
+    assert_eq!(explanation.summary, "no agent can ever take it; small: needs 64 cpu, has 4");
+    let behind = bench.submit(with(0, 1)).await;
+    let explanation = bench.jobs.explain(behind.id).await.expect("there");
+    assert_eq!(explanation.place, 2);
+    assert_eq!(explanation.agents[0].reason, "has room; it takes the job with its next claim");
+}
