@@ -55,7 +55,8 @@ CREATE INDEX jobs_name ON jobs (name, id);
 CREATE INDEX jobs_revision ON jobs (revision);
 -- What a claim reads: in order, and with the amounts, so that what does not fit costs no look at the row.
 CREATE INDEX jobs_claim ON jobs (lane, rank, queued_at, id, cpu, memory, scratch, gpus) WHERE state = 'queued';
-CREATE INDEX jobs_unfinished ON jobs (state, id) WHERE finished_at IS NULL;
+CREATE INDEX jobs_unfinished ON jobs (state, id, finished_at) WHERE finished_at IS NULL;
+CREATE INDEX jobs_open ON jobs (id, finished_at) WHERE finished_at IS NULL;
 CREATE INDEX jobs_not_before ON jobs (not_before) WHERE not_before IS NOT NULL;
 CREATE INDEX jobs_queue_deadline ON jobs (queue_deadline) WHERE queue_deadline IS NOT NULL;
 CREATE INDEX jobs_expires_at ON jobs (expires_at) WHERE expires_at IS NOT NULL;

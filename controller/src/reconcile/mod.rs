@@ -6,6 +6,8 @@ mod driver;
 mod expire;
 mod publish;
 mod retention;
+#[cfg(test)]
+mod tests;
 
 pub use publish::Lag;
 

@@ -8,6 +8,8 @@ mod lock;
 mod read;
 mod rows;
 mod schema;
+#[cfg(test)]
+mod tests;
 mod write;
 
 pub use backup::{backup, restore};

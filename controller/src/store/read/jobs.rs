@@ -38,9 +38,9 @@ macro_rules! matching {
 }
 
 const LIST: &str = concat!(view!(), "WHERE ", matching!(), "AND j.id < $6 ORDER BY j.id DESC LIMIT $7");
-const LIST_NAMED: &str =
+pub(in crate::store) const LIST_NAMED: &str =
     concat!(view!(), "WHERE j.name = $5 AND ", matching!(), "AND j.id < $6 ORDER BY j.id DESC LIMIT $7");
-const LIST_UNFINISHED: &str = concat!(
+pub(in crate::store) const LIST_UNFINISHED: &str = concat!(
     view!(),
     "WHERE j.finished_at IS NULL AND ",
     matching!(),

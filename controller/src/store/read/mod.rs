@@ -5,3 +5,5 @@ mod jobs;
 mod work;
 
 pub(crate) use jobs::ListBounds;
+#[cfg(test)]
+pub(super) use jobs::{LIST_NAMED, LIST_UNFINISHED};

@@ -44,7 +44,7 @@ struct Packed {
     grants: String,
 }
 
-const CANDIDATES: &str = "SELECT j.*, s.spec, NULL AS agent_name FROM jobs AS j JOIN job_specs AS s ON s.job_id = j.id \
+pub(in crate::store) const CANDIDATES: &str = "SELECT j.*, s.spec, NULL AS agent_name FROM jobs AS j JOIN job_specs AS s ON s.job_id = j.id \
      WHERE j.state = 'queued' AND j.lane = $1 AND j.cpu <= $2 AND j.memory <= $3 AND j.scratch <= $4 \
      AND j.gpus <= $5 AND (j.rank, j.queued_at, j.id) > ($6, $7, $8) \
      ORDER BY j.rank, j.queued_at, j.id LIMIT $9";

@@ -8,6 +8,8 @@ mod others;
 mod remove;
 
 pub(crate) use artifacts::Arrived;
+#[cfg(test)]
+pub(super) use claims::CANDIDATES;
 pub(crate) use claims::{CandidateQuery, ClaimRow};
 
 use super::Error;

@@ -1,0 +1,164 @@
+use super::*;
+use crate::jobs::{self, Jobs, NewJob};
+use longshore_common::job::JobSpec;
+use sqlx::Row as _;
+
+fn config(folder: &Path) -> Config {
+    Config { path: folder.join("controller.db"), ..Config::default() }
+}
+
+async fn submit(jobs: &Jobs) -> Result<jobs::JobView, jobs::Error> {
+    let new =
+        NewJob { request_id: None, project: "default".into(), spec: JobSpec::for_image("x"), retry_of: None };
+    let answer = jobs.submit(vec![new]).await?.pop().expect("one answer");
+    Ok(answer.expect("taken").job)
+}
+
+#[tokio::test]
+async fn a_second_controller_on_the_same_file_is_refused_by_name_and_process() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let first = Store::open(&config(folder.path())).await.expect("opens");
+    let error = Store::open(&config(folder.path())).await.expect_err("locked");
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "{} is in use by another controller (process {}); stop it first",
+            folder.path().join("controller.db").display(),
+            std::process::id()
+        )
+    );
+    first.close().await;
+    drop(first);
+    Store::open(&config(folder.path())).await.expect("the lock went with its holder");
+}
+
+#[tokio::test]
+async fn the_file_is_durable_and_can_shrink_from_its_first_table_on() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = Store::open(&config(folder.path())).await.expect("opens");
+    for (pragma, expected) in
+        [("PRAGMA auto_vacuum", "2"), ("PRAGMA journal_mode", "wal"), ("PRAGMA synchronous", "2")]
+    {
+        let row = sqlx::query(pragma).fetch_one(&store.write).await.expect("answered");
+        let value =
+            row.try_get::<i64, _>(0).map_or_else(|_| row.get::<String, _>(0), |number| number.to_string());
+        assert_eq!(value, expected, "{pragma}");
+    }
+}
+
+#[tokio::test]
+async fn every_read_of_work_goes_by_an_index() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = Store::open(&config(folder.path())).await.expect("opens");
+    for (sql, index) in [
+        (write::CANDIDATES, "USING INDEX jobs_claim"),
+        (read::LIST_UNFINISHED, "USING INDEX jobs_open"),
+        (read::LIST_NAMED, "USING INDEX jobs_name"),
+        (
+            "SELECT id, not_before FROM jobs WHERE not_before IS NOT NULL ORDER BY not_before",
+            "jobs_not_before",
+        ),
+        ("SELECT id FROM jobs WHERE expires_at <= 1", "jobs_expires_at"),
+        (
+            "SELECT state, COUNT(*) FROM jobs WHERE finished_at IS NULL GROUP BY state",
+            "COVERING INDEX jobs_unfinished",
+        ),
+        ("SELECT 1 FROM jobs WHERE state = 'queued' AND lane = 'x' LIMIT 9", "COVERING INDEX jobs_claim"),
+        ("SELECT id FROM jobs WHERE name = 'x' ORDER BY id DESC LIMIT 1", "COVERING INDEX jobs_name"),
+    ] {
+        let explain = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}"));
+        let rows = sqlx::query(explain).fetch_all(&store.write).await.expect("planned");
+        let plan: Vec<String> = rows.iter().map(|row| row.get("detail")).collect();
+        assert!(plan.iter().any(|line| line.contains(index)), "{sql}: {plan:?}");
+        assert!(!plan.iter().any(|line| line.contains("TEMP B-TREE")), "{sql}: {plan:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_and_loses_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = Store::open(&config(folder.path())).await.expect("opens");
+    let jobs = Jobs::start(store.clone(), jobs::Config::default()).await.expect("starts");
+    let kept = submit(&jobs).await.expect("room");
+    let row = sqlx::query("PRAGMA page_count").fetch_one(&store.write).await.expect("answered");
+    let pages: i64 = row.get(0);
+    let limit = |pages: i64| sqlx::AssertSqlSafe(format!("PRAGMA max_page_count = {pages}"));
+    sqlx::query(limit(pages)).fetch_all(&store.write).await.expect("limited");
+    let mut taken = vec![kept.id];
+    let error = loop {
+        match submit(&jobs).await {
+            Ok(job) => taken.push(job.id),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, jobs::Error::Store(Error::Full)), "{error:?}");
+    assert!(error.is_transient() && error.to_string().contains("free some space"));
+    assert_eq!(jobs.get_many(&taken).await.expect("reads go on").len(), taken.len());
+    sqlx::query(limit(1 << 20)).fetch_all(&store.write).await.expect("room again");
+    submit(&jobs).await.expect("goes on by itself");
+}
+
+#[tokio::test]
+async fn a_backup_is_taken_while_the_controller_runs_and_its_restore_begins_an_epoch() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (database, copy) = (folder.path().join("controller.db"), folder.path().join("copy.db"));
+    let store = Store::open(&config(folder.path())).await.expect("opens");
+    let jobs = Jobs::start(store.clone(), jobs::Config::default()).await.expect("starts");
+    let kept = submit(&jobs).await.expect("taken");
+    backup(&database, &copy).await.expect("copied");
+    assert!(matches!(backup(&database, &copy).await, Err(Error::Exists { .. })));
+    let lost = submit(&jobs).await.expect("taken");
+    let (cluster, epoch) = jobs.cluster();
+
+    assert!(matches!(restore(&copy, &database, true).await, Err(Error::Locked { .. })));
+    let read = jobs.get(lost.id).await.expect("untouched");
+    assert_eq!(read.id, lost.id);
+    store.close().await;
+    drop((store, jobs));
+    loop {
+        match restore(&copy, &database, false).await {
+            Err(Error::Exists { .. }) => break,
+            // The writer is about to drop its handle.
+            Err(Error::Locked { .. }) => tokio::task::yield_now().await,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(restore(&copy, &database, true).await.expect("restored"), epoch.0 + 1);
+    assert_eq!(restore(&copy, &database, true).await.expect("restored"), epoch.0 + 2, "never an epoch twice");
+
+    let store = Store::open(&config(folder.path())).await.expect("opens");
+    let jobs = Jobs::start(store, jobs::Config::default()).await.expect("starts");
+    assert_eq!(jobs.cluster(), (cluster, Epoch(epoch.0 + 2)));
+    assert!(jobs.get(kept.id).await.is_ok());
+    assert!(matches!(jobs.get(lost.id).await, Err(jobs::Error::NotFound { .. })));
+}
+
+#[tokio::test]
+async fn what_is_no_backup_replaces_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (database, copy) = (folder.path().join("controller.db"), folder.path().join("copy.db"));
+    std::fs::write(&copy, "not a database at all").expect("written");
+    assert!(restore(&copy, &database, false).await.is_err());
+    assert!(!database.exists());
+    assert!(backup(&database, &folder.path().join("other.db")).await.is_err());
+}
+
+#[tokio::test]
+async fn a_row_of_another_hand_is_an_error_and_no_panic() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = Store::open(&config(folder.path())).await.expect("opens");
+    let jobs = Jobs::start(store.clone(), jobs::Config::default()).await.expect("starts");
+    let job = submit(&jobs).await.expect("taken");
+    sqlx::query("UPDATE jobs SET state = 'dancing'").execute(&store.write).await.expect("spoiled");
+    let error = jobs.get(job.id).await.expect_err("unreadable");
+    assert!(error.to_string().contains("`dancing` is not a job state"), "{error}");
+}
+
+#[test]
+fn codes_of_a_full_disk_are_known() {
+    use dialect::{Class, class};
+    // FULL, IOERR_WRITE, IOERR_FSYNC; BUSY, BUSY_SNAPSHOT, LOCKED; IOERR_READ, CONSTRAINT_UNIQUE.
+    assert!([13, 778, 1034].map(class).iter().all(|c| *c == Class::Full));
+    assert!([5, 517, 6].map(class).iter().all(|c| *c == Class::Busy));
+    assert!([266, 2067].map(class).iter().all(|c| *c == Class::Other));
+}
