@@ -28,7 +28,7 @@ pub(super) fn leaving() -> Status {
 
 pub(super) fn of_jobs(error: jobs::Error) -> Refusal {
     let code = match &error {
-        jobs::Error::Store(store::Error::Full { .. }) => Code::ResourceExhausted,
+        jobs::Error::Store(store::Error::Full) => Code::ResourceExhausted,
         jobs::Error::Store(error) if error.is_transient() => Code::Unavailable,
         jobs::Error::Store(_) => {
             tracing::error!(%error, "the database failed");
@@ -92,7 +92,7 @@ pub(super) fn blobs(error: blobs::Error) -> Status {
 
 pub(super) fn of_logs(error: &log_store::Error) -> Refusal {
     let code = match error {
-        log_store::Error::Full { .. } => Code::ResourceExhausted,
+        log_store::Error::Full => Code::ResourceExhausted,
         log_store::Error::TooLong { .. } => Code::OutOfRange,
         log_store::Error::Malformed(_) => Code::InvalidArgument,
         log_store::Error::Failed { .. } => {

@@ -10,12 +10,11 @@ use super::{
 use crate::{
     lifecycle::Event,
     placement::{self, Machine},
-    store::{self, AttemptRow, CandidateQuery, ClaimRow, GrantedGpu, Tx, ViewRow},
+    store::{self, AttemptRow, CandidateQuery, ClaimRow, GrantedGpu, Position, Tx, ViewRow},
 };
 use longshore_common::{
     agent::{Gpu, Grant, LaneAnswer, Usage},
-    clock::Timestamp,
-    ids::{ClaimId, JobId},
+    ids::ClaimId,
     job::JobState,
     queue::Lane,
 };
@@ -105,7 +104,7 @@ async fn grant(
 
 /// The lanes of an offer, read page by page.
 struct Search<'a> {
-    lanes: Vec<(&'a Lane, Option<(i64, Timestamp, JobId)>)>,
+    lanes: Vec<(&'a Lane, Option<Position>)>,
     page: u32,
     looked: usize,
 }
@@ -136,7 +135,7 @@ impl<'a> Search<'a> {
 }
 
 /// Priority, then age.
-fn order(view: &ViewRow) -> (i64, Timestamp, JobId) {
+fn order(view: &ViewRow) -> Position {
     (-i64::from(view.spec.priority), view.row.queued_at, view.row.job.id)
 }
 

@@ -96,7 +96,10 @@ async fn apply(
     for command in batch.iter_mut() {
         match command {
             Command::Submit(call) => call.answer = Some(submits.apply(&call.input, work)),
-            Command::Phases(call) => call.answer = Some(heartbeat::apply(&call.input, work)),
+            Command::Phases(call) => {
+                heartbeat::apply(&call.input, work);
+                call.answer = Some(());
+            }
             Command::Finish(call) => call.answer = Some(finish::apply(&call.input, &reports, work)),
             Command::Events(call) => {
                 let events = call.input.iter();

@@ -19,14 +19,17 @@ use longshore_common::{
 use serde::Serialize;
 use sqlx::Row as _;
 
+/// Rank, queue time and id: where a job stands in its lane.
+pub(crate) type Position = (i64, Timestamp, JobId);
+
 /// Queued jobs of a lane that ask for no more than `free`, in their order, past the last one seen.
 #[derive(Clone, Debug)]
 pub(crate) struct CandidateQuery<'a> {
     pub(crate) lane: &'a Lane,
     pub(crate) free: Capacity,
     pub(crate) limit: u32,
-    /// Rank, queue time and id of the last candidate of the page before.
-    pub(crate) after: Option<(i64, Timestamp, JobId)>,
+    /// The last candidate of the page before.
+    pub(crate) after: Option<Position>,
 }
 
 /// A claim that granted something.

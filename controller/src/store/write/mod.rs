@@ -10,7 +10,7 @@ mod remove;
 pub(crate) use artifacts::Arrived;
 #[cfg(test)]
 pub(super) use claims::CANDIDATES;
-pub(crate) use claims::{CandidateQuery, ClaimRow};
+pub(crate) use claims::{CandidateQuery, ClaimRow, Position};
 
 use super::Error;
 use sqlx::{Sqlite, SqliteConnection, Transaction};
