@@ -46,6 +46,14 @@ impl Control {
         let attempts = self.attempts.clone();
         let recovering = async move { recovery::recover(attempts.tools(), left_behind).await };
         drop(tasks::spawn("recovery", self.attempts.track(recovering)));
+        let (attempts, leave) = (self.attempts.clone(), self.leave.clone());
+        let sweeping = async move {
+            tokio::select! {
+                () = leave.triggered() => {}
+                () = recovery::sweep_kept(attempts.tools()) => {}
+            }
+        };
+        drop(tasks::spawn("kept", sweeping));
         let intake = tasks::spawn("intake", intake.run());
         let mut access = None;
         loop {
@@ -55,8 +63,7 @@ impl Control {
                 else => break,
             }
         }
-        let handing_back = self.hand_back(intake, access);
-        handing_back.await;
+        self.hand_back(intake, access).await;
         self.leave.trigger();
         drop(self.home);
     }

@@ -30,6 +30,10 @@ const SWEEP: Duration = Duration::from_secs(30);
 const REPEAT_FOR: Duration = Duration::from_secs(30);
 /// After a claim that was refused, so that a disagreement with the controller does not become a storm.
 const AFTER_FAILURE: Duration = Duration::from_secs(2);
+/// With this many attempts held their ends come in crowds: one claim for several costs a moment each and spares the
+/// controller a transaction each.
+const MANY: u32 = 32;
+const LINGER: Duration = Duration::from_millis(3);
 /// A lane whose jobs do not fit is asked again after this long, and then less and less often: new ones may fit.
 const PARKED: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(5));
 
@@ -101,7 +105,12 @@ impl Intake {
                 () = stop.triggered() => break,
                 Ok(()) = self.door.changed() => memory.listening.clear(),
                 hint = door.consumer.next() => memory.rung(hint),
-                () = self.slots.freed() => memory.due = true,
+                () = self.slots.freed() => {
+                    memory.due = true;
+                    if self.slots.granted().attempts >= MANY {
+                        sleep(LINGER).await;
+                    }
+                }
                 // From nothing to offer to something: what rang meanwhile rang elsewhere.
                 () = changes.next() => memory.due = memory.listening.is_empty() && self.has_room(&door),
                 () = sleep_until(memory.next_ask) => memory.due = true,

@@ -3,6 +3,7 @@
 
 use longshore_common::{
     agent::Grant,
+    clock::Timestamp,
     ids::{AttemptRef, ShortId},
     job::JobSpec,
 };
@@ -40,9 +41,9 @@ pub struct Intent {
     pub project: String,
     pub spec: JobSpec,
     pub gpus: Vec<String>,
-    /// It is over, and its files wait on this node for another upload.
+    /// Since when it is over, and its files wait on this node for another upload.
     #[serde(default)]
-    pub kept: bool,
+    pub kept: Option<Timestamp>,
 }
 
 impl Intent {
@@ -53,7 +54,7 @@ impl Intent {
             project: grant.project.clone(),
             spec: grant.spec.clone(),
             gpus: grant.gpus.clone(),
-            kept: false,
+            kept: None,
         }
     }
 }
@@ -79,7 +80,7 @@ impl Journal {
     /// The attempt is over, its files stay.
     pub async fn keep(&self, grant: &Grant) {
         let Some(dir) = self.dir.clone() else { return };
-        let intent = Intent { kept: true, ..Intent::of(grant) };
+        let intent = Intent { kept: Some(Timestamp::now()), ..Intent::of(grant) };
         match tokio::task::spawn_blocking(move || write(&dir, &intent)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::error!(%error, "kept files are not in the journal"),
@@ -172,7 +173,9 @@ mod tests {
         journal.keep(&stored).await;
         let mut found = Journal::open(dir.path()).unwrap().read().unwrap();
         found.sort_by_key(|intent| intent.kept);
-        assert_eq!(found, [Intent::of(&running), Intent { kept: true, ..Intent::of(&stored) }]);
+        let kept = found[1].kept;
+        assert!(kept.is_some());
+        assert_eq!(found, [Intent::of(&running), Intent { kept, ..Intent::of(&stored) }]);
     }
 
     #[test]

@@ -9,14 +9,19 @@ use crate::{
 };
 use longshore_common::{
     agent::{FinishReport, Usage},
+    clock::Timestamp,
     job::{JobState, Outcome},
     retry::Backoff,
 };
 use std::time::Duration;
 
+/// Long enough for a person to see the failure and mend the store.
+const KEEP_FOR: Duration = Duration::from_secs(24 * 3600);
+const SWEEP: Duration = Duration::from_secs(3600);
+
 /// Ends what the journal names. Runs beside the intake; the attempts are listed as held until they are reported.
 pub(crate) async fn recover(tools: &Tools, intents: Vec<Intent>) {
-    let intents: Vec<_> = intents.into_iter().filter(|intent| !intent.kept).collect();
+    let intents: Vec<_> = intents.into_iter().filter(|intent| intent.kept.is_none()).collect();
     if intents.is_empty() {
         return;
     }
@@ -40,6 +45,30 @@ pub(crate) async fn recover(tools: &Tools, intents: Vec<Intent>) {
         report(tools, intent).await;
         drop(holding);
         tools.journal.forget(&intent.attempt);
+    }
+}
+
+/// Removes files that waited long enough for another upload. Runs until it is dropped.
+pub(crate) async fn sweep_kept(tools: &Tools) {
+    loop {
+        let intents = match tools.journal.read() {
+            Ok(intents) => intents,
+            Err(error) => {
+                tracing::error!(%error, "kept files cannot be looked through");
+                Vec::new()
+            }
+        };
+        let old = |kept: Timestamp| Timestamp::now().since(kept) > KEEP_FOR;
+        let due: Vec<_> = intents.into_iter().filter(|intent| intent.kept.is_some_and(old)).collect();
+        let known = if due.is_empty() { Vec::new() } else { containers(tools).await };
+        for intent in due {
+            tracing::info!(job.id = %intent.short_id, "removing files that could not be stored");
+            let container = known.iter().find(|known| known.attempt == intent.attempt);
+            let dir = tools.attempt_dir(&intent.short_id, &intent.attempt);
+            clean(tools, container.map(|known| &known.container), &dir).await;
+            tools.journal.forget(&intent.attempt);
+        }
+        tokio::time::sleep(SWEEP).await;
     }
 }
 

@@ -34,3 +34,24 @@ async fn what_an_earlier_process_left_is_handed_back() {
     assert_eq!(Journal::open(&folder).unwrap().read().unwrap(), []);
     rig.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn files_that_could_not_be_stored_are_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = dir.path().to_owned();
+    let rig = Rig::start_in(dir).await;
+    // Nobody listens there.
+    rig.controller.store_at("http://127.0.0.1:9/".to_owned());
+    let mut spec = job(&[("FAKE_FILES", "a.txt:11")]);
+    spec.deadlines.upload = Duration::from_secs(60);
+    let attempt = rig.submit(spec);
+    assert_eq!(rig.controller.report(attempt).await.outcome, Outcome::ArtifactUploadFailed);
+    rig.running.held.empty().await;
+    let controller = Arc::clone(&rig.controller);
+    rig.running.stop().await;
+    assert_eq!(controller.manifest(), []);
+    let kept = Journal::open(&home.join("journal")).unwrap().read().unwrap();
+    assert!(kept.len() == 1 && kept[0].kept.is_some(), "{kept:?}");
+    let folder = home.join("attempts").join(format!("{}.1", kept[0].short_id));
+    assert_eq!(std::fs::read(folder.join("out/a.txt")).unwrap().len(), 11);
+}
