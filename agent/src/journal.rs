@@ -14,6 +14,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
+const FINISHED: &str = "json";
+const UNFINISHED: &str = "new";
+
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(
@@ -60,8 +63,16 @@ impl Intent {
 }
 
 impl Journal {
+    /// Before the first attempt: what an earlier process did not finish writing names no container and is dropped.
     pub fn open(dir: &Path) -> Result<Self, Error> {
-        fs::create_dir_all(dir).map_err(|source| Error::Write { path: dir.to_owned(), source })?;
+        let failed = |source| Error::Write { path: dir.to_owned(), source };
+        fs::create_dir_all(dir).map_err(failed)?;
+        for entry in fs::read_dir(dir).map_err(failed)? {
+            let path = entry.map_err(failed)?.path();
+            if path.extension().is_some_and(|end| end == UNFINISHED) {
+                fs::remove_file(path).map_err(failed)?;
+            }
+        }
         Ok(Self { dir: Some(dir.to_owned()) })
     }
 
@@ -99,7 +110,7 @@ impl Journal {
         }
     }
 
-    /// What an earlier process left. A file it did not finish writing names no container and is dropped.
+    /// Everything that is not forgotten. An entry that cannot be read is left where it is, for a person.
     pub fn read(&self) -> Result<Vec<Intent>, Error> {
         let Some(dir) = &self.dir else { return Ok(Vec::new()) };
         let failed = |path: &Path| {
@@ -109,12 +120,19 @@ impl Journal {
         let mut intents = Vec::new();
         for entry in fs::read_dir(dir).map_err(failed(dir))? {
             let path = entry.map_err(failed(dir))?.path();
-            let parsed = serde_json::from_slice(&fs::read(&path).map_err(failed(&path))?);
-            match parsed {
-                Ok(intent) if path.extension().is_some_and(|end| end == "json") => intents.push(intent),
-                _ => {
-                    tracing::warn!(path = %path.display(), "dropping an unfinished journal entry");
-                    fs::remove_file(&path).map_err(failed(&path))?;
+            if path.extension().is_none_or(|end| end != FINISHED) {
+                continue;
+            }
+            let bytes = match fs::read(&path) {
+                Ok(bytes) => bytes,
+                // Forgotten meanwhile.
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                Err(error) => return Err(failed(&path)(error)),
+            };
+            match serde_json::from_slice(&bytes) {
+                Ok(intent) => intents.push(intent),
+                Err(error) => {
+                    tracing::error!(%error, path = %path.display(), "a journal entry cannot be read; a container may be left");
                 }
             }
         }
@@ -123,13 +141,13 @@ impl Journal {
 }
 
 fn path(dir: &Path, attempt: &AttemptRef) -> PathBuf {
-    dir.join(format!("{attempt}.{}.json", attempt.epoch.0))
+    dir.join(format!("{attempt}.{}.{FINISHED}", attempt.epoch.0))
 }
 
 fn write(dir: &Path, intent: &Intent) -> Result<(), Error> {
     let path = path(dir, &intent.attempt);
     let written = (|| {
-        let fresh = path.with_extension("new");
+        let fresh = path.with_extension(UNFINISHED);
         let mut file = fs::File::create(&fresh)?;
         file.write_all(&serde_json::to_vec(intent).map_err(io::Error::other)?)?;
         file.sync_data()?;
@@ -179,11 +197,12 @@ mod tests {
     }
 
     #[test]
-    fn a_torn_entry_is_dropped() {
+    fn an_entry_that_was_not_finished_is_dropped_and_an_odd_one_is_skipped() {
         let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("x.json"), b"{\"attempt\":").unwrap();
+        fs::write(dir.path().join("x.new"), b"{\"attempt\":").unwrap();
+        fs::write(dir.path().join("y.json"), b"{}").unwrap();
         let journal = Journal::open(dir.path()).unwrap();
         assert_eq!(journal.read().unwrap(), []);
-        assert!(fs::read_dir(dir.path()).unwrap().next().is_none());
+        assert!(!dir.path().join("x.new").exists() && dir.path().join("y.json").exists());
     }
 }
