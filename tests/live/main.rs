@@ -4,7 +4,6 @@
 mod shared;
 
 mod artifacts;
-mod blobs;
 mod cancel;
 mod deadlines;
 mod engine;

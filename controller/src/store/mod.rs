@@ -32,7 +32,7 @@ use sqlx::{
 };
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
@@ -63,8 +63,7 @@ pub struct Store {
     write: SqlitePool,
     read: SqlitePool,
     path: Arc<Path>,
-    /// `None` after `close`.
-    lock: Arc<Mutex<Option<lock::Lock>>>,
+    _lock: Arc<lock::Lock>,
 }
 
 /// The database's own row about the cluster.
@@ -88,7 +87,7 @@ impl Store {
         schema::migrate(&write, path).await?;
         let read = options(path).pragma("query_only", "ON").pragma("cache_size", "-2048");
         let read = pool(read, config.readers.max(1)).await?;
-        let store = Self { write, read, path: path.as_path().into(), lock: Arc::new(Mutex::new(Some(lock))) };
+        let store = Self { write, read, path: path.as_path().into(), _lock: Arc::new(lock) };
         store.found_cluster().await?;
         Ok(store)
     }
@@ -97,11 +96,10 @@ impl Store {
         &self.path
     }
 
-    /// Ends all connections and lets another controller have the file; what was committed is in it.
+    /// Ends all connections; what was committed is in the file.
     pub async fn close(&self) {
         self.read.close().await;
         self.write.close().await;
-        drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
     /// Whether it answers, and what it is.

@@ -150,6 +150,8 @@ struct RetryDocument {
 struct InputDocument {
     /// A local folder or file; the client uploads it.
     dir: Option<PathBuf>,
+    /// Files uploaded before, by the digest of their list.
+    uploaded: Option<String>,
     /// The outputs of this job.
     job: Option<String>,
     /// A folder or file of that job's outputs. Default: all.
@@ -312,13 +314,14 @@ impl InputDocument {
         if self.path.is_some() && self.job.is_none() {
             return wrong("has a path, which goes with `job`");
         }
-        match (self.dir, self.job, self.url) {
-            (Some(dir), None, None) => Ok(Source::Folder(dir)),
-            (None, Some(job), None) => {
+        match (self.dir, self.job, self.url, self.uploaded) {
+            (Some(dir), None, None, None) => Ok(Source::Folder(dir)),
+            (None, Some(job), None, None) => {
                 Ok(Source::Ready(Input::Job { job, path: self.path.unwrap_or_default() }))
             }
-            (None, None, Some(url)) => Ok(Source::Ready(Input::Url { url })),
-            (None, None, None) => wrong("names no source: dir, job or url"),
+            (None, None, Some(url), None) => Ok(Source::Ready(Input::Url { url })),
+            (None, None, None, Some(id)) => Ok(Source::Ready(Input::Uploaded { id })),
+            (None, None, None, None) => wrong("names no source: dir, job or url"),
             _ => wrong("names more than one source: dir, job or url"),
         }
     }

@@ -3,8 +3,10 @@
 
 mod document;
 mod words;
+mod write;
 
 pub use document::schema;
+pub use write::write;
 
 use super::{JobSpec, validate};
 use crate::fields::FieldErrors;

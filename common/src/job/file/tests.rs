@@ -157,3 +157,14 @@ fn the_schema_lists_and_describes_each_field() {
     assert_eq!(schema["additionalProperties"], false);
     assert!(schema["$defs"]["ResourcesDocument"]["properties"]["gpu"].is_object());
 }
+
+#[test]
+fn what_is_written_reads_back() {
+    let example = include_str!("../../../../examples/finetune.yaml");
+    for (job, least) in parse(example, "x").expect("good").into_iter().zip([15, 3]) {
+        let document = write(&job.spec);
+        assert!(document.as_object().is_some_and(|fields| fields.len() >= least), "{document}");
+        let text = serde_json::to_string(&document).expect("json");
+        assert_eq!(parse(&text, "x").expect("good")[0].spec, job.spec);
+    }
+}

@@ -2,8 +2,7 @@
 
 use super::{Context, live, status};
 use crate::{
-    api::{artifacts::sign, jobs::resolve},
-    blobs::content_key,
+    api::{artifacts::sign, inputs::content_key, jobs::resolve},
     jobs::{InputFile, StoredArtifact},
 };
 use longshore_common::job::Input;

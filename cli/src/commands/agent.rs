@@ -1,0 +1,45 @@
+//! `longshore agent`: the daemon of a machine.
+
+use crate::daemon::{ConfigArgs, flag, leave_on_signal};
+use clap::Args;
+use longshore_agent::AgentConfig;
+
+const FILE: &str = "/etc/longshore/agent.toml";
+
+#[derive(Debug, Args)]
+pub(crate) struct AgentArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// The controller's URL
+    #[arg(long, value_name = "URL")]
+    controller: Option<String>,
+    /// Instead of the machine's own name
+    #[arg(long)]
+    name: Option<String>,
+    /// Jobs choose agents by labels
+    #[arg(long = "label", value_name = "NAME=VALUE")]
+    labels: Vec<String>,
+    /// The set of agents it belongs to
+    #[arg(long)]
+    pool: Option<String>,
+    /// Journal, logs on their way, scratch
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<String>,
+}
+
+pub(crate) async fn run(args: AgentArgs) -> anyhow::Result<i32> {
+    let labels = (!args.labels.is_empty()).then(|| args.labels.join(","));
+    let flags = [
+        flag("--controller", "controller", args.controller.as_ref()),
+        flag("--name", "name", args.name.as_ref()),
+        flag("--label", "labels", labels.as_ref()),
+        flag("--pool", "pool", args.pool.as_ref()),
+        flag("--data-dir", "data_dir", args.data_dir.as_ref()),
+    ];
+    let flags = flags.into_iter().flatten().collect();
+    let Some(config) = args.config.load::<AgentConfig>(FILE, flags)? else { return Ok(0) };
+    let shutdown = leave_on_signal()?;
+    let running = Box::pin(longshore_agent::start(config, shutdown)).await?;
+    running.ended().await;
+    Ok(0)
+}

@@ -1,0 +1,122 @@
+//! `longshore artifacts`: the files a job left in `/out`.
+
+use crate::client::Client;
+use crate::failure::Failure;
+use crate::output::{FormatArgs, Table, plural, print, say, size, to_json};
+use crate::transfer::download;
+use clap::{Args, Subcommand};
+use globset::{Glob, GlobSetBuilder};
+use longshore_proto::v1;
+use std::path::PathBuf;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// List them
+    Ls(LsArgs),
+    /// Fetch them, verified, into a folder
+    Get(GetArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LsArgs {
+    job: String,
+    /// Only paths that begin so
+    #[arg(default_value = "", hide_default_value = true)]
+    prefix: String,
+    /// Of this attempt instead of the last one
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    attempt: u32,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GetArgs {
+    job: String,
+    /// Only these: a path, a folder or a glob
+    #[arg(value_name = "PATH")]
+    paths: Vec<String>,
+    /// Into this folder
+    #[arg(long, default_value = ".", value_name = "DIR")]
+    out: PathBuf,
+    /// Of this attempt instead of the last one
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    attempt: u32,
+}
+
+pub(crate) async fn run(client: &Client, command: Command, format: FormatArgs) -> anyhow::Result<i32> {
+    match command {
+        Command::Ls(args) => ls(client, args, format).await,
+        Command::Get(args) => get(client, args).await,
+    }
+}
+
+async fn ls(client: &Client, args: LsArgs, format: FormatArgs) -> anyhow::Result<i32> {
+    let (artifacts, _) = download::list(client, &args.job, args.attempt, &args.prefix).await?;
+    if format.write(|| artifacts.iter().map(|artifact| to_json("Artifact", artifact)).collect())? {
+        return Ok(0);
+    }
+    let mut table = Table::new(&["SIZE", "SHA256", "PATH"], &["PATH"]);
+    for artifact in &artifacts {
+        let digest =
+            if format.is_wide() { hex::encode(&artifact.sha256) } else { download::short_digest(artifact) };
+        table.row(vec![size(artifact.size), digest, shown(artifact)]);
+    }
+    print(&table.render())?;
+    Ok(0)
+}
+
+/// Names may hold anything; a terminal gets no control characters.
+fn shown(artifact: &v1::Artifact) -> String {
+    let name = String::from_utf8_lossy(&artifact.path);
+    name.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+async fn get(client: &Client, args: GetArgs) -> anyhow::Result<i32> {
+    let (mut artifacts, attempt) = download::list(client, &args.job, args.attempt, "").await?;
+    if !args.paths.is_empty() {
+        let wanted = matcher(&args.paths)?;
+        artifacts.retain(|artifact| wanted(&artifact.path));
+        if artifacts.is_empty() {
+            let message = format!("{}: no artifact matches {}", args.job, args.paths.join(", "));
+            return Err(Failure::usage(message).into());
+        }
+    }
+    let fetched = download::all(client, &args.job, attempt, artifacts, &args.out).await?;
+    let files = plural(fetched.files, "file", "files");
+    let kept = if fetched.kept > 0 { format!("  ({} already here)", fetched.kept) } else { String::new() };
+    say(format!("{files} {} → {}  sha256 ok{kept}", size(fetched.bytes), args.out.display()));
+    Ok(0)
+}
+
+/// A path itself, all below a folder, or a glob.
+fn matcher(paths: &[String]) -> anyhow::Result<impl Fn(&[u8]) -> bool + use<>> {
+    use std::os::unix::ffi::OsStrExt as _;
+    let mut globs = GlobSetBuilder::new();
+    for path in paths {
+        globs.add(Glob::new(path).map_err(|error| Failure::usage(format!("`{path}`: {}", error.kind())))?);
+    }
+    let globs = globs.build()?;
+    let plain: Vec<_> = paths.iter().map(|path| path.trim_end_matches('/').as_bytes().to_vec()).collect();
+    Ok(move |name: &[u8]| {
+        let below = |folder: &Vec<u8>| {
+            name.strip_prefix(folder.as_slice()).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+        };
+        plain.iter().any(below) || globs.is_match(std::ffi::OsStr::from_bytes(name))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_folders_and_globs_select() {
+        let wanted = matcher(&["a/b.txt".into(), "ckpt/".into(), "*.csv".into()]).expect("good globs");
+        for yes in [&b"a/b.txt"[..], b"ckpt/1/x", b"x.csv", b"deep/x.csv"] {
+            assert!(wanted(yes), "{}", String::from_utf8_lossy(yes));
+        }
+        for no in [&b"a/b.txt2"[..], b"ckpt2/x", b"x.json"] {
+            assert!(!wanted(no), "{}", String::from_utf8_lossy(no));
+        }
+        assert!(matcher(&["[".into()]).is_err());
+    }
+}

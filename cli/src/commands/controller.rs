@@ -1,0 +1,81 @@
+//! `longshore controller`: the controller's daemon, and its database's backup and restore.
+
+use crate::daemon::{ConfigArgs, flag, leave_on_signal};
+use crate::failure::Failure;
+use crate::output::say;
+use clap::{Args, Subcommand};
+use longshore_controller::{Controller, ControllerConfig, store};
+use std::path::{Path, PathBuf};
+
+const FILE: &str = "/etc/longshore/controller.toml";
+
+#[derive(Debug, Args)]
+pub(crate) struct ControllerArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// For gRPC and HTTP alike
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<String>,
+    /// The address others reach it by
+    #[arg(long, value_name = "URL")]
+    public_url: Option<String>,
+    /// Database, logs and artifacts
+    #[arg(long, global = true, value_name = "DIR")]
+    data_dir: Option<String>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Copy the database while the controller runs
+    Backup {
+        /// A file that is not there yet
+        #[arg(long, value_name = "FILE")]
+        to: PathBuf,
+    },
+    /// Put a backup in the place of the database of a stopped controller, and begin a new epoch
+    Restore {
+        #[arg(long, value_name = "FILE")]
+        from: PathBuf,
+        /// Replace a database that is there
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+pub(crate) async fn run(args: ControllerArgs) -> anyhow::Result<i32> {
+    let flags = [
+        flag("--listen", "listen", args.listen.as_ref()),
+        flag("--public-url", "public_url", args.public_url.as_ref()),
+        flag("--data-dir", "data_dir", args.data_dir.as_ref()),
+    ];
+    let flags = flags.into_iter().flatten().collect();
+    let Some(config) = args.config.load::<ControllerConfig>(FILE, flags)? else { return Ok(0) };
+    let database = config.data_dir.join("longshore.db");
+    match args.command {
+        None => serve(config).await,
+        Some(Command::Backup { to }) => backup(&database, &to).await,
+        Some(Command::Restore { from, force }) => restore(&from, &database, force).await,
+    }
+}
+
+async fn serve(config: ControllerConfig) -> anyhow::Result<i32> {
+    let shutdown = leave_on_signal()?;
+    let running = Controller::start(config, shutdown).await?;
+    running.join().await;
+    Ok(0)
+}
+
+async fn backup(database: &Path, to: &Path) -> anyhow::Result<i32> {
+    store::backup(database, to).await.map_err(|error| Failure::new(error.to_string()))?;
+    say(format!("{} is a backup of {}; logs and artifacts are not in it", to.display(), database.display()));
+    Ok(0)
+}
+
+async fn restore(from: &Path, database: &Path, force: bool) -> anyhow::Result<i32> {
+    let epoch =
+        store::restore(from, database, force).await.map_err(|error| Failure::new(error.to_string()))?;
+    say(format!("{} is restored, epoch {epoch}; start the controller", database.display()));
+    Ok(0)
+}

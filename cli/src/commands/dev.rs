@@ -1,0 +1,68 @@
+//! `longshore dev`: controller and agent in one process, for trying out and for one machine.
+
+use crate::daemon::leave_on_signal;
+use crate::failure::Failure;
+use crate::output::say;
+use clap::Args;
+use longshore_agent::{AgentConfig, runtime::Firewall};
+use longshore_common::shutdown::Shutdown;
+use longshore_controller::{Controller, ControllerConfig, config::DEFAULT_PORT};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+#[derive(Debug, Args)]
+pub(crate) struct DevArgs {
+    /// Everything it keeps; default: ~/.local/share/longshore
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// For gRPC and HTTP alike; loopback only
+    #[arg(long, value_name = "ADDRESS:PORT", default_value_t = SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT)))]
+    listen: SocketAddr,
+}
+
+pub(crate) async fn run(args: DevArgs) -> anyhow::Result<i32> {
+    if !args.listen.ip().is_loopback() {
+        let message =
+            format!("{} is not loopback; for other machines run `longshore controller`", args.listen);
+        return Err(Failure::usage(message).into());
+    }
+    let data_dir = match args.data_dir {
+        Some(dir) => std::path::absolute(dir)?,
+        None => default_dir()?,
+    };
+    let told = leave_on_signal()?;
+    let controller = ControllerConfig {
+        listen: args.listen,
+        data_dir: data_dir.join("controller"),
+        ..ControllerConfig::default()
+    };
+    // The agent hands back what it runs while the controller still listens.
+    let controller = Controller::start(controller, Shutdown::new()).await?;
+    let mut agent = AgentConfig {
+        controller: controller.base_url.clone(),
+        data_dir: data_dir.join("agent"),
+        ..AgentConfig::default()
+    };
+    // One's own machine, often without root: the log says what is missing.
+    agent.runtime.network.firewall = Firewall::BestEffort;
+    let started = Box::pin(longshore_agent::start(agent, told)).await;
+    let ended = match started {
+        Ok(agent) => {
+            say(format!("longshore dev is up: {} · data in {}", controller.base_url, data_dir.display()));
+            agent.ended().await;
+            Ok(0)
+        }
+        Err(error) => Err(error.into()),
+    };
+    controller.shutdown.trigger();
+    controller.join().await;
+    ended
+}
+
+fn default_dir() -> Result<PathBuf, Failure> {
+    let data = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from).filter(|dir| dir.is_absolute());
+    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/share"));
+    let dir =
+        data.or_else(home).ok_or_else(|| Failure::usage("HOME is not set: name a folder with --data-dir"))?;
+    Ok(dir.join("longshore"))
+}

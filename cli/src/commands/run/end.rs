@@ -1,0 +1,87 @@
+//! How a job's end is told, and what it means for the exit code.
+
+use crate::failure::code;
+use crate::follow;
+use crate::output::{amount, span};
+use longshore_common::job::JobState;
+use longshore_proto::v1;
+
+/// The container's own code, or what the outcome table says.
+pub(crate) fn exit_code(job: &v1::Job) -> i32 {
+    match (&job.outcome, follow::state(job)) {
+        (Some(outcome), _) => outcome.exit_code,
+        (None, Some(JobState::Succeeded)) => 0,
+        (None, Some(JobState::Cancelled)) => code::INTERRUPTED,
+        (None, Some(JobState::TimedOut)) => 124,
+        (None, _) => code::PLATFORM,
+    }
+}
+
+/// `failed after 2m51s: … (oom_killed)`, and what to try.
+pub(crate) fn end_line(job: &v1::Job) -> Vec<String> {
+    let state = follow::state(job).map_or_else(|| "ended".to_owned(), |state| state.to_string());
+    let mut line = state.replace('_', " ");
+    if let Some(ran) = amount(job.started_at.as_ref(), job.finished_at.as_ref()) {
+        line.push_str(&format!(" after {}", span(ran)));
+    }
+    let Some(outcome) = &job.outcome else { return vec![line] };
+    if follow::state(job) != Some(JobState::Succeeded) {
+        line.push_str(&format!(": {} ({})", outcome.detail, outcome.name));
+    }
+    let mut lines = vec![line];
+    if !outcome.hint.is_empty() {
+        lines.push(format!("  try: {}", outcome.hint));
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use longshore_common::{job::Outcome, wire};
+
+    fn ended(outcome: &Outcome) -> v1::Job {
+        let time = |seconds| Some(prost_types::Timestamp { seconds, nanos: 0 });
+        v1::Job {
+            id: "k3m9q2xw".into(),
+            state: v1::JobState::from(outcome.state()) as i32,
+            outcome: Some(wire::outcome(outcome, "", "k3m9q2xw")),
+            started_at: time(100),
+            finished_at: time(271),
+            ..v1::Job::default()
+        }
+    }
+
+    #[test]
+    fn exit_codes_are_the_promised_ones() {
+        for (outcome, code) in [
+            (Outcome::Succeeded, 0),
+            (Outcome::ExitCode(3), 3),
+            (Outcome::RunTimeout, 124),
+            (Outcome::QueueTimeout, 124),
+            (Outcome::PrepareTimeout, 124),
+            (Outcome::ImageNotFound, 125),
+            (Outcome::AgentLost, 125),
+            (Outcome::EntrypointNotExecutable, 126),
+            (Outcome::EntrypointNotFound, 127),
+            (Outcome::Cancelled, 130),
+            (Outcome::OomKilled, 137),
+        ] {
+            assert_eq!(exit_code(&ended(&outcome)), code, "{outcome}");
+        }
+        assert_eq!(exit_code(&v1::Job::default()), 125);
+    }
+
+    #[test]
+    fn the_last_lines_say_what_happened_and_what_to_try() {
+        assert_eq!(
+            end_line(&ended(&Outcome::OomKilled)),
+            [
+                "failed after 2m51s: the container passed its memory limit (oom_killed)",
+                "  try: longshore retry k3m9q2xw --memory SIZE"
+            ]
+        );
+        assert_eq!(end_line(&ended(&Outcome::Succeeded)), ["succeeded after 2m51s"]);
+        assert!(end_line(&ended(&Outcome::RunTimeout))[0].starts_with("timed out after"));
+    }
+}

@@ -1,0 +1,280 @@
+//! The flags of `run`, named as Docker names them, into a spec. What Docker has and jobs do not is refused with the
+//! line to type instead.
+
+use super::words;
+use crate::failure::Failure;
+use clap::{Args, ValueEnum};
+use longshore_common::fields::FieldErrors;
+use longshore_common::job::{GpuRequest, JobSpec, NetworkMode, PullPolicy, check_name, validate};
+use longshore_common::units::{ByteSize, Cores, HumanDuration};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+#[derive(Debug, Default, Args)]
+pub(crate) struct RunArgs {
+    /// The image, and the command to run instead of its own. Flags end at the image
+    #[arg(required = true, trailing_var_arg = true, value_names = ["IMAGE", "COMMAND"])]
+    pub(crate) words: Vec<String>,
+
+    /// Print the job's id and leave
+    #[arg(short, long)]
+    pub(crate) detach: bool,
+    /// Print the job as a job file; submit nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Fetch /out into this folder at the end
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// A read-only folder at /in/NAME: DIR, job:ID/path or https://…
+    #[arg(long = "input", value_name = "NAME=SOURCE", value_parser = words::pair)]
+    pub(crate) inputs: Vec<(String, String)>,
+
+    /// A variable; without a value it is copied from the shell
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    pub(crate) env: Vec<String>,
+    /// A file of variables
+    #[arg(long, value_name = "FILE")]
+    pub(crate) env_file: Vec<PathBuf>,
+    /// Folder in the container
+    #[arg(short, long, value_name = "PATH")]
+    pub(crate) workdir: Option<String>,
+    /// User in the container
+    #[arg(short, long, value_name = "UID[:GID]")]
+    pub(crate) user: Option<String>,
+    /// Program to run instead of the image's entrypoint
+    #[arg(long, value_name = "PROGRAM")]
+    pub(crate) entrypoint: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) limits: LimitArgs,
+    /// bridge or none
+    #[arg(long, value_enum)]
+    pub(crate) network: Option<Network>,
+    /// When to ask the registry
+    #[arg(long, value_enum)]
+    pub(crate) pull: Option<Pull>,
+
+    /// The job's name
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// A label to filter by
+    #[arg(short, long = "label", value_name = "NAME=VALUE", value_parser = words::pair)]
+    pub(crate) labels: Vec<(String, String)>,
+    /// Only agents with this label; given twice for one name, either value
+    #[arg(long = "agent", value_name = "NAME=VALUE", value_parser = words::pair)]
+    pub(crate) agents: Vec<(String, String)>,
+    /// The set of agents that may run it
+    #[arg(long)]
+    pub(crate) pool: Option<String>,
+    /// Larger runs first, -100 to 100
+    #[arg(long, allow_negative_numbers = true)]
+    pub(crate) priority: Option<i32>,
+    /// Further attempts after the platform's failures
+    #[arg(long, value_name = "N")]
+    pub(crate) retries: Option<u32>,
+
+    /// Does nothing: containers are always removed
+    #[arg(long, hide = true)]
+    pub(crate) rm: bool,
+    #[command(flatten)]
+    pub(crate) refused: RefusedArgs,
+}
+
+/// Limits and deadlines; `retry` takes them too.
+#[derive(Debug, Default, Args)]
+pub(crate) struct LimitArgs {
+    /// Cores: 4, 0.5 or 500m
+    #[arg(long, value_name = "CORES")]
+    pub(crate) cpus: Option<Cores>,
+    /// Memory: 8g and 8GiB are the same
+    #[arg(short, long, value_name = "SIZE", value_parser = ByteSize::from_docker)]
+    pub(crate) memory: Option<ByteSize>,
+    /// Size of /dev/shm, which counts in memory
+    #[arg(long, value_name = "SIZE", value_parser = ByteSize::from_docker)]
+    pub(crate) shm_size: Option<ByteSize>,
+    /// Disk for the writable layer, /tmp_disk and /out together
+    #[arg(long, value_name = "SIZE", value_parser = ByteSize::from_docker)]
+    pub(crate) scratch: Option<ByteSize>,
+    /// Processes and threads
+    #[arg(long, value_name = "N")]
+    pub(crate) pids_limit: Option<u32>,
+    /// GPUs, as in 1,memory=24GiB,model=A100*
+    #[arg(long, value_name = "N[,memory=SIZE][,model=GLOB]", value_parser = words::gpus)]
+    pub(crate) gpus: Option<GpuRequest>,
+    /// How long the container may run
+    #[arg(long, value_name = "TIME")]
+    pub(crate) run_deadline: Option<HumanDuration>,
+    /// How long the job may wait for an agent
+    #[arg(long, value_name = "TIME")]
+    pub(crate) queue_deadline: Option<HumanDuration>,
+    /// How long image and inputs may take
+    #[arg(long, value_name = "TIME")]
+    pub(crate) prepare_deadline: Option<HumanDuration>,
+    /// How long storing /out may take
+    #[arg(long, value_name = "TIME")]
+    pub(crate) upload_deadline: Option<HumanDuration>,
+    /// Between SIGTERM and SIGKILL; a bare number is seconds
+    #[arg(long, value_name = "TIME", value_parser = words::seconds)]
+    pub(crate) stop_timeout: Option<HumanDuration>,
+}
+
+/// Docker's flags for what jobs do not have.
+#[derive(Debug, Default, Args)]
+pub(crate) struct RefusedArgs {
+    #[arg(short = 'v', long = "volume", hide = true)]
+    volume: Vec<String>,
+    #[arg(long, hide = true)]
+    mount: Vec<String>,
+    #[arg(short = 'p', long = "publish", hide = true)]
+    publish: Vec<String>,
+    #[arg(short = 'i', long, hide = true)]
+    interactive: bool,
+    #[arg(short = 't', long, hide = true)]
+    tty: bool,
+    #[arg(long, hide = true)]
+    privileged: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Network {
+    Bridge,
+    None,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Pull {
+    Auto,
+    Always,
+    Missing,
+    Never,
+}
+
+/// What `run` is to do.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    /// Valid, but for the inputs that are still local folders.
+    pub(crate) spec: JobSpec,
+    pub(crate) folders: BTreeMap<String, PathBuf>,
+}
+
+impl RunArgs {
+    /// `shell` looks a variable up where the command was typed.
+    pub(crate) fn plan(&self, shell: &dyn Fn(&str) -> Option<String>) -> Result<Plan, Failure> {
+        let (image, command) = self.words.split_first().ok_or_else(|| Failure::usage("name an image"))?;
+        self.refused.check(image)?;
+        let mut spec = JobSpec::for_image(image);
+        let mut folders = BTreeMap::new();
+        let mut errors = FieldErrors::new();
+        spec.command = (!command.is_empty()).then(|| command.to_vec());
+        spec.entrypoint = self.entrypoint.as_ref().map(|program| match program.as_str() {
+            "" => Vec::new(),
+            program => vec![program.to_owned()],
+        });
+        spec.name.clone_from(&self.name);
+        spec.workdir.clone_from(&self.workdir);
+        spec.user.clone_from(&self.user);
+        spec.env = words::environment(&self.env_file, &self.env, shell)?;
+        spec.labels = self.labels.iter().cloned().collect();
+        for (label, value) in &self.agents {
+            spec.agents.entry(label.clone()).or_default().push(value.clone());
+        }
+        if let Some(pool) = &self.pool {
+            spec.pool.clone_from(pool);
+        }
+        spec.priority = self.priority.unwrap_or_default();
+        if let Some(retries) = self.retries {
+            spec.retry.attempts = retries.saturating_add(1);
+        }
+        match self.network {
+            Some(Network::None) => spec.network = NetworkMode::None,
+            Some(Network::Bridge) | None => {}
+        }
+        spec.pull = self.pull.map_or(PullPolicy::Auto, Pull::policy);
+        self.limits.apply(&mut spec);
+        for (name, source) in &self.inputs {
+            errors.take(check_name(&format!("--input {name}"), name));
+            match words::source(source)? {
+                words::Source::Ready(input) => drop(spec.inputs.insert(name.clone(), input)),
+                words::Source::Folder(folder) => drop(folders.insert(name.clone(), folder)),
+            }
+        }
+        if let Err(more) = validate(&spec) {
+            errors.merge(more);
+        }
+        let lines: Vec<_> = errors.iter().map(ToString::to_string).collect();
+        if lines.is_empty() { Ok(Plan { spec, folders }) } else { Err(Failure::usage(lines.join("\n"))) }
+    }
+}
+
+impl LimitArgs {
+    pub(crate) fn apply(&self, spec: &mut JobSpec) {
+        let resources = &mut spec.resources;
+        set(&mut resources.cpu_millis, self.cpus.map(|cores| cores.0));
+        set(&mut resources.memory_bytes, self.memory.map(|size| size.0));
+        set(&mut resources.shm_bytes, self.shm_size.map(|size| size.0));
+        set(&mut resources.scratch_bytes, self.scratch.map(|size| size.0));
+        set(&mut resources.pids, self.pids_limit);
+        if self.gpus.is_some() {
+            resources.gpu.clone_from(&self.gpus);
+        }
+        let deadlines = &mut spec.deadlines;
+        if let Some(queue) = self.queue_deadline {
+            deadlines.queue = Some(queue.0);
+        }
+        set(&mut deadlines.prepare, self.prepare_deadline.map(|length| length.0));
+        set(&mut deadlines.run, self.run_deadline.map(|length| length.0));
+        set(&mut deadlines.upload, self.upload_deadline.map(|length| length.0));
+        set(&mut deadlines.stop_grace, self.stop_timeout.map(|length| length.0));
+    }
+}
+
+impl Pull {
+    const fn policy(self) -> PullPolicy {
+        match self {
+            Self::Auto => PullPolicy::Auto,
+            Self::Always => PullPolicy::Always,
+            Self::Missing => PullPolicy::Missing,
+            Self::Never => PullPolicy::Never,
+        }
+    }
+}
+
+impl RefusedArgs {
+    fn check(&self, image: &str) -> Result<(), Failure> {
+        let refuse = |text: String| Err(Failure::usage(text));
+        if let Some(volume) = self.volume.first().or(self.mount.first()) {
+            let folder = volume.split(':').next().unwrap_or_default();
+            let name = words::input_name(folder);
+            return refuse(format!(
+                "-v {volume}: a job mounts no folder of its machine. Type instead:\n  \
+                 longshore run --input {name}={folder} --out ./result {image} …\n\
+                 The files are at /in/{name}, read-only; what the container writes to /out comes to ./result"
+            ));
+        }
+        if let Some(port) = self.publish.first() {
+            return refuse(format!(
+                "-p {port}: a job serves no ports; it runs to its end. Type instead:\n  \
+                 longshore run --out ./result {image} …"
+            ));
+        }
+        if self.interactive || self.tty {
+            return refuse(format!(
+                "-it: a job has no terminal; its output comes as it is written. Type instead:\n  \
+                 longshore run {image} COMMAND"
+            ));
+        }
+        if self.privileged {
+            return refuse(format!(
+                "--privileged: jobs never run privileged; GPUs need no privilege. Type instead:\n  \
+                 longshore run --gpus 1 {image} …"
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn set<T>(field: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *field = value;
+    }
+}

@@ -1,0 +1,136 @@
+use super::flags::{Plan, RunArgs};
+use crate::failure::Failure;
+use clap::Parser;
+use longshore_common::job::{Input, NetworkMode, PullPolicy};
+use std::time::Duration;
+
+#[derive(Debug, Parser)]
+struct Line {
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+fn parse(words: &[&str]) -> Result<RunArgs, clap::Error> {
+    Line::try_parse_from(std::iter::once(&"run").chain(words)).map(|line| line.run)
+}
+
+fn plan(words: &[&str]) -> Plan {
+    parse(words).expect("parses").plan(&|_| None).expect("valid")
+}
+
+fn refusal(words: &[&str]) -> Failure {
+    parse(words).expect("parses").plan(&|_| None).expect_err("refused")
+}
+
+#[test]
+fn flags_end_at_the_image() {
+    let spec = plan(&["-e", "A=1", "alpine", "sh", "-c", "-e B=2", "--rm", "-v"]).spec;
+    assert_eq!(spec.image, "alpine");
+    assert_eq!(spec.command.unwrap_or_default(), ["sh", "-c", "-e B=2", "--rm", "-v"]);
+    assert_eq!(spec.env.len(), 1);
+    let spec = plan(&["alpine", "-d", "--gpus", "1"]).spec;
+    assert_eq!(spec.command.unwrap_or_default(), ["-d", "--gpus", "1"]);
+    assert!(spec.resources.gpu.is_none());
+}
+
+#[test]
+fn unknown_flags_before_the_image_are_errors() {
+    assert!(parse(&["--no-such-flag", "alpine"]).is_err());
+    assert!(parse(&[]).is_err());
+}
+
+#[test]
+fn every_flag_reaches_the_spec() {
+    let Plan { spec, folders } = plan(&[
+        "--rm",
+        "-w",
+        "/work",
+        "-u",
+        "1000:1000",
+        "-m",
+        "8g",
+        "-l",
+        "team=rsl",
+        "--cpus",
+        "1.5",
+        "--gpus",
+        "1,memory=24GiB",
+        "--entrypoint",
+        "python",
+        "--name",
+        "n",
+        "--shm-size",
+        "1g",
+        "--network",
+        "none",
+        "--pull",
+        "never",
+        "--input",
+        "bags=/tmp",
+        "--input",
+        "ckpt=job:k3m9q2xw/a",
+        "--scratch",
+        "50GiB",
+        "--pids-limit",
+        "100",
+        "--run-deadline",
+        "1h",
+        "--queue-deadline",
+        "2h",
+        "--prepare-deadline",
+        "3m",
+        "--upload-deadline",
+        "4m",
+        "--stop-timeout",
+        "30",
+        "--retries",
+        "2",
+        "--priority",
+        "-5",
+        "--agent",
+        "site=bern",
+        "--agent",
+        "site=zurich",
+        "--pool",
+        "big",
+        "alpine",
+    ]);
+    assert_eq!((spec.workdir.as_deref(), spec.user.as_deref()), (Some("/work"), Some("1000:1000")));
+    assert_eq!((spec.resources.cpu_millis, spec.resources.memory_bytes), (1500, 8 << 30));
+    assert_eq!((spec.resources.shm_bytes, spec.resources.scratch_bytes), (1 << 30, 50 << 30));
+    assert_eq!((spec.resources.pids, spec.resources.gpu_count()), (100, 1));
+    assert_eq!(spec.entrypoint.unwrap_or_default(), ["python"]);
+    assert_eq!((spec.network, spec.pull), (NetworkMode::None, PullPolicy::Never));
+    let minutes = |minutes: u64| Duration::from_secs(minutes * 60);
+    assert_eq!((spec.deadlines.queue, spec.deadlines.run), (Some(minutes(120)), minutes(60)));
+    assert_eq!((spec.deadlines.prepare, spec.deadlines.upload), (minutes(3), minutes(4)));
+    assert_eq!(spec.deadlines.stop_grace, Duration::from_secs(30));
+    assert_eq!((spec.retry.attempts, spec.priority, spec.pool.as_str()), (3, -5, "big"));
+    assert_eq!(spec.agents["site"], ["bern", "zurich"]);
+    assert_eq!(spec.inputs["ckpt"], Input::Job { job: "k3m9q2xw".into(), path: "a".into() });
+    assert!(folders.contains_key("bags") && !spec.inputs.contains_key("bags"));
+}
+
+#[test]
+fn what_jobs_do_not_have_is_refused_with_the_line_to_type() {
+    for (words, says) in [
+        (&["-v", "./data:/data", "alpine"][..], "--input data=./data"),
+        (&["-p", "80:80", "alpine"], "--out ./result alpine"),
+        (&["-it", "alpine"], "longshore run alpine COMMAND"),
+        (&["--privileged", "alpine"], "--gpus 1 alpine"),
+    ] {
+        let failure = refusal(words);
+        assert!(failure.code == Some(2) && failure.message.contains(says), "{failure}");
+    }
+}
+
+#[test]
+fn wrong_values_are_usage_errors_told_together() {
+    let failure = refusal(&["-m", "1m", "--pids-limit", "0", "--input", "BAD=/tmp", "Alpine"]);
+    assert_eq!(failure.code, Some(2));
+    for says in ["image: ", "resources.memory: ", "resources.pids: ", "--input BAD: "] {
+        assert!(failure.message.contains(says), "{failure}");
+    }
+    assert!(parse(&["-m", "8", "alpine"]).is_err(), "a size needs its unit");
+    assert!(parse(&["--cpus", "lots", "alpine"]).is_err());
+}

@@ -1,0 +1,130 @@
+//! `longshore run`: submit a job, follow it to its end, fetch what it left. Stdout carries the container's stdout
+//! and nothing else.
+
+mod end;
+mod flags;
+#[cfg(test)]
+mod flags_tests;
+mod states;
+mod words;
+
+pub(crate) use end::{end_line, exit_code};
+pub(crate) use flags::{LimitArgs, RunArgs};
+
+use super::submit;
+use crate::client::Client;
+use crate::failure::{Failure, code};
+use crate::follow::{self, LogRequest, Printer};
+use crate::output::{plural, print, say, size};
+use crate::transfer::download;
+use longshore_common::{job, retry::Backoff};
+use longshore_proto::v1;
+use std::{path::Path, time::Duration};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+pub(crate) async fn run(client: &Client, args: RunArgs) -> anyhow::Result<i32> {
+    let plan = args.plan(&|name| std::env::var(name).ok())?;
+    if args.dry_run {
+        let mut document = job::file::write(&plan.spec);
+        for (name, folder) in &plan.folders {
+            document["inputs"][name.as_str()] = serde_json::json!({ "dir": folder });
+        }
+        print(&serde_saphyr::to_string(&document)?)?;
+        return Ok(0);
+    }
+    let mut interrupts = signal(SignalKind::interrupt())?;
+    let submitted = tokio::select! {
+        submitted = submit::submit(client, plan.spec, &plan.folders, None) => submitted?,
+        _ = interrupts.recv() => {
+            return Err(Failure::with_code(code::INTERRUPTED, "interrupted before the job was submitted").into());
+        }
+    };
+    if args.detach {
+        print(&format!("{}\n", submitted.id))?;
+        return Ok(0);
+    }
+    let image = submitted.spec.as_ref().map_or("", |spec| spec.image.as_str());
+    say(format!("job {}  {image}     Ctrl-C cancels · again leaves it running", submitted.id));
+    let Some(ended) = follow_to_end(client, &submitted, &mut interrupts).await? else {
+        say(format!("job {0} goes on without you: longshore logs -f {0}", submitted.id));
+        return Ok(code::INTERRUPTED);
+    };
+    if let Some(target) = &args.out {
+        collect(client, &ended, target).await?;
+    }
+    for line in end_line(&ended) {
+        say(line);
+    }
+    Ok(exit_code(&ended))
+}
+
+/// The job at its end, or `None` if the person left it running.
+async fn follow_to_end(
+    client: &Client,
+    job: &v1::Job,
+    interrupts: &mut Signal,
+) -> anyhow::Result<Option<v1::Job>> {
+    let mut printer = Printer::new(false, true);
+    let request = LogRequest { job: job.id.clone(), follow: true, ..LogRequest::default() };
+    let work = async {
+        let logs = follow::logs(client, request, &mut printer);
+        let states = states::narrate(client, job.clone());
+        let ((), ended) = tokio::try_join!(logs, states)?;
+        anyhow::Ok(ended)
+    };
+    tokio::pin!(work);
+    tokio::select! {
+        ended = &mut work => return ended.map(Some),
+        _ = interrupts.recv() => say("  cancel   asked for; Ctrl-C again leaves it running"),
+    }
+    let cancelled = async {
+        let (cancelled, ended) = tokio::join!(cancel(client, &job.id), &mut work);
+        cancelled?;
+        ended
+    };
+    tokio::select! {
+        ended = cancelled => ended.map(Some),
+        _ = interrupts.recv() => Ok(None),
+    }
+}
+
+async fn cancel(client: &Client, job: &str) -> Result<(), Failure> {
+    let request = v1::CancelJobsRequest {
+        request_id: uuid::Uuid::new_v4().to_string(),
+        jobs: vec![job.to_owned()],
+        reason: "Ctrl-C".to_owned(),
+    };
+    let call = || {
+        let (mut jobs, request) = (client.jobs(), request.clone());
+        async move { jobs.cancel(request).await }
+    };
+    follow::persist(client, call).await.map(drop)
+}
+
+/// Fetches what the last attempt left, whatever its outcome.
+async fn collect(client: &Client, job: &v1::Job, target: &Path) -> anyhow::Result<()> {
+    if job.attempts == 0 {
+        return Ok(());
+    }
+    let (artifacts, attempt) = download::list(client, &job.id, 0, "").await?;
+    let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(5));
+    let mut tries = 0;
+    let fetched = loop {
+        match download::all(client, &job.id, attempt, artifacts.clone(), target).await {
+            Err(_) if tries < 2 => {
+                // Files that came stay; the next try fetches the others.
+                tries += 1;
+                backoff.wait().await;
+            }
+            other => break other?,
+        }
+    };
+    let shown = target.display();
+    if fetched.files == 0 {
+        say("  collect  /out is empty");
+    } else {
+        let files = plural(fetched.files, "file", "files");
+        say(format!("  collect  /out {files} {} → {shown}  sha256 ok", size(fetched.bytes)));
+    }
+    Ok(())
+}

@@ -1,0 +1,196 @@
+//! What `run` says while a job goes through its states.
+
+use crate::client::Client;
+use crate::follow::{self, is_ended};
+use crate::output::{amount, say, span};
+use longshore_common::job::{JobSpec, JobState};
+use longshore_common::units;
+use longshore_proto::v1;
+use std::time::Duration;
+
+/// A job that starts at once needs no reason.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How often the reason may change on the screen.
+const REASONS: Duration = Duration::from_secs(2);
+/// Agents named in a reason.
+const NAMED: usize = 2;
+
+/// Follows the job to its end and tells each step.
+pub(super) async fn narrate(client: &Client, mut job: v1::Job) -> anyhow::Result<v1::Job> {
+    let mut told = None;
+    let mut reason = Reason::default();
+    loop {
+        let state = follow::state(&job);
+        let step = (job.attempts, Step::of(state));
+        if told != Some(step) {
+            tell(client, &job, step.1).await;
+            told = Some(step);
+        }
+        if is_ended(&job) {
+            return Ok(job);
+        }
+        let waits = step.1 == Step::Waits;
+        let change = follow::next_change(client, &job.id, job.revision);
+        let next = if waits {
+            tokio::select! {
+                next = change => next,
+                never = reason.tell(client, &job.id) => match never {},
+            }
+        } else {
+            change.await
+        };
+        job = next?;
+    }
+}
+
+/// States that are one to whoever watches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Waits,
+    Claimed,
+    Running,
+    Other,
+}
+
+impl Step {
+    const fn of(state: Option<JobState>) -> Self {
+        match state {
+            Some(JobState::Waiting | JobState::Queued) => Self::Waits,
+            Some(JobState::Claimed | JobState::Preparing) => Self::Claimed,
+            Some(JobState::Running) => Self::Running,
+            _ => Self::Other,
+        }
+    }
+}
+
+async fn tell(client: &Client, job: &v1::Job, step: Step) {
+    match step {
+        Step::Waits if job.attempts > 0 => {
+            say(format!("  retry    attempt {} ended; the job is tried again", job.attempts));
+        }
+        Step::Claimed => say(claimed(client, job).await),
+        Step::Running => {
+            if let Some(spec) = job.spec.clone().and_then(|spec| JobSpec::try_from(spec).ok()) {
+                say(format!("  running  {}", limits(&spec)));
+            }
+        }
+        Step::Waits | Step::Other => {}
+    }
+}
+
+/// The node, its GPUs and how long it took.
+async fn claimed(client: &Client, job: &v1::Job) -> String {
+    let request = v1::GetJobRequest { job: job.id.clone() };
+    let answer = client.ask(client.jobs().get(request)).await.ok();
+    let attempt = answer.and_then(|mut answer| answer.attempts.pop());
+    let mut line = format!("  claimed  {}", job.agent);
+    let Some(attempt) = attempt else { return line };
+    for gpu in &attempt.gpus {
+        line.push_str(&format!("  GPU {}", gpu_name(gpu)));
+    }
+    if let (Some(created), Some(_)) = (&job.created_at, &attempt.claimed_at)
+        && let Some(after) = amount(Some(created), attempt.claimed_at.as_ref())
+        && attempt.number <= 1
+    {
+        line.push_str(&format!("  after {}", span(after)));
+    }
+    line
+}
+
+/// `0 NVIDIA A100 80GB GPU-…` without the UUID, which is for machines.
+fn gpu_name(text: &str) -> &str {
+    text.rsplit_once(" GPU-").map_or(text, |(name, _)| name)
+}
+
+/// The limits that most often surprise, each marked if nobody set it.
+fn limits(spec: &JobSpec) -> String {
+    let default = JobSpec::for_image("x");
+    let mark = |is_default: bool| if is_default { " (default)" } else { "" };
+    let (asked, usual) = (&spec.resources, &default.resources);
+    format!(
+        "cpu {}{} · memory {}{} · {}{}",
+        units::Cores(asked.cpu_millis),
+        mark(asked.cpu_millis == usual.cpu_millis),
+        units::ByteSize(asked.memory_bytes).rounded(),
+        mark(asked.memory_bytes == usual.memory_bytes),
+        units::HumanDuration(spec.deadlines.run),
+        mark(spec.deadlines.run == default.deadlines.run),
+    )
+}
+
+/// Why a job waits, told when it changes.
+#[derive(Debug, Default)]
+struct Reason {
+    last: String,
+    waited: bool,
+}
+
+enum Never {}
+
+impl Reason {
+    async fn tell(&mut self, client: &Client, job: &str) -> Never {
+        loop {
+            tokio::time::sleep(if self.waited { REASONS } else { PATIENCE }).await;
+            self.waited = true;
+            let request = v1::ExplainJobRequest { job: job.to_owned() };
+            // The link's troubles are told by the other half.
+            let Ok(answer) = client.jobs().explain(request).await else { continue };
+            let Some(explanation) = answer.into_inner().explanation else { continue };
+            let text = describe(&explanation, job);
+            if text != self.last {
+                say(&text);
+                self.last = text;
+            }
+        }
+    }
+}
+
+fn describe(explanation: &v1::JobExplanation, job: &str) -> String {
+    let mut text = format!("  waiting  {}", explanation.summary);
+    for agent in explanation.agents.iter().take(NAMED) {
+        text.push_str(&format!("\n           {}: {}", agent.agent, agent.reason));
+    }
+    let more = explanation.agents.len().saturating_sub(NAMED);
+    if more > 0 {
+        text.push_str(&format!(" · {more} more: longshore explain {job}"));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_marked() {
+        let mut spec = JobSpec::for_image("alpine");
+        spec.resources.memory_bytes = 8 << 30;
+        assert_eq!(limits(&spec), "cpu 1 (default) · memory 8 GiB · 1d (default)");
+    }
+
+    #[test]
+    fn a_reason_names_two_agents_and_counts_the_rest() {
+        let agent = |name: &str| v1::AgentReason {
+            agent: name.to_owned(),
+            reason: "needs 2 GPUs, has 1".to_owned(),
+            permanent: false,
+        };
+        let explanation = v1::JobExplanation {
+            place: 2,
+            summary: "2nd in line".to_owned(),
+            agents: vec![agent("gpu-04"), agent("gpu-07"), agent("gpu-08")],
+        };
+        let text = describe(&explanation, "k3m9q2xw");
+        assert!(
+            text.starts_with("  waiting  2nd in line\n           gpu-04: needs 2 GPUs, has 1\n"),
+            "{text}"
+        );
+        assert!(text.ends_with(" · 1 more: longshore explain k3m9q2xw"), "{text}");
+    }
+
+    #[test]
+    fn a_gpu_is_named_without_its_uuid() {
+        assert_eq!(gpu_name("0 NVIDIA A100 80GB GPU-1234"), "0 NVIDIA A100 80GB");
+        assert_eq!(gpu_name("0"), "0");
+    }
+}

@@ -1,0 +1,172 @@
+//! The small languages inside the flags of `run`.
+
+use crate::failure::Failure;
+use longshore_common::job::{GpuRequest, Input};
+use longshore_common::units::{ByteSize, HumanDuration};
+use std::{collections::BTreeMap, fs, path::PathBuf};
+
+/// Where an input comes from.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    Ready(Input),
+    /// To be uploaded.
+    Folder(PathBuf),
+}
+
+/// `NAME=VALUE`.
+pub(crate) fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err(format!("write NAME=VALUE, not `{text}`")),
+    }
+}
+
+/// `1,memory=24GiB,model=A100*`.
+pub(crate) fn gpus(text: &str) -> Result<GpuRequest, String> {
+    let mut request = GpuRequest { count: 1, memory_bytes: 0, model: None };
+    for part in text.split(',').map(str::trim) {
+        match part.split_once('=') {
+            None if part == "all" => {
+                return Err("say how many GPUs the job needs, as in --gpus 1: machines are shared".to_owned());
+            }
+            None => request.count = part.parse().map_err(|_| format!("`{part}` is not a number of GPUs"))?,
+            Some(("count", count)) => {
+                request.count = count.parse().map_err(|_| format!("`{count}` is not a number of GPUs"))?;
+            }
+            Some(("memory", size)) => {
+                request.memory_bytes = ByteSize::from_docker(size).map_err(|error| error.to_string())?.0;
+            }
+            Some(("model", model)) => request.model = Some(model.to_owned()),
+            Some((key, _)) => return Err(format!("`{key}` is not known: count, memory and model are")),
+        }
+    }
+    Ok(request)
+}
+
+/// A time, or a bare number of seconds as Docker's `--stop-timeout` takes.
+pub(crate) fn seconds(text: &str) -> Result<HumanDuration, String> {
+    let text = if text.bytes().all(|b| b.is_ascii_digit()) { format!("{text}s") } else { text.to_owned() };
+    text.parse().map_err(|error| format!("{error}"))
+}
+
+/// `DIR`, `job:ID/path` or `https://…`.
+pub(crate) fn source(text: &str) -> Result<Source, Failure> {
+    if let Some(rest) = text.strip_prefix("job:") {
+        let (job, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let (job, path) = (job.to_owned(), path.to_owned());
+        return Ok(Source::Ready(Input::Job { job, path }));
+    }
+    if text.starts_with("https://") {
+        return Ok(Source::Ready(Input::Url { url: text.to_owned() }));
+    }
+    for scheme in ["share:", "s3://", "http://"] {
+        if text.starts_with(scheme) {
+            return Err(Failure::usage(format!(
+                "--input: `{text}`: {scheme} is not available in this version; DIR, job:ID/path and https:// are"
+            )));
+        }
+    }
+    let path = PathBuf::from(text);
+    match fs::metadata(&path) {
+        Ok(_) => Ok(Source::Folder(path)),
+        Err(error) => Err(Failure::usage(format!("--input: `{text}` cannot be read: {error}"))),
+    }
+}
+
+/// An input's name out of a folder's.
+pub(crate) fn input_name(folder: &str) -> String {
+    let last = folder.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_ascii_lowercase();
+    let fit: String =
+        last.chars().map(|c| if c.is_ascii_alphanumeric() || "_.-".contains(c) { c } else { '-' }).collect();
+    let fit = fit.trim_start_matches(['.', '-', '_']);
+    if fit.is_empty() { "data".to_owned() } else { fit.to_owned() }
+}
+
+/// The files' variables, then those of the flags.
+pub(crate) fn environment(
+    files: &[PathBuf],
+    flags: &[String],
+    shell: &dyn Fn(&str) -> Option<String>,
+) -> Result<BTreeMap<String, String>, Failure> {
+    let mut environment = BTreeMap::new();
+    for file in files {
+        let text = fs::read_to_string(file)
+            .map_err(|error| Failure::usage(format!("--env-file {}: {error}", file.display())))?;
+        for line in
+            text.lines().map(str::trim_start).filter(|line| !line.is_empty() && !line.starts_with('#'))
+        {
+            add(&mut environment, line, shell);
+        }
+    }
+    for flag in flags {
+        add(&mut environment, flag, shell);
+    }
+    Ok(environment)
+}
+
+/// A name alone is copied; one that is not set is left out, as Docker does.
+fn add(to: &mut BTreeMap<String, String>, text: &str, shell: &dyn Fn(&str) -> Option<String>) {
+    let (name, value) = match text.split_once('=') {
+        Some((name, value)) => (name, Some(value.to_owned())),
+        None => (text, shell(text)),
+    };
+    match value {
+        Some(value) => drop(to.insert(name.to_owned(), value)),
+        None => crate::output::say(format!("-e {name}: is not set here and is left out")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gpus_are_a_number_and_what_each_must_have() {
+        let asked = gpus("2,memory=24GiB,model=A100*");
+        assert_eq!(asked, Ok(GpuRequest { count: 2, memory_bytes: 24 << 30, model: Some("A100*".into()) }));
+        assert_eq!(gpus("memory=8g").map(|gpu| (gpu.count, gpu.memory_bytes)), Ok((1, 8 << 30)));
+        for bad in ["all", "x", "1,vram=2", "1,memory=2"] {
+            assert!(gpus(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn inputs_come_from_three_places() {
+        let job = Input::Job { job: "k3m9q2xw".into(), path: "ckpt/last".into() };
+        assert_eq!(source("job:k3m9q2xw/ckpt/last"), Ok(Source::Ready(job)));
+        assert!(matches!(source("https://example.org/x"), Ok(Source::Ready(Input::Url { .. }))));
+        assert_eq!(source("/tmp"), Ok(Source::Folder("/tmp".into())));
+        for (bad, says) in [("share:x/y", "not available"), ("/no/such/place", "cannot be read")] {
+            let failure = source(bad).expect_err(bad);
+            assert!(failure.code == Some(2) && failure.message.contains(says), "{failure}");
+        }
+    }
+
+    #[test]
+    fn a_folder_gives_a_name_that_is_valid() {
+        for (folder, name) in
+            [("./My Data/", "my-data"), ("/", "data"), (".hidden", "hidden"), ("a/b.c", "b.c")]
+        {
+            assert_eq!(input_name(folder), name);
+            assert!(longshore_common::job::check_name("x", &input_name(folder)).is_ok());
+        }
+    }
+
+    #[test]
+    fn flags_win_over_files_and_bare_names_are_copied() {
+        let file = tempfile::NamedTempFile::new().expect("a temporary file");
+        fs::write(file.path(), "# comment\nA=file\nB=file\n\nHOME\n").expect("written");
+        let shell = |name: &str| (name == "HOME").then(|| "/home/anna".to_owned());
+        let flags = ["B=flag".to_owned(), "MISSING".to_owned(), "C=a=b".to_owned()];
+        let environment = environment(&[file.path().into()], &flags, &shell).expect("readable");
+        let expected = [("A", "file"), ("B", "flag"), ("C", "a=b"), ("HOME", "/home/anna")];
+        assert_eq!(environment, expected.map(|(a, b)| (a.to_owned(), b.to_owned())).into());
+    }
+
+    #[test]
+    fn a_bare_stop_timeout_is_seconds() {
+        assert_eq!(seconds("30").map(|length| length.0.as_secs()), Ok(30));
+        assert_eq!(seconds("1m").map(|length| length.0.as_secs()), Ok(60));
+        assert!(seconds("").is_err());
+    }
+}

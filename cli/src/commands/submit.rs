@@ -1,0 +1,128 @@
+//! `longshore submit`: the jobs of a file, their folders uploaded first.
+
+use super::{job_or_usage, request_id};
+use crate::client::Client;
+use crate::failure::Failure;
+use crate::output::{FormatArgs, print, to_json};
+use crate::transfer::upload;
+use clap::Args;
+use longshore_common::job::file::JobFile;
+use longshore_common::job::{self, Input, JobSpec};
+use longshore_common::wire::status::Refusal;
+use longshore_proto::v1;
+use std::collections::BTreeMap;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+/// Jobs of one call.
+const BATCH: usize = 500;
+
+#[derive(Debug, Args)]
+pub(crate) struct SubmitArgs {
+    /// A job file, YAML or JSON; - is stdin
+    #[arg(short, long, value_name = "FILE")]
+    file: PathBuf,
+    /// The same id with the same file submits once; several jobs get -1, -2, …
+    #[arg(long, value_name = "ID")]
+    request_id: Option<String>,
+}
+
+pub(crate) async fn run(client: &Client, args: SubmitArgs, format: FormatArgs) -> anyhow::Result<i32> {
+    let (text, folder) = read(&args.file)?;
+    let source = args.file.display().to_string();
+    let files = job::file::parse(&text, &source).map_err(|error| Failure::usage(error.to_string()))?;
+    let several = files.len() > 1;
+    let mut requests = Vec::new();
+    for (index, file) in files.into_iter().enumerate() {
+        let JobFile { mut spec, folders } = file;
+        let folders = folders.into_iter().map(|(name, path)| (name, folder.join(path))).collect();
+        upload_folders(client, &mut spec, &folders).await?;
+        let id = match &args.request_id {
+            Some(id) if several => format!("{id}-{}", index + 1),
+            Some(id) => id.clone(),
+            None => request_id(),
+        };
+        requests.push(request(client, &spec, id));
+    }
+    let mut jobs = Vec::new();
+    let mut refused = Vec::new();
+    for (batch, requests) in requests.chunks(BATCH).enumerate() {
+        for (index, result) in batch_of(client, requests).await?.into_iter().enumerate() {
+            match result {
+                Ok(job) => jobs.push(job),
+                Err(error) => {
+                    refused.push(format!("{source}: document {}: {error}", batch * BATCH + index + 1))
+                }
+            }
+        }
+    }
+    if !format.write(|| jobs.iter().map(|job| to_json("Job", job)).collect())? {
+        print(&jobs.iter().fold(String::new(), |text, job| format!("{text}{}\n", job.id)))?;
+    }
+    if refused.is_empty() { Ok(0) } else { Err(Failure::usage(refused.join("\n")).into()) }
+}
+
+/// Uploads the folders and submits one job, once, however often the link breaks.
+pub(crate) async fn submit(
+    client: &Client,
+    mut spec: JobSpec,
+    folders: &BTreeMap<String, PathBuf>,
+    id: Option<String>,
+) -> anyhow::Result<v1::Job> {
+    upload_folders(client, &mut spec, folders).await?;
+    let request = request(client, &spec, id.unwrap_or_else(request_id));
+    let call = || {
+        let (mut jobs, request) = (client.jobs(), request.clone());
+        async move { jobs.submit(request).await }
+    };
+    job_or_usage(client.ask_again(call).await?.job)
+}
+
+async fn upload_folders(
+    client: &Client,
+    spec: &mut JobSpec,
+    folders: &BTreeMap<String, PathBuf>,
+) -> anyhow::Result<()> {
+    for (name, folder) in folders {
+        let id = upload::folder(client, name, folder).await?;
+        spec.inputs.insert(name.clone(), Input::Uploaded { id });
+    }
+    Ok(())
+}
+
+fn request(client: &Client, spec: &JobSpec, request_id: String) -> v1::SubmitRequest {
+    v1::SubmitRequest { request_id, project: client.project().to_owned(), spec: Some(spec.into()) }
+}
+
+async fn batch_of(
+    client: &Client,
+    requests: &[v1::SubmitRequest],
+) -> anyhow::Result<Vec<Result<v1::Job, Refusal>>> {
+    let request = v1::SubmitBatchRequest { requests: requests.to_vec() };
+    let call = || {
+        let (mut jobs, request) = (client.jobs(), request.clone());
+        async move { jobs.submit_batch(request).await }
+    };
+    let results = client.ask_again(call).await?.results;
+    let nothing = || Refusal::new(tonic::Code::Internal, "the controller answered nothing");
+    Ok(results
+        .into_iter()
+        .map(|result| match (result.error, result.submitted.and_then(|submitted| submitted.job)) {
+            (Some(error), _) => Err(error.into()),
+            (None, Some(job)) => Ok(job),
+            (None, None) => Err(nothing()),
+        })
+        .collect())
+}
+
+/// The file's text, and the folder that relative paths in it begin at.
+fn read(file: &Path) -> Result<(String, PathBuf), Failure> {
+    let unreadable = |error: std::io::Error| Failure::usage(format!("{}: {error}", file.display()));
+    if file == Path::new("-") {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text).map_err(unreadable)?;
+        return Ok((text, PathBuf::new()));
+    }
+    let text = std::fs::read_to_string(file).map_err(unreadable)?;
+    Ok((text, file.parent().map(Path::to_owned).unwrap_or_default()))
+}

@@ -1,0 +1,129 @@
+//! A spec as a document of a job file, without what is default anyway.
+
+use crate::job::{Input, JobSpec, NetworkMode, PullPolicy};
+use crate::units::{ByteSize, Cores, HumanDuration};
+use serde_json::{Map, Value, json};
+use std::time::Duration;
+
+/// Reads back as the same spec.
+pub fn write(spec: &JobSpec) -> Value {
+    let default = JobSpec::for_image(&spec.image);
+    let mut document = Map::new();
+    document.insert("kind".into(), "job".into());
+    let mut put = |key: &str, value: Value, is_default: bool| {
+        let empty = value.is_null() || value.as_object().is_some_and(Map::is_empty);
+        if !is_default && !empty {
+            document.insert(key.to_owned(), value);
+        }
+    };
+    put("name", json!(spec.name), false);
+    put("image", json!(spec.image), false);
+    put("pull", json!(pull(spec.pull)), spec.pull == default.pull);
+    put("contract", json!(spec.contract), spec.contract == default.contract);
+    put("entrypoint", json!(spec.entrypoint), false);
+    put("command", json!(spec.command), false);
+    put("workdir", json!(spec.workdir), false);
+    put("user", json!(spec.user), false);
+    put("env", json!(spec.env), false);
+    put("resources", resources(spec, &default), false);
+    put("network", json!(network(spec.network)), spec.network == default.network);
+    put("deadlines", deadlines(spec, &default), false);
+    put("retry", retry(spec, &default), false);
+    put("priority", json!(spec.priority), spec.priority == default.priority);
+    put("labels", json!(spec.labels), false);
+    put("agents", json!(spec.agents), false);
+    put("inputs", inputs(spec), false);
+    put("outputs", outputs(spec, &default), false);
+    put("pool", json!(spec.pool), spec.pool == default.pool);
+    Value::Object(document)
+}
+
+/// The fields that are not default.
+fn changed<const N: usize>(fields: [(&str, Value, bool); N]) -> Value {
+    let changed = fields.into_iter().filter(|(_, value, is_default)| !is_default && !value.is_null());
+    Value::Object(changed.map(|(key, value, _)| (key.to_owned(), value)).collect())
+}
+
+fn size(bytes: u64) -> Value {
+    ByteSize(bytes).to_string().into()
+}
+
+fn length(length: Duration) -> Value {
+    HumanDuration(length).to_string().into()
+}
+
+fn resources(spec: &JobSpec, default: &JobSpec) -> Value {
+    let (asked, default) = (&spec.resources, &default.resources);
+    let gpu = asked.gpu.as_ref().map(|gpu| {
+        changed([
+            ("count", json!(gpu.count), false),
+            ("memory", size(gpu.memory_bytes), gpu.memory_bytes == 0),
+            ("model", json!(gpu.model), false),
+        ])
+    });
+    changed([
+        ("cpu", Cores(asked.cpu_millis).to_string().into(), asked.cpu_millis == default.cpu_millis),
+        ("memory", size(asked.memory_bytes), asked.memory_bytes == default.memory_bytes),
+        ("shm", size(asked.shm_bytes), asked.shm_bytes == default.shm_bytes),
+        ("scratch", size(asked.scratch_bytes), asked.scratch_bytes == default.scratch_bytes),
+        ("pids", json!(asked.pids), asked.pids == default.pids),
+        ("gpu", json!(gpu), false),
+    ])
+}
+
+fn deadlines(spec: &JobSpec, default: &JobSpec) -> Value {
+    let (asked, default) = (&spec.deadlines, &default.deadlines);
+    changed([
+        ("queue", asked.queue.map_or(Value::Null, length), false),
+        ("prepare", length(asked.prepare), asked.prepare == default.prepare),
+        ("run", length(asked.run), asked.run == default.run),
+        ("upload", length(asked.upload), asked.upload == default.upload),
+        ("stop_grace", length(asked.stop_grace), asked.stop_grace == default.stop_grace),
+    ])
+}
+
+fn retry(spec: &JobSpec, default: &JobSpec) -> Value {
+    let (asked, default) = (&spec.retry, &default.retry);
+    changed([
+        ("attempts", json!(asked.attempts), asked.attempts == default.attempts),
+        ("backoff", length(asked.backoff), asked.backoff == default.backoff),
+        ("max_backoff", length(asked.max_backoff), asked.max_backoff == default.max_backoff),
+        ("on", json!(asked.on), asked.on.is_empty()),
+    ])
+}
+
+fn inputs(spec: &JobSpec) -> Value {
+    let source = |input: &Input| match input {
+        Input::Uploaded { id } => json!({ "uploaded": id }),
+        Input::Job { job, path } if path.is_empty() => json!({ "job": job }),
+        Input::Job { job, path } => json!({ "job": job, "path": path }),
+        Input::Url { url } => json!({ "url": url }),
+    };
+    Value::Object(spec.inputs.iter().map(|(name, input)| (name.clone(), source(input))).collect())
+}
+
+fn outputs(spec: &JobSpec, default: &JobSpec) -> Value {
+    let (asked, default) = (&spec.outputs, &default.outputs);
+    changed([
+        ("include", json!(asked.include), asked.include.is_empty()),
+        ("exclude", json!(asked.exclude), asked.exclude.is_empty()),
+        ("max_size", size(asked.max_size_bytes), asked.max_size_bytes == default.max_size_bytes),
+        ("max_files", json!(asked.max_files), asked.max_files == default.max_files),
+    ])
+}
+
+const fn pull(policy: PullPolicy) -> &'static str {
+    match policy {
+        PullPolicy::Auto => "auto",
+        PullPolicy::Always => "always",
+        PullPolicy::Missing => "missing",
+        PullPolicy::Never => "never",
+    }
+}
+
+const fn network(mode: NetworkMode) -> &'static str {
+    match mode {
+        NetworkMode::Bridge => "bridge",
+        NetworkMode::None => "none",
+    }
+}
