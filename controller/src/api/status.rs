@@ -92,7 +92,7 @@ pub(super) fn blobs(error: blobs::Error) -> Status {
 
 pub(super) fn of_logs(error: &log_store::Error) -> Refusal {
     let code = match error {
-        log_store::Error::Full => Code::ResourceExhausted,
+        log_store::Error::Full { .. } => Code::ResourceExhausted,
         log_store::Error::TooLong { .. } => Code::OutOfRange,
         log_store::Error::Malformed(_) => Code::InvalidArgument,
         log_store::Error::Failed { .. } => {
