@@ -33,6 +33,11 @@ impl Node {
         Self { docker: Docker::new(config, agent), agent, folder: fresh_dir("node"), image }
     }
 
+    /// The runtime of the same agent in a new process.
+    pub(crate) fn restarted(&self) -> Docker {
+        Docker::new(Config::default(), self.agent)
+    }
+
     pub(crate) fn spec(&self) -> ContainerSpec {
         let mut spec = sample_spec();
         spec.agent = self.agent;

@@ -7,6 +7,7 @@ mod config;
 pub mod contract;
 pub mod docker;
 pub mod fake;
+pub mod sweep;
 
 pub use config::{Config, Firewall, Kind, Login, NetworkConfig, PullConfig};
 

@@ -105,7 +105,8 @@ fn gpus(spec: &ContainerSpec) -> Option<Vec<DeviceRequest>> {
         vec![DeviceRequest {
             driver: Some("nvidia".to_owned()),
             device_ids: Some(spec.gpus.clone()),
-            capabilities: Some(vec![vec!["gpu".to_owned(), "utility".to_owned(), "compute".to_owned()]]),
+            // No more than that, so that the image's own NVIDIA_DRIVER_CAPABILITIES decides.
+            capabilities: Some(vec![vec!["gpu".to_owned()]]),
             ..Default::default()
         }]
     })

@@ -12,7 +12,7 @@ use super::{
 use crate::runtime::{Chunk, ContainerId, ContainerSpec, Error, Exit, Known, Output};
 use bollard::{
     errors::Error as DockerError,
-    models::{ContainerStateStatusEnum, ContainerSummaryStateEnum},
+    models::{ContainerState, ContainerStateStatusEnum, ContainerSummaryStateEnum},
     query_parameters::{
         CreateContainerOptions, InspectContainerOptions, KillContainerOptions, ListContainersOptions,
         RemoveContainerOptions, StartContainerOptions,
@@ -84,16 +84,25 @@ impl Docker {
             return Err(Error::ends(Outcome::RuntimeError, detail));
         }
         let id = ContainerId(id);
-        let created = Some(ContainerStateStatusEnum::CREATED);
-        if found.state.and_then(|state| state.status) != created {
-            self.containers.get(&id).note_started_before();
-        }
+        self.containers.get(&id).note_started_before(was_started(found.state));
         Ok(id)
+    }
+
+    /// Whether the start that nobody answered took place.
+    async fn is_started(&self, id: &ContainerId) -> Result<bool, Error> {
+        let client = self.engine.client().await?;
+        let found = client.api.inspect_container(&id.0, None::<InspectContainerOptions>).await;
+        let found = found.map_err(|error| self.engine.failed("look at the container", &error))?;
+        Ok(was_started(found.state))
     }
 
     pub(super) async fn start_container(&self, id: &ContainerId) -> Result<Output, Error> {
         let live = self.containers.get(id);
-        let attached = if live.started_before() { None } else { self.attach_and_start(id, &live).await? };
+        if live.started_before() {
+            live.note_started_before(self.is_started(id).await?);
+        }
+        let attached =
+            if live.started_before() { None } else { Some(self.attach_and_start(id, &live).await?) };
         let (sender, output) = mpsc::channel::<Chunk>(stream::CHUNKS);
         monitor::begin(&self.engine, id, &live);
         let follower = Follower::new(Arc::clone(&self.engine), id.clone(), live, sender);
@@ -101,13 +110,13 @@ impl Docker {
         Ok(Output(output))
     }
 
-    async fn attach_and_start(&self, id: &ContainerId, live: &Live) -> Result<Option<stream::Raw>, Error> {
+    async fn attach_and_start(&self, id: &ContainerId, live: &Live) -> Result<stream::Raw, Error> {
         let client = self.engine.client().await?;
         let attached = stream::attach(&client, id)
             .await
             .map_err(|error| self.engine.failed("attach to the container", &error))?;
         match client.api.start_container(&id.0, None::<StartContainerOptions>).await {
-            Ok(()) => Ok(Some(attached)),
+            Ok(()) => Ok(attached),
             Err(error) => {
                 if is_network_missing(&error) {
                     // Somebody pruned it. The next attempt makes it again.
@@ -116,7 +125,7 @@ impl Docker {
                 let error = trouble::start(&self.engine, &error);
                 if error.is_transient() {
                     // It may run already: what it wrote meanwhile is in the engine's log.
-                    live.note_started_before();
+                    live.note_started_before(true);
                 }
                 Err(error)
             }
@@ -237,6 +246,10 @@ impl Docker {
         });
         Ok(known.collect())
     }
+}
+
+fn was_started(state: Option<ContainerState>) -> bool {
+    state.and_then(|state| state.status) != Some(ContainerStateStatusEnum::CREATED)
 }
 
 /// A folder that any user of any image may write to, in one that nobody but root may enter.

@@ -41,6 +41,11 @@ impl Containers {
         Arc::clone(all.entry(container.clone()).or_default())
     }
 
+    /// The entry of a container that is under way; `None`: it may be removed already.
+    pub(super) fn find(&self, container: &ContainerId) -> Option<Arc<Live>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(container).cloned()
+    }
+
     pub(super) fn forget(&self, container: &ContainerId) -> Option<Arc<Live>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(container)
     }
@@ -97,8 +102,8 @@ impl Live {
         self.returns.subscribe()
     }
 
-    pub(super) fn note_started_before(&self) {
-        self.started_before.store(true, Ordering::Release);
+    pub(super) fn note_started_before(&self, before: bool) {
+        self.started_before.store(before, Ordering::Release);
     }
 
     pub(super) fn started_before(&self) -> bool {

@@ -88,7 +88,9 @@ impl Runtime for Docker {
     }
 
     async fn usage(&self, container: &ContainerId) -> Result<Sample, Error> {
-        usage::sample(&self.engine, container, &self.containers.get(container)).await
+        // Not `get`: a late question must not bring a removed container's entry back.
+        let live = self.containers.find(container).unwrap_or_default();
+        usage::sample(&self.engine, container, &live).await
     }
 
     async fn remove(&self, container: &ContainerId) -> Result<(), Error> {

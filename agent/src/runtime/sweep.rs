@@ -1,0 +1,94 @@
+//! Clears away what nobody holds any more: ended containers of this very cluster and agent, with their scratch. Never
+//! touches another's, nor one that runs: that is left for a person to look at.
+
+use super::{ContainerId, Error, Known, Runtime};
+use longshore_common::ids::{AttemptRef, ClusterId};
+use std::{
+    collections::{BTreeSet, HashMap},
+    time::Duration,
+};
+use tokio::time::Instant;
+
+/// A container is made before whoever holds it can say so.
+const GRACE: Duration = Duration::from_secs(120);
+
+/// Remembers since when a container is nobody's.
+#[derive(Debug, Default)]
+pub struct Sweeper {
+    since: HashMap<ContainerId, Instant>,
+}
+
+/// What one sweep did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Swept {
+    pub removed: Vec<AttemptRef>,
+    /// They run, and nobody holds them.
+    pub strangers: Vec<AttemptRef>,
+}
+
+impl Sweeper {
+    /// To be called now and then. `held` is asked for after the containers, so that none is missed in between.
+    pub async fn sweep(
+        &mut self,
+        runtime: &dyn Runtime,
+        cluster: ClusterId,
+        held: impl FnOnce() -> BTreeSet<AttemptRef> + Send,
+    ) -> Result<Swept, Error> {
+        let known = runtime.list().await?;
+        let held = held();
+        let nobodys: Vec<_> = known
+            .into_iter()
+            .filter(|known| known.cluster == cluster && !held.contains(&known.attempt))
+            .collect();
+        self.since.retain(|container, _| nobodys.iter().any(|known| known.container == *container));
+        let mut swept = Swept::default();
+        for Known { container, attempt, running, .. } in nobodys {
+            let since = *self.since.entry(container.clone()).or_insert_with(Instant::now);
+            if since.elapsed() < GRACE {
+                continue;
+            }
+            if running {
+                swept.strangers.push(attempt);
+            } else {
+                runtime.remove(&container).await?;
+                self.since.remove(&container);
+                swept.removed.push(attempt);
+            }
+        }
+        Ok(swept)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::{contract::sample_spec, fake::Fake};
+
+    /// A container that ended (or runs on) in a fake runtime.
+    async fn container(fake: &Fake, cluster: ClusterId, run: &str) -> AttemptRef {
+        let mut spec = sample_spec();
+        spec.cluster = cluster;
+        spec.env.insert("FAKE_RUN".to_owned(), run.to_owned());
+        let id = fake.create(&spec).await.expect("create");
+        drop(fake.start(&id).await.expect("start"));
+        spec.attempt
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_what_ended_and_is_nobodys_goes_and_only_after_the_grace() {
+        let (fake, cluster) = (Fake::new(), ClusterId::new());
+        let ended = container(&fake, cluster, "0s").await;
+        let held = container(&fake, cluster, "0s").await;
+        let running = container(&fake, cluster, "forever").await;
+        let others = container(&fake, ClusterId::new(), "0s").await;
+        let mut sweeper = Sweeper::default();
+        let hold = || BTreeSet::from([held]);
+        assert_eq!(sweeper.sweep(&fake, cluster, hold).await.expect("swept"), Swept::default());
+        tokio::time::advance(GRACE).await;
+        let swept = sweeper.sweep(&fake, cluster, hold).await.expect("swept");
+        assert_eq!(swept, Swept { removed: vec![ended], strangers: vec![running] });
+        let left: BTreeSet<_> =
+            fake.list().await.expect("listed").iter().map(|known| known.attempt).collect();
+        assert_eq!(left, BTreeSet::from([held, running, others]));
+    }
+}
