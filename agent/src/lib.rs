@@ -152,9 +152,11 @@ pub async fn start_with(
         held: held.clone(),
         engine_away: Arc::clone(&engine_away),
     };
+    let mut capacity = config.capacity.clone();
+    // Containers that are only played use nothing of their own: all of the machine's use would be others'.
+    capacity.others.count &= matches!(config.runtime.kind, runtime::Kind::Docker);
     let machine =
-        Machine::start(config.capacity.clone(), config.labels.clone(), config.pool.clone(), sources, &leave)
-            .await?;
+        Machine::start(capacity, config.labels.clone(), config.pool.clone(), sources, &leave).await?;
     let machine = Arc::new(machine);
     let identity = AgentIdentity {
         id: home.id(),

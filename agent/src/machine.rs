@@ -3,7 +3,8 @@
 
 use crate::{
     attempt::Held,
-    host::{Facts, GpuReading, Host, Reading},
+    capacity::{self, Foreign, GpuWatch, Meter},
+    host::{Facts, Host, Reading},
     link::{Report, Reporter},
     runtime::{EngineInfo, Runtime},
     slots::Slots,
@@ -44,6 +45,8 @@ pub struct Config {
     pub cpu_millis: Option<u32>,
     pub memory_bytes: Option<u64>,
     pub scratch_bytes: Option<u64>,
+    /// How others' use is told from ours.
+    pub others: capacity::Config,
 }
 
 impl Default for Config {
@@ -58,6 +61,7 @@ impl Default for Config {
             cpu_millis: None,
             memory_bytes: None,
             scratch_bytes: None,
+            others: capacity::Config::default(),
         }
     }
 }
@@ -78,6 +82,9 @@ pub struct Machine {
 #[derive(Clone, Debug)]
 struct Now {
     reading: Reading,
+    foreign: Foreign,
+    /// With why they are busy; whose they are is looked up when asked.
+    gpus: Vec<Gpu>,
     /// Or why nothing may run.
     engine: Result<EngineInfo, String>,
     /// What the operator should know although jobs may run.
@@ -108,9 +115,17 @@ impl Machine {
         let asked = Arc::clone(&host);
         let (facts, reading) = spawn_blocking(move || (asked.facts(), asked.read())).await?;
         let (engine, warning) = look(&*runtime, true).await;
-        let (seen, now) = watch::channel(Now { reading, engine, warning });
+        let mut judge = Judge {
+            facts: facts.clone(),
+            meter: Meter::new(&config.others),
+            watch: GpuWatch::new(config.others.clone()),
+            slots: slots.clone(),
+            held: held.clone(),
+        };
+        let (foreign, gpus) = judge.judge(&reading);
+        let (seen, now) = watch::channel(Now { reading, foreign, gpus, engine, warning });
         let seen = Arc::new(seen);
-        drop(tasks::spawn("host", watch_host(host, Arc::clone(&seen), leave.clone())));
+        drop(tasks::spawn("host", watch_host(host, judge, Arc::clone(&seen), leave.clone())));
         drop(tasks::spawn("engine", watch_engine(runtime, seen, engine_away, leave.clone())));
         labels.insert("arch".to_owned(), facts.arch.clone());
         Ok(Self { config, labels, pool, facts, slots, held, now })
@@ -138,7 +153,7 @@ impl Machine {
         if free.cpu_millis == 0 || free.memory_bytes == 0 {
             return None;
         }
-        let gpus = self.gpus().into_iter().filter(|gpu| gpu.job.is_none() && gpu.busy.is_none()).collect();
+        let gpus = self.gpus().into_iter().filter(is_free).collect();
         let lanes = lanes.to_vec();
         Some(Offer { free, gpus, slots, labels: self.labels.clone(), pool: self.pool.clone(), lanes })
     }
@@ -190,19 +205,48 @@ impl Machine {
     }
 
     fn free(&self) -> Capacity {
-        let (all, granted) = (self.allocatable(), self.slots.granted().amounts);
-        Capacity {
-            cpu_millis: all.cpu_millis.saturating_sub(granted.cpu_millis),
-            memory_bytes: all.memory_bytes.saturating_sub(granted.memory_bytes),
-            scratch_bytes: all.scratch_bytes.saturating_sub(granted.scratch_bytes),
-            gpus: all.gpus.saturating_sub(granted.gpus),
-        }
+        let foreign = self.now.borrow().foreign;
+        let free =
+            capacity::free(&self.total(), &self.allocatable(), &self.slots.granted().amounts, &foreign);
+        let gpus = self.gpus().iter().filter(|gpu| is_free(gpu)).count();
+        Capacity { gpus: u32::try_from(gpus).unwrap_or(u32::MAX), ..free }
     }
 
     fn gpus(&self) -> Vec<Gpu> {
         let granted = self.slots.granted().gpus;
-        let shown = |gpu: &GpuReading| Gpu { job: granted.get(&gpu.gpu.uuid).cloned(), ..gpu.gpu.clone() };
-        self.now.borrow().reading.gpus.iter().map(shown).collect()
+        let shown = |gpu: &Gpu| Gpu { job: granted.get(&gpu.uuid).cloned(), ..gpu.clone() };
+        self.now.borrow().gpus.iter().map(shown).collect()
+    }
+
+    /// Why it does not claim, or what else the operator should know.
+    fn note(&self) -> Option<String> {
+        let (warning, foreign) = {
+            let now = self.now.borrow();
+            (now.warning.clone(), now.foreign)
+        };
+        self.problem().or(warning).or_else(|| capacity::note(&self.free(), &foreign))
+    }
+}
+
+const fn is_free(gpu: &Gpu) -> bool {
+    gpu.job.is_none() && gpu.busy.is_none()
+}
+
+/// Makes of a reading what is others'.
+#[derive(Debug)]
+struct Judge {
+    facts: Facts,
+    meter: Meter,
+    watch: GpuWatch,
+    slots: Slots,
+    held: Held,
+}
+
+impl Judge {
+    fn judge(&mut self, reading: &Reading) -> (Foreign, Vec<Gpu>) {
+        let now = std::time::Instant::now();
+        let foreign = self.meter.observe(now, &self.facts, reading, &self.held.ours());
+        (foreign, self.watch.observe(now, &reading.gpus, &self.slots.granted().gpus))
     }
 }
 
@@ -228,7 +272,7 @@ impl Reporter for Machine {
             held: self.held.list(),
             free: self.free(),
             gpus: self.gpus(),
-            note: self.problem().or_else(|| self.now.borrow().warning.clone()).unwrap_or_default(),
+            note: self.note().unwrap_or_default(),
         }
     }
 
@@ -250,7 +294,7 @@ impl Changes {
     }
 }
 
-async fn watch_host(host: Arc<dyn Host>, seen: Arc<watch::Sender<Now>>, leave: Shutdown) {
+async fn watch_host(host: Arc<dyn Host>, mut judge: Judge, seen: Arc<watch::Sender<Now>>, leave: Shutdown) {
     loop {
         tokio::select! {
             () = leave.triggered() => return,
@@ -259,9 +303,10 @@ async fn watch_host(host: Arc<dyn Host>, seen: Arc<watch::Sender<Now>>, leave: S
         let host = Arc::clone(&host);
         match spawn_blocking(move || host.read()).await {
             Ok(reading) => {
+                let (foreign, gpus) = judge.judge(&reading);
                 seen.send_if_modified(|now| {
-                    let changed = now.reading != reading;
-                    now.reading = reading;
+                    let changed = now.reading != reading || now.foreign != foreign || now.gpus != gpus;
+                    (now.reading, now.foreign, now.gpus) = (reading, foreign, gpus);
                     changed
                 });
             }

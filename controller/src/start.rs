@@ -70,6 +70,7 @@ pub struct Running {
     pub base_url: String,
     pub shutdown: Shutdown,
     pub context: Arc<Context>,
+    store: Store,
     served: JoinHandle<()>,
     reconcilers: Reconcilers,
 }
@@ -92,7 +93,7 @@ impl Controller {
             Files::open(&data_dir.join("logs"), config.logs.clone()).map_err(at(data_dir.join("logs")))?;
         let (blobs, directory) = open_blobs(&config, &base_url)?;
         let (publisher, queue) = open_queue(config.rabbitmq.as_ref())?;
-        let jobs = Jobs::start(store, config.jobs.clone()).await?;
+        let jobs = Jobs::start(store.clone(), config.jobs.clone()).await?;
         let logs: Arc<dyn LogStore> = Arc::new(logs);
         let bytes = (Arc::clone(&blobs), Arc::clone(&logs));
         let reconcilers =
@@ -119,7 +120,7 @@ impl Controller {
             .fallback(http::not_found);
         tracing::info!(%local_addr, %base_url, data_dir = %data_dir.display(), "controller is up");
         let served = tasks::spawn("serve", http::serve(listener, router, shutdown.clone()));
-        Ok(Running { local_addr, base_url, shutdown, context, served, reconcilers })
+        Ok(Running { local_addr, base_url, shutdown, context, store, served, reconcilers })
     }
 }
 
@@ -130,6 +131,7 @@ impl Running {
             tracing::error!("the server ended by a panic");
         }
         self.reconcilers.join().await;
+        self.store.close().await;
         tracing::info!("controller has left");
     }
 }

@@ -47,7 +47,7 @@ impl Stack {
 
     pub(crate) async fn start(options: Options) -> anyhow::Result<Self> {
         let agent = format!(
-            "[capacity]\ncpu_millis = {}\nmemory_bytes = {}\n[runtime]\nkind = \"{}\"\n",
+            "[capacity]\ncpu_millis = {}\nmemory_bytes = {}\nothers = {{ count = false }}\n[runtime]\nkind = \"{}\"\n",
             options.parallel * CPU_MILLIS as usize,
             options.parallel as u64 * MEMORY,
             options.runtime,

@@ -4,6 +4,7 @@
 mod shared;
 
 mod artifacts;
+mod blobs;
 mod cancel;
 mod deadlines;
 mod engine;

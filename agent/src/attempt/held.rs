@@ -1,6 +1,7 @@
 //! The attempts this agent holds: what heartbeats list, and where a stop finds its attempt. Never decides.
 
 use super::stop::{self, Cause, StopSignal, Stopper};
+use crate::capacity::Ours;
 use longshore_common::{
     agent::{HeldAttempt, Usage},
     clock::Timestamp,
@@ -27,6 +28,9 @@ struct Inner {
 struct Entry {
     attempt: HeldAttempt,
     stopper: Stopper,
+    /// Used now; `usage` holds what was used in all.
+    memory_bytes: u64,
+    disk_bytes: u64,
 }
 
 impl Held {
@@ -44,7 +48,7 @@ impl Held {
             exited_at: None,
             usage: Usage::default(),
         };
-        entries.insert(attempt, Entry { attempt: listed, stopper });
+        entries.insert(attempt, Entry { attempt: listed, stopper, memory_bytes: 0, disk_bytes: 0 });
         drop(entries);
         self.0.changed.notify_one();
         Some((Holding { held: self.clone(), attempt }, signal))
@@ -65,6 +69,17 @@ impl Held {
 
     pub fn list(&self) -> Vec<HeldAttempt> {
         self.lock().values().map(|entry| entry.attempt.clone()).collect()
+    }
+
+    /// What the containers of all of them use.
+    pub fn ours(&self) -> Ours {
+        let mut ours = Ours::default();
+        for (attempt, entry) in &*self.lock() {
+            ours.cpu_micros.insert(*attempt, entry.attempt.usage.cpu_micros);
+            ours.memory_bytes += entry.memory_bytes;
+            ours.disk_bytes += entry.disk_bytes;
+        }
+        ours
     }
 
     pub fn len(&self) -> usize {
@@ -105,34 +120,39 @@ pub struct Holding {
 
 impl Holding {
     pub fn phase(&self, phase: JobState) {
-        self.update(|held| held.phase = phase);
+        self.update(|entry| entry.attempt.phase = phase);
         self.held.0.changed.notify_one();
     }
 
     pub fn started(&self, at: Timestamp) {
-        self.update(|held| {
-            held.started_at = Some(at);
-            held.phase = JobState::Running;
+        self.update(|entry| {
+            entry.attempt.started_at = Some(at);
+            entry.attempt.phase = JobState::Running;
         });
         self.held.0.changed.notify_one();
     }
 
     pub fn exited(&self, at: Timestamp) {
-        self.update(|held| {
-            held.exited_at = Some(at);
-            held.phase = JobState::Collecting;
+        self.update(|entry| {
+            entry.attempt.exited_at = Some(at);
+            entry.attempt.phase = JobState::Collecting;
+            entry.memory_bytes = 0;
         });
         self.held.0.changed.notify_one();
     }
 
     /// Goes up with the next heartbeat, not at once.
-    pub fn usage(&self, usage: Usage) {
-        self.update(|held| held.usage = usage);
+    pub fn usage(&self, usage: Usage, memory_bytes: u64, disk_bytes: u64) {
+        self.update(|entry| {
+            entry.attempt.usage = usage;
+            entry.memory_bytes = memory_bytes;
+            entry.disk_bytes = disk_bytes;
+        });
     }
 
-    fn update(&self, change: impl FnOnce(&mut HeldAttempt)) {
+    fn update(&self, change: impl FnOnce(&mut Entry)) {
         if let Some(entry) = self.held.lock().get_mut(&self.attempt) {
-            change(&mut entry.attempt);
+            change(entry);
         }
     }
 }

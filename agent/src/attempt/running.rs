@@ -199,11 +199,11 @@ impl Attempt {
         let now = Instant::now();
         let limit = self.grant.spec.resources.scratch_bytes;
         let wait = match sample {
-            Ok(Sample { usage, disk_bytes }) => {
+            Ok(Sample { usage, memory_bytes, disk_bytes }) => {
                 self.usage.cpu_micros = self.usage.cpu_micros.max(usage.cpu_micros);
                 self.usage.memory_peak_bytes = self.usage.memory_peak_bytes.max(usage.memory_peak_bytes);
                 self.usage.disk_peak_bytes = self.usage.disk_peak_bytes.max(disk_bytes);
-                self.holding.usage(self.usage);
+                self.holding.usage(self.usage, memory_bytes, disk_bytes);
                 if disk_bytes > limit && self.ending.stopped.is_none() {
                     self.stop(Cause::DiskLimit { used: disk_bytes, limit }, calls, alarms).await;
                 }

@@ -116,7 +116,9 @@ fn rate(before: &BTreeMap<AttemptRef, u64>, after: &BTreeMap<AttemptRef, u64>, l
 /// GPUs are counted by whoever lists them.
 pub fn free(total: &Capacity, allocatable: &Capacity, granted: &Capacity, foreign: &Foreign) -> Capacity {
     let left = |total: u64, allocatable: u64, granted: u64, foreign: u64| {
-        let beyond = foreign.saturating_sub(total.saturating_sub(allocatable));
+        // An operator who allows more than there is has said it instead of measuring.
+        let counted = if allocatable > total { 0 } else { foreign };
+        let beyond = counted.saturating_sub(total.saturating_sub(allocatable));
         allocatable.saturating_sub(granted).saturating_sub(beyond)
     };
     let cpu = left(

@@ -38,8 +38,8 @@ fn name_of(uid: u32, passwd: &str) -> Option<String> {
 
 /// Docker, Podman and containerd all put the id into the cgroup's path: `/docker/<id>`, `docker-<id>.scope`.
 fn container(cgroup: &str) -> Option<String> {
-    let runs = cgroup.split(|c: char| !c.is_ascii_hexdigit());
-    runs.filter(|run| run.len() == CONTAINER_ID).next_back().map(str::to_owned)
+    let mut runs = cgroup.split(|c: char| !c.is_ascii_hexdigit());
+    runs.rfind(|run| run.len() == CONTAINER_ID).map(str::to_owned)
 }
 
 #[cfg(test)]

@@ -1,26 +1,18 @@
-//! One attempt's log while it grows: splits, numbers, stamps and encodes what comes, within the job's cap and the
-//! disk's room, and says in the log itself what it had to leave out.
+//! One attempt's log while it grows, and how far it is shipped. Every change says what it asks of the shipper.
 
 use super::{
     Config, Shipped,
+    encode::Encoder,
     split::Splitter,
     spool::{Plan, SpoolFile, Window, lock},
 };
-use longshore_common::{
-    clock::Timestamp,
-    ids::AttemptRef,
-    logs::{HEADER_LENGTH, MAX_PAYLOAD, RecordHeader, Stream},
-    units::ByteSize,
-};
+use longshore_common::{clock::Timestamp, ids::AttemptRef, logs::Stream};
 use std::{
     io,
     path::PathBuf,
     sync::{Arc, Mutex},
 };
 use tokio::sync::Notify;
-
-/// Longshore's own lines may pass the cap by this much: they say why the rest is missing.
-const SYSTEM_ROOM: u64 = 1 << 20;
 
 #[derive(Debug)]
 pub(super) struct Log {
@@ -54,17 +46,6 @@ struct State {
     timer: bool,
 }
 
-#[derive(Debug)]
-struct Encoder {
-    window: Window,
-    sequence: u64,
-    cap: u64,
-    /// Output left out after the cap was reached.
-    over_cap: Option<u64>,
-    /// Output left out since the disk has no room.
-    no_room: u64,
-}
-
 impl AsMut<Window> for State {
     fn as_mut(&mut self) -> &mut Window {
         &mut self.encoder.window
@@ -73,17 +54,10 @@ impl AsMut<Window> for State {
 
 impl Log {
     pub(super) fn new(attempt: AttemptRef, path: PathBuf, config: Config) -> Self {
-        let encoder = Encoder {
-            window: Window::default(),
-            sequence: 0,
-            cap: config.cap_bytes,
-            over_cap: None,
-            no_room: 0,
-        };
         let state = State {
             stdout: Splitter::default(),
             stderr: Splitter::default(),
-            encoder,
+            encoder: Encoder::new(config.cap_bytes),
             closed: false,
             given_up: None,
             stored: 0,
@@ -230,65 +204,5 @@ impl Log {
         state.listed |= wish.ship;
         state.timer |= wish.timer;
         wish
-    }
-}
-
-impl Encoder {
-    /// Whether there is no room for output; what is refused is counted.
-    fn refuses(&mut self, stream: Stream, length: usize, memory: usize) -> bool {
-        if let (Some(over), Stream::Stdout | Stream::Stderr) = (&mut self.over_cap, stream) {
-            *over += length as u64;
-            return true;
-        }
-        let full = self.window.disk_error.is_some() && self.window.tail.len() >= memory;
-        if full {
-            self.no_room += length as u64;
-        }
-        full
-    }
-
-    fn output(&mut self, stream: Stream, time: Timestamp, data: &[u8], partial: bool) {
-        let fits = self.window.end() + (HEADER_LENGTH + data.len()) as u64 <= self.cap;
-        match &mut self.over_cap {
-            None if fits => self.record(stream, time, data, partial),
-            None => {
-                self.over_cap = Some(data.len() as u64);
-                let line = format!(
-                    "log limit of {} reached: later output is discarded",
-                    ByteSize(self.cap).rounded()
-                );
-                self.system(time, line.as_bytes());
-            }
-            Some(over) => *over += data.len() as u64,
-        }
-    }
-
-    fn system(&mut self, time: Timestamp, line: &[u8]) {
-        if self.window.end() < self.cap.saturating_add(SYSTEM_ROOM) {
-            let line = &line[..line.len().min(MAX_PAYLOAD - 1)];
-            self.record(Stream::System, time, &[line, b"\n"].concat(), false);
-        }
-    }
-
-    fn tell_gap(&mut self, time: Timestamp) {
-        let lost = std::mem::take(&mut self.no_room);
-        if lost > 0 {
-            let why = self.window.disk_error.as_deref().unwrap_or("no room on the agent's disk");
-            let line = format!("gap: {lost} bytes of output were dropped here: {why}");
-            self.system(time, line.as_bytes());
-        }
-    }
-
-    fn tell_over_cap(&mut self, time: Timestamp) {
-        if let Some(over) = self.over_cap {
-            let line = format!("{over} bytes of output were discarded after the log limit");
-            self.system(time, line.as_bytes());
-        }
-    }
-
-    fn record(&mut self, stream: Stream, time: Timestamp, data: &[u8], partial: bool) {
-        let header = RecordHeader { sequence: self.sequence, time, stream, partial };
-        header.encode(data, &mut self.window.tail);
-        self.sequence += 1;
     }
 }

@@ -2,6 +2,7 @@
 //! attempt is finished, `ship` sends several attempts' bytes in one call. Never blocks a container for longer than
 //! a disk write, never holds more of a log in memory than its configured window, never loses a byte in silence.
 
+mod encode;
 mod log;
 mod ship;
 mod split;
@@ -26,7 +27,7 @@ use tokio::time::Instant;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// A job's log ends here, in encoded bytes; the job runs on.
+    /// Output of a job beyond this many bytes is discarded; the job runs on.
     pub cap_bytes: u64,
     /// What one log may hold in memory before it goes to disk.
     pub memory_bytes: usize,

@@ -301,13 +301,27 @@ async fn after_the_cap_the_log_says_so_and_goes_on_for_longshore() {
     sink.system("the container ended").await;
     sink.close().await.shipped(soon()).await;
     let stored = controller.text(attempt, Stream::Stdout);
-    assert!(data.starts_with(&stored) && stored.len() > 400 << 10);
+    assert!(data.starts_with(&stored) && stored.len() > (1 << 20) - 100 && stored.len() <= 1 << 20);
     let discarded = data.len() - stored.len();
     let expected = format!(
         "log limit of 1 MiB reached: later output is discarded\nthe container ended\n\
          {discarded} bytes of output were discarded after the log limit\n"
     );
     assert_eq!(String::from_utf8(controller.text(attempt, Stream::System)).unwrap(), expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn empty_lines_reach_the_cap_by_their_frames() {
+    let controller = FakeController::with([]);
+    let (shipper, _dir) = start(&controller, Config { cap_bytes: 1 << 20, ..small() });
+    let attempt = attempt();
+    let sink = shipper.open(attempt);
+    for _ in 0..20 {
+        sink.chunk(Stream::Stdout, Bytes::from(vec![b'\n'; 50_000])).await;
+    }
+    sink.close().await.shipped(soon()).await;
+    assert!(controller.stored.lock().unwrap()[&attempt].len() <= 4 << 20);
+    assert!(controller.text(attempt, Stream::System).starts_with(b"log limit of 1 MiB reached"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -227,7 +227,7 @@ impl Runtime for Fake {
             memory_peak_bytes: 1 << 20,
             disk_peak_bytes: disk_bytes,
         };
-        Ok(Sample { usage, disk_bytes })
+        Ok(Sample { usage, memory_bytes: 0, disk_bytes })
     }
 
     async fn remove(&self, container: &ContainerId) -> Result<(), Error> {

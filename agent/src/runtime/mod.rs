@@ -193,6 +193,8 @@ pub struct Exit {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sample {
     pub usage: Usage,
+    /// Working set: page cache that can be dropped is not in it.
+    pub memory_bytes: u64,
     pub disk_bytes: u64,
 }
 

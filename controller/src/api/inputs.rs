@@ -1,7 +1,7 @@
 //! Inputs that clients bring: contents first, each stored once under its digest, then the list of files.
 
 use super::{Context, artifacts::AT_ONCE, at_most, status};
-use crate::jobs::InputFile;
+use crate::{blobs::content_key, jobs::InputFile};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use longshore_common::{artifact::is_contained, fields::FieldErrors, wire};
 use longshore_proto::v1;
@@ -11,11 +11,6 @@ use tonic::{Status, Streaming};
 const CONTENTS: usize = 1_000;
 /// More names than that are a mistake, and would have to be held in memory.
 const FILES: usize = 1_000_000;
-
-/// Where the bytes of this digest are.
-pub(super) fn content_key(sha256: &[u8; 32]) -> String {
-    format!("cas/{}", hex::encode(sha256))
-}
 
 pub(super) async fn upload(
     context: &Context,

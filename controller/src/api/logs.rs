@@ -41,6 +41,7 @@ pub(super) async fn stream(
         since: request.since.as_ref().map(wire::timestamp_from),
         streams,
         at: None,
+        done: 0,
         finished: false,
     };
     let follower = follower.begin(request.attempt, request.offset, request.tail).await?;
@@ -59,8 +60,10 @@ struct Follower {
     follow: bool,
     since: Option<Timestamp>,
     streams: Vec<LogStream>,
-    /// `None`: no attempt yet.
+    /// `None`: between attempts.
     at: Option<Place>,
+    /// The last attempt whose log was told to its end.
+    done: u32,
     finished: bool,
 }
 
@@ -106,10 +109,10 @@ impl Follower {
     async fn next(&mut self) -> Result<Option<v1::StreamLogsResponse>, Status> {
         while !self.finished {
             let Some(place) = &mut self.at else {
-                if let Some(message) = self.first_attempt().await? {
-                    return Ok(Some(message));
+                match self.next_attempt().await? {
+                    Some(message) => return Ok(Some(message)),
+                    None => continue,
                 }
-                continue;
             };
             // Seen before it is read, so that nothing that comes meanwhile is missed.
             place.end.mark_unchanged();
@@ -125,28 +128,31 @@ impl Follower {
                 return Ok(Some(v1::StreamLogsResponse { records, next_offset, attempt, end: false }));
             }
             if place.ended || !self.follow {
-                return self.leave().await.map(Some);
+                return Ok(self.leave());
             }
             self.wait().await?;
         }
         Ok(None)
     }
 
-    /// Waits for the job's first attempt. Answers the only message of a job that ended without one.
-    async fn first_attempt(&mut self) -> Result<Option<v1::StreamLogsResponse>, Status> {
+    /// Waits for an attempt after the last one. Answers the only message of a job that ended without any.
+    async fn next_attempt(&mut self) -> Result<Option<v1::StreamLogsResponse>, Status> {
         self.waiter.take_changed();
         let job = self.context.jobs.get(self.job).await.map_err(status::jobs)?;
-        if job.attempts > 0 {
-            self.enter(1, 0).await?;
+        if job.attempts > self.done {
+            self.enter(self.done + 1, 0).await?;
             return Ok(None);
         }
-        if job.state.is_terminal() || !self.follow {
+        let over = job.state.is_terminal();
+        if over || !self.follow {
             self.finished = true;
-            let end = job.state.is_terminal();
-            return Ok(Some(v1::StreamLogsResponse { end, ..v1::StreamLogsResponse::default() }));
+            let only = v1::StreamLogsResponse { end: over, ..v1::StreamLogsResponse::default() };
+            return Ok((self.done == 0).then_some(only));
         }
-        self.job_changed().await?;
-        Ok(None)
+        tokio::select! {
+            () = self.waiter.changed() => Ok(None),
+            () = self.context.shutdown.triggered() => Err(status::leaving()),
+        }
     }
 
     /// Until the log grows or the attempt ends.
@@ -168,38 +174,17 @@ impl Follower {
         Ok(())
     }
 
-    /// The last message of an attempt; then on to the next one, if there will be one.
-    async fn leave(&mut self) -> Result<v1::StreamLogsResponse, Status> {
-        let Some(place) = &self.at else { return Ok(v1::StreamLogsResponse::default()) };
-        let (number, ended) = (place.key.attempt, place.ended);
-        let message = v1::StreamLogsResponse {
+    /// The last message of an attempt.
+    fn leave(&mut self) -> Option<v1::StreamLogsResponse> {
+        let place = self.at.take()?;
+        self.done = place.key.attempt;
+        self.finished = !(self.follow && self.over_retries);
+        Some(v1::StreamLogsResponse {
             records: Vec::new(),
             next_offset: place.offset,
-            attempt: number,
-            end: ended,
-        };
-        self.finished = true;
-        while self.follow && self.over_retries {
-            self.waiter.take_changed();
-            let job = self.context.jobs.get(self.job).await.map_err(status::jobs)?;
-            if job.attempts > number {
-                self.finished = false;
-                self.enter(number + 1, 0).await?;
-                break;
-            }
-            if job.state.is_terminal() {
-                break;
-            }
-            self.job_changed().await?;
-        }
-        Ok(message)
-    }
-
-    async fn job_changed(&mut self) -> Result<(), Status> {
-        tokio::select! {
-            () = self.waiter.changed() => Ok(()),
-            () = self.context.shutdown.triggered() => Err(status::leaving()),
-        }
+            attempt: place.key.attempt,
+            end: place.ended,
+        })
     }
 
     async fn attempt_ended(&self, number: u32) -> Result<bool, Status> {

@@ -2,7 +2,7 @@
 //! A file has its name only when all its bytes are on the disk. Must never build a path from a caller's text.
 
 use super::{
-    Blobs, Error,
+    Blobs, Error, digest_of_key,
     ticket::{Action, Denied, Signer, Ticket},
     writer::{self, Sink, WriteError},
 };
@@ -76,7 +76,7 @@ impl Directory {
     {
         let target = self.0.object(&ticket.key);
         let temporary = self.0.temporary.join(random_name());
-        let written = write_whole(&temporary, &target, ticket.size, body).await;
+        let written = write_whole(&temporary, &target, ticket, body).await;
         if written.is_err() {
             remove_quietly(&temporary).await;
         }
@@ -177,9 +177,13 @@ impl Inner {
                 )));
             }
         }
-        writer::publish(&folder.join("data"), &target)
-            .and_then(|()| fs::remove_dir_all(&folder))
-            .map_err(io_error)
+        let data = folder.join("data");
+        if let Some(expected) = digest_of_key(key) {
+            let got = writer::digest_file(&data).map_err(io_error)?;
+            writer::check_digest(Some(expected), || got)
+                .map_err(|error| Error::Refused(error.to_string()))?;
+        }
+        writer::publish(&data, &target).and_then(|()| fs::remove_dir_all(&folder)).map_err(io_error)
     }
 }
 
@@ -270,19 +274,27 @@ impl Blobs for Directory {
     }
 }
 
-async fn write_whole<S, E>(temporary: &Path, target: &Path, size: u64, body: S) -> Result<(), WriteError>
+async fn write_whole<S, E>(
+    temporary: &Path,
+    target: &Path,
+    ticket: &Ticket,
+    body: S,
+) -> Result<(), WriteError>
 where
     S: Stream<Item = Result<Bytes, E>> + Send + Unpin,
     E: std::fmt::Display,
 {
     let (temporary, target) = (temporary.to_owned(), target.to_owned());
-    if size <= writer::SMALL {
-        let chunks = writer::collect(size, body).await?;
+    let expected = digest_of_key(&ticket.key);
+    if ticket.size <= writer::SMALL {
+        let chunks = writer::collect(ticket.size, body).await?;
+        writer::check_digest(expected, || writer::digest(&chunks))?;
         return Ok(blocking(move || writer::write_small(&temporary, &target, &chunks)).await?);
     }
     let path = temporary.clone();
     let file = blocking(move || fs::File::create_new(path)).await?;
-    writer::copy(Sink::new(file, 0, false), size, body).await?;
+    let sink = writer::copy(Sink::new(file, 0, expected.is_some()), ticket.size, body).await?;
+    writer::check_digest(expected, || sink.digest())?;
     Ok(blocking(move || writer::publish(&temporary, &target)).await?)
 }
 

@@ -52,3 +52,32 @@ async fn a_key_that_could_break_an_address_is_refused() {
         assert!(store.put(key, Bytes::new()).await.is_err(), "{key:?}");
     }
 }
+
+#[tokio::test]
+async fn content_that_is_not_what_its_key_says_is_refused() {
+    let (store, _folder) = served().await;
+    let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+    let valid = Duration::from_secs(60);
+    for size in [5, (1 << 20) + 1, part_size(0) + 1] {
+        let content = Bytes::from(vec![b'x'; usize::try_from(size).expect("small")]);
+        let key = crate::blobs::content_key(&Sha256::digest(&content).into());
+        let other = Bytes::from(vec![b'y'; content.len()]);
+        for (body, good) in [(other, false), (content, true)] {
+            let target = store.open_upload(&key, size, valid).await.expect("opened");
+            let (mut etags, mut stored) = (Vec::new(), true);
+            for (url, part) in target.urls.iter().zip(body.chunks(target.part_size as usize)) {
+                let part = Bytes::copy_from_slice(part);
+                let answer = client.put(url).body(part).send().await.expect("sent");
+                stored &= answer.status().is_success();
+                if let Some(etag) = answer.headers().get("etag") {
+                    etags.push(etag.to_str().expect("text").to_owned());
+                }
+            }
+            if let Some(id) = &target.upload_id {
+                stored = store.complete_upload(&key, id, &etags).await.is_ok();
+            }
+            assert_eq!(stored, good, "{size}");
+            assert_eq!(store.size(&key).await.expect("asked"), good.then_some(size));
+        }
+    }
+}

@@ -43,6 +43,19 @@ pub trait Blobs: Send + Sync + fmt::Debug {
     async fn health(&self) -> Result<String, Error>;
 }
 
+/// Before keys that end in the SHA-256 of their content.
+const CONTENT: &str = "cas/";
+
+/// The key of content that is stored once, under its digest.
+pub fn content_key(sha256: &[u8; 32]) -> String {
+    format!("{CONTENT}{}", hex::encode(sha256))
+}
+
+/// What the content of this key must hash to, if its key says.
+fn digest_of_key(key: &str) -> Option<&str> {
+    key.strip_prefix(CONTENT)
+}
+
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
     #[error("object store unreachable: {0}")]

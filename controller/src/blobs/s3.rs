@@ -207,8 +207,8 @@ impl Blobs for S3 {
         if status.is_success() && element(&text, "ETag").is_some() {
             return Ok(());
         }
-        // A repeat of a call whose answer was lost.
-        if element(&text, "Code") == Some("NoSuchUpload") && self.size(key).await?.is_some() {
+        // A repeat of a call whose answer was lost: the upload is gone, and servers say so in many ways.
+        if !status.is_server_error() && self.size(key).await?.is_some() {
             return Ok(());
         }
         Err(self.refused(status, &text, "completing a multipart upload"))

@@ -15,6 +15,9 @@ const BATCH: usize = 1 << 20;
 pub enum WriteError {
     #[error("the address is signed for {expected} bytes; {got} came")]
     WrongSize { expected: u64, got: u64 },
+    /// Stored under its digest it would spoil the input of every job that names the same content.
+    #[error("the body is not the content it is stored as: its SHA-256 is {got}; has the file changed?")]
+    WrongDigest { got: String },
     #[error("the upload is not open: it was completed, aborted or abandoned")]
     UnknownUpload,
     #[error("the disk under the controller's data directory is full")]
@@ -104,6 +107,35 @@ where
     let sink = flush(sink, batch).await.map_err(io::Error::other)??;
     let synced = tokio::task::spawn_blocking(move || sink.file.sync_data().map(|()| sink));
     Ok(synced.await.map_err(io::Error::other)??)
+}
+
+/// Refuses content that is not what its key says.
+pub(super) fn check_digest(expected: Option<&str>, got: impl FnOnce() -> String) -> Result<(), WriteError> {
+    let Some(expected) = expected else { return Ok(()) };
+    let got = got();
+    if got == expected { Ok(()) } else { Err(WriteError::WrongDigest { got }) }
+}
+
+/// The digest of gathered chunks, as hex.
+pub(super) fn digest(chunks: &[Bytes]) -> String {
+    let mut hash = Sha256::new();
+    for chunk in chunks {
+        hash.update(chunk);
+    }
+    hex::encode(hash.finalize())
+}
+
+/// The digest of a file, as hex.
+pub(super) fn digest_file(path: &Path) -> io::Result<String> {
+    use io::Read as _;
+    let (mut file, mut hash) = (fs::File::open(path)?, Sha256::new());
+    let mut buffer = vec![0; BATCH];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hex::encode(hash.finalize())),
+            read => hash.update(&buffer[..read]),
+        }
+    }
 }
 
 /// Writes, syncs and names a small object in one go.

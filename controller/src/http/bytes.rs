@@ -104,7 +104,9 @@ async fn write(
 
 fn not_written(error: &WriteError) -> Response {
     let status = match error {
-        WriteError::WrongSize { .. } | WriteError::Body(_) => StatusCode::BAD_REQUEST,
+        WriteError::WrongSize { .. } | WriteError::WrongDigest { .. } | WriteError::Body(_) => {
+            StatusCode::BAD_REQUEST
+        }
         WriteError::UnknownUpload => StatusCode::NOT_FOUND,
         WriteError::Full => StatusCode::INSUFFICIENT_STORAGE,
         WriteError::Io(_) => StatusCode::INTERNAL_SERVER_ERROR,

@@ -29,6 +29,8 @@ pub(super) async fn metrics(State(context): State<Arc<Context>>) -> Response {
     let now = Timestamp::now();
     let oldest = counts.oldest_queued.map_or(0.0, |oldest| now.since(oldest).as_secs_f64());
     page.gauge("longshore_oldest_queued_seconds", "How long the oldest queued job has waited.", oldest);
+    let lag = context.lag.get().unwrap_or_default().as_secs_f64();
+    page.gauge("longshore_publish_lag_seconds", "For how long queued work has been without a hint.", lag);
     page.gauge("longshore_linked_agents", "Agents linked to this controller.", context.links.count());
     let counters = &context.counters;
     for (name, help, value) in [

@@ -32,7 +32,7 @@ use sqlx::{
 };
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -63,7 +63,8 @@ pub struct Store {
     write: SqlitePool,
     read: SqlitePool,
     path: Arc<Path>,
-    _lock: Arc<lock::Lock>,
+    /// `None` after `close`.
+    lock: Arc<Mutex<Option<lock::Lock>>>,
 }
 
 /// The database's own row about the cluster.
@@ -87,7 +88,7 @@ impl Store {
         schema::migrate(&write, path).await?;
         let read = options(path).pragma("query_only", "ON").pragma("cache_size", "-2048");
         let read = pool(read, config.readers.max(1)).await?;
-        let store = Self { write, read, path: path.as_path().into(), _lock: Arc::new(lock) };
+        let store = Self { write, read, path: path.as_path().into(), lock: Arc::new(Mutex::new(Some(lock))) };
         store.found_cluster().await?;
         Ok(store)
     }
@@ -96,10 +97,11 @@ impl Store {
         &self.path
     }
 
-    /// Ends all connections; what was committed is in the file.
+    /// Ends all connections and lets another controller have the file; what was committed is in it.
     pub async fn close(&self) {
         self.read.close().await;
         self.write.close().await;
+        drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
     /// Whether it answers, and what it is.

@@ -27,7 +27,7 @@ impl Default for Plan {
             head: String::new(),
             controller: String::new(),
             // What is free is declared, since the machine of the tests is busy with them.
-            agent: "[capacity]\ncpu_millis = 16000\nreserve_disk_bytes = 0\n".to_owned(),
+            agent: "[capacity]\ncpu_millis = 16000\nscratch_bytes = 4398046511104\n".to_owned(),
             agents: 1,
             data: None,
             environment: Vec::new(),

@@ -48,11 +48,11 @@ pub(super) async fn sample(engine: &Engine, id: &ContainerId, live: &Live) -> Re
     let (usage, folder_bytes) = measured.await.map_err(|panic| {
         Error::ends(Outcome::RuntimeError, format!("measure the container's use: {panic}"))
     })?;
-    let usage = match usage {
-        Some(usage) => usage,
+    let (usage, memory_bytes) = match usage {
+        Some(measured) => measured,
         None if places.group.is_none() => ask(engine, id).await?,
         // The container has ended and its group with it: the highest readings stand.
-        None => Usage::default(),
+        None => (Usage::default(), 0),
     };
     let layer_bytes = if places.ask_layer { ask_layer(engine, id).await? } else { 0 };
     let disk_bytes = folder_bytes.saturating_add(layer_bytes);
@@ -61,7 +61,7 @@ pub(super) async fn sample(engine: &Engine, id: &ContainerId, live: &Live) -> Re
     peak.cpu_micros = peak.cpu_micros.max(usage.cpu_micros);
     peak.memory_peak_bytes = peak.memory_peak_bytes.max(usage.memory_peak_bytes);
     peak.disk_peak_bytes = peak.disk_peak_bytes.max(disk_bytes);
-    Ok(Sample { usage: *peak, disk_bytes })
+    Ok(Sample { usage: *peak, memory_bytes, disk_bytes })
 }
 
 async fn places(engine: &Engine, id: &ContainerId, live: &Live) -> Result<Arc<Places>, Error> {
@@ -99,7 +99,7 @@ async fn ask_layer(engine: &Engine, id: &ContainerId) -> Result<u64, Error> {
 }
 
 /// The engine's statistics, read once.
-async fn ask(engine: &Engine, id: &ContainerId) -> Result<Usage, Error> {
+async fn ask(engine: &Engine, id: &ContainerId) -> Result<(Usage, u64), Error> {
     let client = engine.client().await?;
     let options = StatsOptions { stream: false, one_shot: true };
     let mut answers = std::pin::pin!(client.api.stats(&id.0, Some(options)));
@@ -108,15 +108,16 @@ async fn ask(engine: &Engine, id: &ContainerId) -> Result<Usage, Error> {
         Some(Err(error)) if status(&error) != Some(404) => {
             return Err(engine.failed("read the container's statistics", &error));
         }
-        _ => return Ok(Usage::default()),
+        _ => return Ok((Usage::default(), 0)),
     };
     let nanos = stats.cpu_stats.and_then(|cpu| cpu.cpu_usage).and_then(|usage| usage.total_usage);
-    let memory = stats.memory_stats.and_then(|memory| memory.max_usage.or(memory.usage));
-    Ok(Usage {
+    let memory = stats.memory_stats.unwrap_or_default();
+    let usage = Usage {
         cpu_micros: nanos.unwrap_or(0) / 1000,
-        memory_peak_bytes: memory.unwrap_or(0),
+        memory_peak_bytes: memory.max_usage.or(memory.usage).unwrap_or(0),
         disk_peak_bytes: 0,
-    })
+    };
+    Ok((usage, memory.usage.unwrap_or(0)))
 }
 
 impl Group {
@@ -133,20 +134,25 @@ impl Group {
         })
     }
 
-    /// `None`: the group is gone.
-    fn read(&self) -> Option<Usage> {
-        let (cpu_micros, memory_peak_bytes) = match self {
+    /// What was used, and the working set now. `None`: the group is gone.
+    fn read(&self) -> Option<(Usage, u64)> {
+        let (cpu_micros, memory_peak_bytes, now, cache) = match self {
             Self::V1 { memory, cpu } => (
                 number(&cpu.join("cpuacct.usage"))? / 1000,
                 number(&memory.join("memory.max_usage_in_bytes"))?,
+                number(&memory.join("memory.usage_in_bytes")),
+                keyed(&memory.join("memory.stat"), "total_inactive_file "),
             ),
             Self::V2(group) => (
                 keyed(&group.join("cpu.stat"), "usage_usec")?,
                 // `memory.peak` is younger than the rest (Linux 5.19).
                 number(&group.join("memory.peak")).or_else(|| number(&group.join("memory.current")))?,
+                number(&group.join("memory.current")),
+                keyed(&group.join("memory.stat"), "inactive_file "),
             ),
         };
-        Some(Usage { cpu_micros, memory_peak_bytes, disk_peak_bytes: 0 })
+        let working_set = now.unwrap_or(0).saturating_sub(cache.unwrap_or(0));
+        Some((Usage { cpu_micros, memory_peak_bytes, disk_peak_bytes: 0 }, working_set))
     }
 }
 
@@ -174,16 +180,19 @@ mod tests {
         let v1 = tempfile::tempdir().expect("a folder");
         write(v1.path(), "memory/docker/c1/memory.max_usage_in_bytes", "4096\n");
         write(v1.path(), "cpuacct/docker/c1/cpuacct.usage", "7000\n");
-        let usage = Group::find(v1.path(), "c1").expect("found").read().expect("read");
-        assert_eq!((usage.cpu_micros, usage.memory_peak_bytes), (7, 4096));
+        write(v1.path(), "memory/docker/c1/memory.usage_in_bytes", "3000\n");
+        write(v1.path(), "memory/docker/c1/memory.stat", "inactive_file 1\ntotal_inactive_file 1000\n");
+        let (usage, memory) = Group::find(v1.path(), "c1").expect("found").read().expect("read");
+        assert_eq!((usage.cpu_micros, usage.memory_peak_bytes, memory), (7, 4096, 2000));
 
         let v2 = tempfile::tempdir().expect("a folder");
         let scope = "system.slice/docker-c1.scope";
         write(v2.path(), &format!("{scope}/cpu.stat"), "usage_usec 9\nuser_usec 5\n");
         write(v2.path(), &format!("{scope}/memory.current"), "100\n");
         write(v2.path(), &format!("{scope}/memory.peak"), "200\n");
-        let usage = Group::find(v2.path(), "c1").expect("found").read().expect("read");
-        assert_eq!((usage.cpu_micros, usage.memory_peak_bytes), (9, 200));
+        write(v2.path(), &format!("{scope}/memory.stat"), "anon 5\ninactive_file 40\n");
+        let (usage, memory) = Group::find(v2.path(), "c1").expect("found").read().expect("read");
+        assert_eq!((usage.cpu_micros, usage.memory_peak_bytes, memory), (9, 200, 60));
         assert_eq!(Group::find(v2.path(), "c2"), None);
     }
 }

@@ -2,7 +2,8 @@
 
 use super::{Context, live, status};
 use crate::{
-    api::{artifacts::sign, inputs::content_key, jobs::resolve},
+    api::{artifacts::sign, jobs::resolve},
+    blobs::content_key,
     jobs::{InputFile, StoredArtifact},
 };
 use longshore_common::job::Input;

@@ -1,0 +1,51 @@
+//! A large artifact through signed parts.
+
+use crate::harness::{Agent, Cluster, http, report, spec};
+use longshore_proto::v1;
+use sha2::{Digest as _, Sha256};
+
+#[tokio::test]
+async fn a_large_artifact_is_stored_in_parts() {
+    let cluster = Cluster::start().await;
+    let mut agent = Agent::connect(&cluster, "a").await;
+    let job = cluster.submit(spec("x")).await;
+    let attempt = agent.claim_one().await;
+    let data: Vec<u8> = (0..20_000_000_u32).map(|n| (n ^ (n >> 8)) as u8).collect();
+    let size = data.len() as u64;
+    let open = v1::OpenUpload { ordinal: 0, size };
+    let request = v1::OpenUploadsRequest { r#ref: Some(attempt.clone()), files: vec![open] };
+    let target = agent.link.open_uploads(request).await.expect("opened").into_inner().targets.remove(0);
+    assert_eq!(target.urls.len(), 3);
+    let mut etags = Vec::new();
+    for (part, url) in data.chunks(target.part_size as usize).zip(&target.urls) {
+        let answer = http().put(url).body(part.to_vec()).send().await.expect("sent");
+        etags.push(answer.headers()["etag"].to_str().expect("text").to_owned());
+    }
+    let upload = v1::CompleteUpload { ordinal: 0, upload_id: target.upload_id, etags };
+    let request = v1::CompleteUploadsRequest { r#ref: Some(attempt.clone()), uploads: vec![upload] };
+    for _ in 0..2 {
+        agent.link.complete_uploads(request.clone()).await.expect("completed, and again");
+    }
+    let artifact = v1::Artifact {
+        path: b"big.bin".to_vec().into(),
+        size,
+        sha256: Sha256::digest(&data).to_vec().into(),
+        mode: 0o600,
+        modified_at: None,
+    };
+    let entries = vec![v1::ManifestEntry { ordinal: 0, artifact: Some(artifact) }];
+    let request = v1::PutManifestRequest { r#ref: Some(attempt.clone()), page: 0, entries };
+    agent.link.put_manifest(request).await.expect("kept");
+    let done = v1::FinishReport {
+        manifest_pages: 1,
+        artifact_count: 1,
+        artifact_bytes: size,
+        ..report(&attempt, "succeeded")
+    };
+    assert_eq!(agent.finish(done).await, None);
+    let paths = vec![b"big.bin".to_vec().into()];
+    let request = v1::GetArtifactUrlsRequest { job: job.id, attempt: 0, paths };
+    let urls = cluster.jobs.clone().get_artifact_urls(request).await.expect("signed").into_inner().urls;
+    let body = http().get(&urls[0]).send().await.expect("sent").bytes().await.expect("read");
+    assert!(body == data);
+}

@@ -1,0 +1,245 @@
+//! A controller, its clients, and an agent driven by hand.
+
+use longshore_common::{
+    clock::Timestamp,
+    ids::{AgentId, ClaimId, SessionId},
+    logs::{RecordHeader, Stream},
+    shutdown::Shutdown,
+};
+use longshore_controller::{Controller, ControllerConfig, Running};
+use longshore_proto::v1::{
+    self, agent_link_client::AgentLinkClient, jobs_client::JobsClient, link_request, link_response::Message,
+};
+use std::{path::Path, time::Duration};
+use tempfile::TempDir;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Streaming, transport::Channel};
+
+/// Longer than anything here takes on a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+pub(crate) struct Cluster {
+    pub(crate) running: Running,
+    pub(crate) folder: TempDir,
+    pub(crate) jobs: JobsClient<Channel>,
+    pub(crate) channel: Channel,
+}
+
+pub(crate) fn config(folder: &Path) -> ControllerConfig {
+    ControllerConfig {
+        listen: ([127, 0, 0, 1], 0).into(),
+        data_dir: folder.to_owned(),
+        ..ControllerConfig::default()
+    }
+}
+
+impl Cluster {
+    pub(crate) async fn start() -> Self {
+        Self::start_in(tempfile::tempdir().expect("a folder")).await
+    }
+
+    pub(crate) async fn start_in(folder: TempDir) -> Self {
+        drop(rustls::crypto::ring::default_provider().install_default());
+        let running = Controller::start(config(folder.path()), Shutdown::new()).await.expect("started");
+        let channel = Channel::from_shared(running.base_url.clone()).expect("an address");
+        let channel = channel.tcp_nodelay(true).connect().await.expect("connected");
+        Self { jobs: JobsClient::new(channel.clone()), channel, running, folder }
+    }
+
+    /// Stops it and gives its data back.
+    pub(crate) async fn stop(self) -> TempDir {
+        let Self { running, folder, .. } = self;
+        running.shutdown.trigger();
+        tokio::time::timeout(PATIENCE, running.join()).await.expect("leaves in time");
+        folder
+    }
+
+    pub(crate) async fn submit(&self, spec: v1::JobSpec) -> v1::Job {
+        let request = v1::SubmitRequest { spec: Some(spec), ..v1::SubmitRequest::default() };
+        let answer = self.jobs.clone().submit(request).await.expect("submitted");
+        answer.into_inner().job.expect("a job")
+    }
+
+    pub(crate) async fn get(&self, job: &str) -> v1::GetJobResponse {
+        let request = v1::GetJobRequest { job: job.to_owned() };
+        self.jobs.clone().get(request).await.expect("there").into_inner()
+    }
+
+    pub(crate) async fn until_queued(&self, job: &str) {
+        let started = tokio::time::Instant::now();
+        let mut after_revision = 1;
+        loop {
+            let request = v1::WaitJobRequest { job: job.to_owned(), after_revision, timeout: None };
+            let answer = self.jobs.clone().wait(request).await.expect("answered").into_inner();
+            let job = answer.job.expect("a job");
+            if job.state() == v1::JobState::Queued {
+                return;
+            }
+            assert!(!answer.finished && started.elapsed() < PATIENCE, "{job:?}");
+            after_revision = job.revision;
+        }
+    }
+
+    /// The job when it has ended.
+    pub(crate) async fn wait(&self, job: &str) -> v1::Job {
+        let request = v1::WaitJobRequest { job: job.to_owned(), ..v1::WaitJobRequest::default() };
+        let answer = self.jobs.clone().wait(request).await.expect("answered").into_inner();
+        assert!(answer.finished, "{answer:?}");
+        answer.job.expect("a job")
+    }
+}
+
+pub(crate) fn spec(image: &str) -> v1::JobSpec {
+    v1::JobSpec { image: image.to_owned(), ..v1::JobSpec::default() }
+}
+
+pub(crate) fn http() -> reqwest::Client {
+    reqwest::Client::builder().no_proxy().build().expect("a client")
+}
+
+/// A log of lines as an agent encodes it.
+pub(crate) fn lines(first: u64, texts: &[&str]) -> bytes::Bytes {
+    let mut out = Vec::new();
+    for (sequence, text) in (first..).zip(texts) {
+        let time = Timestamp::from_micros(1_700_000_000_000_000);
+        RecordHeader { sequence, time, stream: Stream::Stdout, partial: false }
+            .encode(text.as_bytes(), &mut out);
+    }
+    out.into()
+}
+
+/// An agent whose every step the test takes.
+pub(crate) struct Agent {
+    pub(crate) id: AgentId,
+    pub(crate) session: SessionId,
+    pub(crate) link: AgentLinkClient<Channel>,
+    pub(crate) up: mpsc::Sender<v1::LinkRequest>,
+    pub(crate) down: Streaming<v1::LinkResponse>,
+    pub(crate) welcome: v1::Welcome,
+}
+
+pub(crate) fn capacity() -> v1::Capacity {
+    v1::Capacity { cpu_millis: 64_000, memory_bytes: 1 << 38, scratch_bytes: 1 << 42, gpus: 0 }
+}
+
+impl Agent {
+    pub(crate) async fn connect(cluster: &Cluster, name: &str) -> Self {
+        let mut link = AgentLinkClient::new(cluster.channel.clone());
+        let (id, session) = (AgentId::new(), SessionId::new());
+        let (up, requests) = mpsc::channel(16);
+        let hello = v1::Hello {
+            protocol_min: 1,
+            protocol_max: 1,
+            agent_id: id.as_bytes().to_vec().into(),
+            name: name.to_owned(),
+            version: "0".to_owned(),
+            boot_id: "boot".to_owned(),
+            session: session.as_bytes().to_vec().into(),
+            pool: "default".to_owned(),
+            inventory: Some(v1::Inventory {
+                arch: "amd64".to_owned(),
+                total: Some(capacity()),
+                allocatable: Some(capacity()),
+                ..v1::Inventory::default()
+            }),
+            ..v1::Hello::default()
+        };
+        up.send(request(link_request::Message::Hello(hello))).await.expect("room");
+        let answer = link.link(ReceiverStream::new(requests)).await.expect("linked");
+        let mut down = answer.into_inner();
+        let first = down.message().await.expect("a message").expect("not the end");
+        let Some(Message::Welcome(welcome)) = first.message else { panic!("no welcome: {first:?}") };
+        Self { id, session, link, up, down, welcome }
+    }
+
+    pub(crate) async fn say(&self, message: link_request::Message) {
+        self.up.send(request(message)).await.expect("the link is up");
+    }
+
+    /// The next message down.
+    pub(crate) async fn hear(&mut self) -> Message {
+        let heard = tokio::time::timeout(PATIENCE, self.down.message()).await.expect("in time");
+        heard.expect("a message").expect("not the end").message.expect("of some kind")
+    }
+
+    pub(crate) async fn claim(&mut self) -> Vec<v1::Grant> {
+        let answer = self.link.claim(self.claim_request()).await.expect("answered");
+        answer.into_inner().grants
+    }
+
+    pub(crate) fn claim_request(&self) -> v1::ClaimRequest {
+        v1::ClaimRequest {
+            claim_id: ClaimId::new().as_bytes().to_vec().into(),
+            agent_id: self.id.as_bytes().to_vec().into(),
+            session: self.session.as_bytes().to_vec().into(),
+            offer: Some(v1::Offer {
+                free: Some(capacity()),
+                slots: 100,
+                pool: "default".to_owned(),
+                lanes: self.welcome.lanes.clone(),
+                ..v1::Offer::default()
+            }),
+            hints: std::collections::HashMap::new(),
+        }
+    }
+
+    /// Claims until the job is granted.
+    pub(crate) async fn claim_one(&mut self) -> v1::AttemptRef {
+        let mut grants = self.claim().await;
+        assert_eq!(grants.len(), 1, "{grants:?}");
+        grants.remove(0).r#ref.expect("a reference")
+    }
+
+    pub(crate) async fn append(
+        &mut self,
+        attempt: &v1::AttemptRef,
+        offset: u64,
+        data: bytes::Bytes,
+    ) -> v1::LogAppended {
+        let append = v1::LogAppend { r#ref: Some(attempt.clone()), offset, data };
+        let request = v1::AppendLogsRequest { appends: vec![append] };
+        self.link.append_logs(request).await.expect("answered").into_inner().results.remove(0)
+    }
+
+    /// Uploads files and puts them into the manifest's only page.
+    pub(crate) async fn store(&mut self, attempt: &v1::AttemptRef, files: &[(&str, &[u8])]) {
+        use sha2::{Digest as _, Sha256};
+        let opens =
+            (0..).zip(files).map(|(ordinal, (_, data))| v1::OpenUpload { ordinal, size: data.len() as u64 });
+        let request = v1::OpenUploadsRequest { r#ref: Some(attempt.clone()), files: opens.collect() };
+        let targets = self.link.open_uploads(request).await.expect("opened").into_inner().targets;
+        let mut entries = Vec::new();
+        for ((ordinal, (path, data)), target) in (0..).zip(files).zip(targets) {
+            let put = http().put(&target.urls[0]).body(data.to_vec()).send().await.expect("sent");
+            assert!(put.status().is_success(), "{put:?}");
+            let artifact = v1::Artifact {
+                path: path.as_bytes().to_vec().into(),
+                size: data.len() as u64,
+                sha256: Sha256::digest(data).to_vec().into(),
+                mode: 0o644,
+                modified_at: None,
+            };
+            entries.push(v1::ManifestEntry { ordinal, artifact: Some(artifact) });
+        }
+        let request = v1::PutManifestRequest { r#ref: Some(attempt.clone()), page: 0, entries };
+        self.link.put_manifest(request).await.expect("kept");
+    }
+
+    pub(crate) async fn finish(&mut self, report: v1::FinishReport) -> Option<v1::RequestError> {
+        let request = v1::FinishRequest { reports: vec![report] };
+        self.link.finish(request).await.expect("answered").into_inner().results.remove(0).error
+    }
+}
+
+pub(crate) fn report(attempt: &v1::AttemptRef, outcome: &str) -> v1::FinishReport {
+    v1::FinishReport {
+        r#ref: Some(attempt.clone()),
+        outcome: outcome.to_owned(),
+        ..v1::FinishReport::default()
+    }
+}
+
+fn request(message: link_request::Message) -> v1::LinkRequest {
+    v1::LinkRequest { message: Some(message) }
+}

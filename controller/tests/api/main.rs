@@ -1,0 +1,10 @@
+//! The controller as its clients see it: a whole one in this process, on a free port, driven over the wire.
+
+mod bad_input;
+mod bytes;
+mod faces;
+mod harness;
+mod inputs;
+mod logs;
+mod path;
+mod watch;
