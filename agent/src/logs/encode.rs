@@ -47,7 +47,7 @@ impl Encoder {
     pub(super) fn output(&mut self, stream: Stream, time: Timestamp, data: &[u8], partial: bool) {
         let length = data.len() as u64;
         let encoded = self.window.end() + HEADER_LENGTH as u64 + length;
-        let most = self.cap.saturating_mul(FRAMES).saturating_sub(SYSTEM_ROOM);
+        let most = self.cap.saturating_mul(FRAMES).saturating_sub(SYSTEM_ROOM).max(self.cap);
         let fits = self.taken + length <= self.cap && encoded <= most;
         match &mut self.over_cap {
             None if fits => {
