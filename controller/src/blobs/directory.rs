@@ -2,7 +2,7 @@
 //! A file has its name only when all its bytes are on the disk. Must never build a path from a caller's text.
 
 use super::{
-    Blobs, Error, digest_of_key,
+    Blobs, Error, digest_of_key, parts,
     ticket::{Action, Denied, Signer, Ticket},
     writer::{self, Sink, WriteError},
 };
@@ -10,7 +10,6 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::Stream;
 use longshore_common::artifact::{UploadTarget, part_size};
-use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use std::{
     fs, io,
@@ -19,28 +18,18 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-/// Uploads nobody completed in this time are removed at the next start: longer than any upload deadline.
-const ABANDONED_AFTER: Duration = Duration::from_secs(7 * 24 * 3600);
-
 #[derive(Clone, Debug)]
 pub struct Directory(Arc<Inner>);
 
 #[derive(Debug)]
-struct Inner {
+pub(super) struct Inner {
     objects: PathBuf,
-    uploads: PathBuf,
+    pub(super) uploads: PathBuf,
     /// On the same file system as the objects, so that a rename is atomic.
     temporary: PathBuf,
     /// Scheme, host and port of the addresses.
     base: String,
     signer: Signer,
-}
-
-/// What is remembered of an open multipart upload.
-#[derive(Serialize, Deserialize)]
-struct Upload {
-    key: String,
-    parts: u32,
 }
 
 impl Directory {
@@ -59,7 +48,7 @@ impl Directory {
         for folder in [&inner.objects, &inner.uploads, &inner.temporary] {
             fs::create_dir_all(folder)?;
         }
-        remove_abandoned(&inner.uploads)?;
+        parts::remove_abandoned(&inner.uploads)?;
         Ok(Self(Arc::new(inner)))
     }
 
@@ -125,65 +114,18 @@ impl Directory {
 
 impl Inner {
     /// By the digest of its key: keys never become paths, and folders stay small.
-    fn object(&self, key: &str) -> PathBuf {
+    pub(super) fn object(&self, key: &str) -> PathBuf {
         let name = hex::encode(Sha256::digest(key));
         self.objects.join(&name[..1]).join(&name[1..3]).join(&name[3..])
     }
 
-    fn upload(&self, id: &str) -> Option<PathBuf> {
+    pub(super) fn upload(&self, id: &str) -> Option<PathBuf> {
         let plain = id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit());
         plain.then(|| self.uploads.join(id))
     }
 
     fn address(&self, ticket: &Ticket) -> String {
         format!("{}{}", self.base, self.signer.sign(ticket))
-    }
-
-    fn open_multipart(&self, key: &str, size: u64) -> io::Result<(String, u32)> {
-        let parts = u32::try_from(size.div_ceil(part_size(size))).map_err(io::Error::other)?;
-        let id = random_name();
-        let folder = self.uploads.join(&id);
-        fs::create_dir(&folder)?;
-        fs::File::create(folder.join("data"))?.set_len(size)?;
-        let upload = serde_json::to_vec(&Upload { key: key.to_owned(), parts })?;
-        fs::write(folder.join("upload.json"), upload)?;
-        Ok((id, parts))
-    }
-
-    fn complete(&self, key: &str, id: &str, etags: &[String]) -> Result<(), Error> {
-        let unknown = || Error::Refused(format!("there is no open upload {id} of {key}"));
-        let folder = self.upload(id).ok_or_else(unknown)?;
-        let target = self.object(key);
-        let Ok(upload) = fs::read(folder.join("upload.json")) else {
-            // A repeat of a call whose answer was lost.
-            return if target.exists() { Ok(()) } else { Err(unknown()) };
-        };
-        let upload: Upload = serde_json::from_slice(&upload).map_err(|_| unknown())?;
-        if upload.key != key {
-            return Err(unknown());
-        }
-        if etags.len() != upload.parts as usize {
-            return Err(Error::Refused(format!(
-                "upload {id} has {} parts, {} ETags were given",
-                upload.parts,
-                etags.len()
-            )));
-        }
-        for (part, etag) in (1_u32..).zip(etags) {
-            let stored = fs::read_to_string(folder.join(format!("{part}.etag"))).ok();
-            if stored.as_deref() != Some(etag.trim_matches('"')) {
-                return Err(Error::Refused(format!(
-                    "part {part} of upload {id} is missing or has another ETag"
-                )));
-            }
-        }
-        let data = folder.join("data");
-        if let Some(expected) = digest_of_key(key) {
-            let got = writer::digest_file(&data).map_err(io_error)?;
-            writer::check_digest(Some(expected), || got)
-                .map_err(|error| Error::Refused(error.to_string()))?;
-        }
-        writer::publish(&data, &target).and_then(|()| fs::remove_dir_all(&folder)).map_err(io_error)
     }
 }
 
@@ -325,18 +267,7 @@ fn secret(root: &Path) -> io::Result<Vec<u8>> {
     Ok(secret.to_vec())
 }
 
-fn remove_abandoned(uploads: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(uploads)? {
-        let entry = entry?;
-        let age = entry.metadata()?.modified()?.elapsed().unwrap_or_default();
-        if age > ABANDONED_AFTER {
-            fs::remove_dir_all(entry.path())?;
-        }
-    }
-    Ok(())
-}
-
-fn random_name() -> String {
+pub(super) fn random_name() -> String {
     hex::encode(rand::random::<[u8; 16]>())
 }
 
@@ -349,7 +280,7 @@ fn gone_is_fine(error: io::Error) -> io::Result<()> {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "used as a function")]
-fn io_error(error: io::Error) -> Error {
+pub(super) fn io_error(error: io::Error) -> Error {
     Error::Unreachable(error.to_string())
 }
 

@@ -4,6 +4,7 @@
 #[doc(hidden)]
 pub mod contract;
 pub mod directory;
+mod parts;
 pub mod s3;
 pub mod ticket;
 mod writer;

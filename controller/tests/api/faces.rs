@@ -39,6 +39,27 @@ async fn health_is_serving_and_an_unknown_method_is_told() {
 }
 
 #[tokio::test]
+async fn reflection_lists_the_services() {
+    use tonic_reflection::pb::v1::{
+        ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+        server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
+    };
+    let cluster = Cluster::start().await;
+    let list = MessageRequest::ListServices(String::new());
+    let request = ServerReflectionRequest { host: String::new(), message_request: Some(list) };
+    let mut client = ServerReflectionClient::new(cluster.channel.clone());
+    let answer = client.server_reflection_info(tokio_stream::iter([request])).await.expect("answered");
+    let message = answer.into_inner().message().await.expect("read").expect("a message");
+    let Some(MessageResponse::ListServicesResponse(list)) = message.message_response else {
+        panic!("no list: {message:?}")
+    };
+    let names: Vec<_> = list.service.iter().map(|service| service.name.as_str()).collect();
+    for service in ["Jobs", "Agents", "AgentLink", "Cluster"] {
+        assert!(names.contains(&format!("longshore.v1.{service}").as_str()), "{names:?}");
+    }
+}
+
+#[tokio::test]
 async fn agents_and_status_show_who_is_there() {
     let cluster = Cluster::start().await;
     let agent = Agent::connect(&cluster, "gpu-07").await;

@@ -1,0 +1,81 @@
+//! Multipart uploads of the directory store: a folder each, with the object's bytes in their places, a mark per
+//! stored part and what was asked for. Completing is checking the marks and a rename.
+
+use super::{
+    Error, digest_of_key,
+    directory::{Inner, io_error, random_name},
+    writer,
+};
+use longshore_common::artifact::part_size;
+use serde::{Deserialize, Serialize};
+use std::{fs, io, path::Path, time::Duration};
+
+/// Uploads nobody completed in this time are removed at the next start: longer than any upload deadline.
+const ABANDONED_AFTER: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// What is remembered of an open multipart upload.
+#[derive(Serialize, Deserialize)]
+struct Upload {
+    key: String,
+    parts: u32,
+}
+
+impl Inner {
+    pub(super) fn open_multipart(&self, key: &str, size: u64) -> io::Result<(String, u32)> {
+        let parts = u32::try_from(size.div_ceil(part_size(size))).map_err(io::Error::other)?;
+        let id = random_name();
+        let folder = self.uploads.join(&id);
+        fs::create_dir(&folder)?;
+        fs::File::create(folder.join("data"))?.set_len(size)?;
+        let upload = serde_json::to_vec(&Upload { key: key.to_owned(), parts })?;
+        fs::write(folder.join("upload.json"), upload)?;
+        Ok((id, parts))
+    }
+
+    pub(super) fn complete(&self, key: &str, id: &str, etags: &[String]) -> Result<(), Error> {
+        let unknown = || Error::Refused(format!("there is no open upload {id} of {key}"));
+        let folder = self.upload(id).ok_or_else(unknown)?;
+        let target = self.object(key);
+        let Ok(upload) = fs::read(folder.join("upload.json")) else {
+            // A repeat of a call whose answer was lost.
+            return if target.exists() { Ok(()) } else { Err(unknown()) };
+        };
+        let upload: Upload = serde_json::from_slice(&upload).map_err(|_| unknown())?;
+        if upload.key != key {
+            return Err(unknown());
+        }
+        if etags.len() != upload.parts as usize {
+            return Err(Error::Refused(format!(
+                "upload {id} has {} parts, {} ETags were given",
+                upload.parts,
+                etags.len()
+            )));
+        }
+        for (part, etag) in (1_u32..).zip(etags) {
+            let stored = fs::read_to_string(folder.join(format!("{part}.etag"))).ok();
+            if stored.as_deref() != Some(etag.trim_matches('"')) {
+                return Err(Error::Refused(format!(
+                    "part {part} of upload {id} is missing or has another ETag"
+                )));
+            }
+        }
+        let data = folder.join("data");
+        if let Some(expected) = digest_of_key(key) {
+            let got = writer::digest_file(&data).map_err(io_error)?;
+            writer::check_digest(Some(expected), || got)
+                .map_err(|error| Error::Refused(error.to_string()))?;
+        }
+        writer::publish(&data, &target).and_then(|()| fs::remove_dir_all(&folder)).map_err(io_error)
+    }
+}
+
+pub(super) fn remove_abandoned(uploads: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(uploads)? {
+        let entry = entry?;
+        let age = entry.metadata()?.modified()?.elapsed().unwrap_or_default();
+        if age > ABANDONED_AFTER {
+            fs::remove_dir_all(entry.path())?;
+        }
+    }
+    Ok(())
+}
