@@ -68,16 +68,11 @@ impl Cluster {
 
     pub(crate) async fn until_queued(&self, job: &str) {
         let started = tokio::time::Instant::now();
-        let mut after_revision = 1;
-        loop {
-            let request = v1::WaitJobRequest { job: job.to_owned(), after_revision, timeout: None };
-            let answer = self.jobs.clone().wait(request).await.expect("answered").into_inner();
-            let job = answer.job.expect("a job");
-            if job.state() == v1::JobState::Queued {
-                return;
-            }
-            assert!(!answer.finished && started.elapsed() < PATIENCE, "{job:?}");
-            after_revision = job.revision;
+        let mut job = self.get(job).await.job.expect("a job");
+        while job.state() != v1::JobState::Queued {
+            assert!(started.elapsed() < PATIENCE, "{job:?}");
+            let request = v1::WaitJobRequest { job: job.id, after_revision: job.revision, timeout: None };
+            job = self.jobs.clone().wait(request).await.expect("answered").into_inner().job.expect("a job");
         }
     }
 
