@@ -1,4 +1,7 @@
 //! Stories in one process, one file each: no server, no root.
 
+mod cancel;
 mod descriptors;
-mod examples;
+mod gpus;
+mod submit_to_done;
+mod two_agents;

@@ -2,3 +2,4 @@
 
 #[cfg(feature = "live")]
 pub mod env;
+pub mod local;

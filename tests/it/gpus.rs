@@ -1,0 +1,59 @@
+//! GPUs are granted by what is asked and by what is really free.
+
+use longshore_agent::host::{GpuProcess, fake::FakeHost};
+use longshore_common::job::resources::GIB;
+use longshore_proto::v1::{GpuRequest, JobSpec, JobState, Resources};
+use longshore_tests::local::{Local, scripted};
+use std::sync::Arc;
+
+fn on_gpus(count: u32, memory_bytes: u64, model: &str) -> JobSpec {
+    let gpu = GpuRequest { count, memory_bytes, model: model.to_owned() };
+    JobSpec {
+        resources: Some(Resources { gpu: Some(gpu), ..Resources::default() }),
+        ..scripted(&[("FAKE_RUN", "50ms")])
+    }
+}
+
+#[tokio::test]
+async fn a_job_runs_where_its_model_is() {
+    let small = Arc::new(FakeHost::with_gpus(2, "NVIDIA T4", 16 * GIB));
+    let large = Arc::new(FakeHost::with_gpus(2, "NVIDIA A100 80GB", 80 * GIB));
+    let local = Local::start(&[small, large]).await;
+    let job = local.submit(on_gpus(2, 40 * GIB, "*a100*")).await;
+    let job = local.finished(&job.id).await;
+    assert_eq!((job.state(), job.agent.as_str(), job.gpus), (JobState::Succeeded, "agent-1", 2));
+    local.stop().await;
+}
+
+#[tokio::test]
+async fn what_no_machine_has_waits_and_says_so() {
+    let local = Local::start(&[Arc::new(FakeHost::with_gpus(1, "NVIDIA T4", 16 * GIB))]).await;
+    let job = local.submit(on_gpus(4, 0, "")).await;
+    let job = local.until(&job.id, |job| job.state() == JobState::Queued).await;
+    let waiting = local.get(&job.id).await.waiting.expect("it waits");
+    assert!(waiting.agents.iter().all(|agent| agent.permanent), "{waiting:#?}");
+    assert!(waiting.agents[0].reason.contains("GPU"), "{waiting:#?}");
+    local.stop().await;
+}
+
+#[tokio::test]
+async fn a_strangers_gpu_is_left_alone_until_the_stranger_leaves() {
+    let host = Arc::new(FakeHost::with_gpus(1, "NVIDIA T4", 16 * GIB));
+    let stranger = GpuProcess {
+        pid: 4711,
+        name: "python".into(),
+        user: "anna".into(),
+        memory_bytes: 8 * GIB,
+        ..GpuProcess::default()
+    };
+    host.change(|reading| reading.gpus[0].processes = vec![stranger]);
+    let local = Local::start(&[Arc::clone(&host)]).await;
+    let job = local.submit(on_gpus(1, 0, "")).await;
+    let cpu = local.submit(scripted(&[])).await;
+    local.finished(&cpu.id).await;
+    let waiting = local.get(&job.id).await.waiting.expect("it waits while the machine runs other work");
+    assert!(waiting.agents[0].reason.contains("anna"), "{waiting:#?}");
+    host.change(|reading| reading.gpus[0].processes.clear());
+    assert_eq!(local.finished(&job.id).await.state(), JobState::Succeeded);
+    local.stop().await;
+}

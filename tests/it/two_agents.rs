@@ -1,0 +1,23 @@
+//! Several agents on one lane.
+
+use longshore_agent::host::fake::FakeHost;
+use longshore_proto::v1::JobState;
+use longshore_tests::local::{Local, scripted};
+use std::{collections::BTreeSet, sync::Arc};
+
+#[tokio::test]
+async fn no_job_runs_twice() {
+    let local = Local::start(&[Arc::new(FakeHost::new()), Arc::new(FakeHost::new())]).await;
+    let mut jobs = Vec::new();
+    for _ in 0..100 {
+        jobs.push(local.submit(scripted(&[("FAKE_RUN", "20ms")])).await.id);
+    }
+    let mut agents = BTreeSet::new();
+    for id in &jobs {
+        let job = local.finished(id).await;
+        assert_eq!((job.state(), job.attempts), (JobState::Succeeded, 1));
+        agents.insert(job.agent);
+    }
+    assert_eq!(agents.len(), 2, "both machines took part");
+    local.stop().await;
+}

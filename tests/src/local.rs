@@ -1,0 +1,146 @@
+//! A whole Longshore in this process: a real controller on a free port, agents on described machines with the
+//! scripted runtime, and a client over gRPC.
+
+use longshore_agent::{
+    self as agent, AgentConfig, Parts,
+    host::fake::FakeHost,
+    link::grpc,
+    runtime::{self, fake::Fake},
+};
+use longshore_common::shutdown::Shutdown;
+use longshore_controller::{Controller, ControllerConfig};
+use longshore_proto::v1::{
+    CancelJobsRequest, GetJobRequest, GetJobResponse, Job, JobSpec, JobState, LogRecord, StreamLogsRequest,
+    SubmitRequest, WaitJobRequest, jobs_client::JobsClient,
+};
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use tempfile::TempDir;
+use tonic::transport::Channel;
+
+/// Far longer than anything here takes on a loaded machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+#[derive(Debug)]
+pub struct Local {
+    pub jobs: JobsClient<Channel>,
+    pub url: String,
+    controller: longshore_controller::Running,
+    agents: Vec<agent::Running>,
+    dir: TempDir,
+}
+
+impl Local {
+    /// A controller, and an agent for each machine.
+    pub async fn start(hosts: &[Arc<FakeHost>]) -> Self {
+        let dir = tempfile::tempdir().expect("a folder for the test");
+        let config = ControllerConfig {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            data_dir: dir.path().join("controller"),
+            ..ControllerConfig::default()
+        };
+        let controller = Controller::start(config, Shutdown::new()).await.expect("the controller starts");
+        let url = controller.base_url.clone();
+        let mut agents = Vec::new();
+        for (seat, host) in hosts.iter().enumerate() {
+            agents.push(start_agent(&url, dir.path(), seat, host).await);
+        }
+        let jobs = JobsClient::connect(url.clone()).await.expect("the controller answers");
+        Self { jobs, url, controller, agents, dir }
+    }
+
+    /// One more machine joins.
+    pub async fn join(&mut self, host: &Arc<FakeHost>) {
+        let seat = self.agents.len();
+        self.agents.push(start_agent(&self.url, self.dir.path(), seat, host).await);
+    }
+
+    pub async fn stop(self) {
+        for agent in self.agents {
+            agent.stop().await;
+        }
+        self.controller.shutdown.trigger();
+        self.controller.join().await;
+    }
+
+    pub async fn submit(&self, spec: JobSpec) -> Job {
+        let request = SubmitRequest { spec: Some(spec), ..SubmitRequest::default() };
+        let reply = self.jobs.clone().submit(request).await.expect("the job is accepted");
+        reply.into_inner().job.expect("the reply has the job")
+    }
+
+    pub async fn get(&self, id: &str) -> GetJobResponse {
+        let reply = self.jobs.clone().get(GetJobRequest { job: id.to_owned() }).await;
+        reply.expect("the job is known").into_inner()
+    }
+
+    pub async fn cancel(&self, id: &str) {
+        let request = CancelJobsRequest { jobs: vec![id.to_owned()], ..CancelJobsRequest::default() };
+        self.jobs.clone().cancel(request).await.expect("the cancel is taken");
+    }
+
+    /// The job once `done` holds of it.
+    pub async fn until(&self, id: &str, done: impl Fn(&Job) -> bool) -> Job {
+        let turn = async {
+            let mut job = self.get(id).await.job.expect("the reply has the job");
+            while !done(&job) {
+                let request = WaitJobRequest {
+                    job: id.to_owned(),
+                    after_revision: job.revision,
+                    ..WaitJobRequest::default()
+                };
+                let reply = self.jobs.clone().wait(request).await.expect("wait answers").into_inner();
+                job = reply.job.expect("the reply has the job");
+            }
+            job
+        };
+        match tokio::time::timeout(PATIENCE, turn).await {
+            Ok(job) => job,
+            Err(_) => panic!("not so after {PATIENCE:?}: {:#?}", self.get(id).await),
+        }
+    }
+
+    pub async fn finished(&self, id: &str) -> Job {
+        self.until(id, |job| job.finished_at.is_some()).await
+    }
+
+    pub async fn running(&self, id: &str) -> Job {
+        self.until(id, |job| job.state() == JobState::Running).await
+    }
+
+    /// Every record of the log, followed to its end.
+    pub async fn log(&self, id: &str) -> Vec<LogRecord> {
+        let request = StreamLogsRequest { job: id.to_owned(), follow: true, ..StreamLogsRequest::default() };
+        let mut messages = self.jobs.clone().stream_logs(request).await.expect("there is a log").into_inner();
+        let mut records = Vec::new();
+        while let Some(message) = messages.message().await.expect("the log goes on") {
+            records.extend(message.records);
+        }
+        records
+    }
+}
+
+/// A job of the scripted runtime: `env` is the script.
+pub fn scripted(env: &[(&str, &str)]) -> JobSpec {
+    JobSpec {
+        image: "scripted:1".into(),
+        env: env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+        ..JobSpec::default()
+    }
+}
+
+async fn start_agent(url: &str, dir: &Path, seat: usize, host: &Arc<FakeHost>) -> agent::Running {
+    let mut config = AgentConfig {
+        controller: url.to_owned(),
+        name: Some(format!("agent-{seat}")),
+        data_dir: dir.join(format!("agent-{seat}")),
+        ..AgentConfig::default()
+    };
+    config.runtime.kind = runtime::Kind::Null;
+    let url = url.to_owned();
+    let connect: agent::Connect = Box::new(move |identity, reporter, leave| {
+        let settings = grpc::Settings { url, token: String::new(), identity, heartbeat_every: None };
+        grpc::start(settings, reporter, leave)
+    });
+    let parts = Parts { runtime: Arc::new(Fake::new()), host: Arc::<FakeHost>::clone(host), connect };
+    agent::start(config, parts, Shutdown::new()).await.expect("the agent starts")
+}
