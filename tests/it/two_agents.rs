@@ -9,8 +9,9 @@ use std::{collections::BTreeSet, sync::Arc};
 async fn no_job_runs_twice() {
     let local = Local::start(&[Arc::new(FakeHost::new()), Arc::new(FakeHost::new())]).await;
     let mut jobs = Vec::new();
-    for _ in 0..100 {
-        jobs.push(local.submit(scripted(&[("FAKE_RUN", "20ms")])).await.id);
+    // Longer than submitting takes, and more than one machine holds.
+    for _ in 0..40 {
+        jobs.push(local.submit(scripted(&[("FAKE_RUN", "500ms")])).await.id);
     }
     let mut agents = BTreeSet::new();
     for id in &jobs {

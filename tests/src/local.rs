@@ -1,12 +1,7 @@
 //! A whole Longshore in this process: a real controller on a free port, agents on described machines with the
 //! scripted runtime, and a client over gRPC.
 
-use longshore_agent::{
-    self as agent, AgentConfig, Parts,
-    host::fake::FakeHost,
-    link::grpc,
-    runtime::{self, fake::Fake},
-};
+use longshore_agent::{self as agent, AgentConfig, Parts, home::Home, host::fake::FakeHost, runtime};
 use longshore_common::shutdown::Shutdown;
 use longshore_controller::{Controller, ControllerConfig};
 use longshore_proto::v1::{
@@ -32,6 +27,8 @@ pub struct Local {
 impl Local {
     /// A controller, and an agent for each machine.
     pub async fn start(hosts: &[Arc<FakeHost>]) -> Self {
+        // As the binary does; a second installation would be this one again.
+        drop(rustls::crypto::ring::default_provider().install_default());
         let dir = tempfile::tempdir().expect("a folder for the test");
         let config = ControllerConfig {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
@@ -136,11 +133,8 @@ async fn start_agent(url: &str, dir: &Path, seat: usize, host: &Arc<FakeHost>) -
         ..AgentConfig::default()
     };
     config.runtime.kind = runtime::Kind::Null;
-    let url = url.to_owned();
-    let connect: agent::Connect = Box::new(move |identity, reporter, leave| {
-        let settings = grpc::Settings { url, token: String::new(), identity, heartbeat_every: None };
-        grpc::start(settings, reporter, leave)
-    });
-    let parts = Parts { runtime: Arc::new(Fake::new()), host: Arc::<FakeHost>::clone(host), connect };
-    agent::start(config, parts, Shutdown::new()).await.expect("the agent starts")
+    let home = Home::open(&config.data_dir).expect("the agent's folder");
+    let real = Parts::real(&config, home.id()).expect("the parts of an agent");
+    let parts = Parts { host: Arc::<FakeHost>::clone(host), ..real };
+    agent::start_with(config, home, parts, Shutdown::new()).await.expect("the agent starts")
 }
