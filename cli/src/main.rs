@@ -4,6 +4,8 @@
 mod client;
 mod commands;
 mod daemon;
+#[cfg(test)]
+mod docs_tests;
 mod failure;
 mod follow;
 mod output;
