@@ -56,6 +56,10 @@ impl Client {
         ClusterClient::new(self.channel.clone())
     }
 
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
     pub(crate) fn project(&self) -> &str {
         &self.project
     }

@@ -4,7 +4,7 @@ use crate::daemon::{ConfigArgs, flag, leave_on_signal};
 use clap::Args;
 use longshore_agent::AgentConfig;
 
-const FILE: &str = "/etc/longshore/agent.toml";
+pub(super) const FILE: &str = "/etc/longshore/agent.toml";
 
 #[derive(Debug, Args)]
 pub(crate) struct AgentArgs {

@@ -4,6 +4,7 @@ mod agent;
 mod agents;
 mod artifacts;
 mod cancel;
+mod check;
 mod completions;
 mod controller;
 mod dev;
@@ -77,6 +78,8 @@ enum Command {
     Agents(agents::Command),
     /// How the controller is; exit 1 if ill
     Status,
+    /// What is missing on this machine, and how to mend it
+    Check(check::CheckArgs),
     /// The JSON Schema of a file
     Schema(schema::SchemaArgs),
     /// Completions for a shell
@@ -123,6 +126,7 @@ impl Cli {
             Command::Controller(args) => Box::pin(controller::run(*args)).await,
             Command::Agent(args) => Box::pin(agent::run(*args)).await,
             Command::Dev(args) => Box::pin(dev::run(args)).await,
+            Command::Check(args) => check::run(&client()?, args, format).await,
             Command::Schema(args) => schema::run(args),
             Command::Completions(args) => completions::run(args),
             Command::Outcomes => outcomes::run(),

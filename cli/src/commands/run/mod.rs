@@ -45,7 +45,7 @@ pub(crate) async fn run(client: &Client, args: RunArgs) -> anyhow::Result<i32> {
     }
     let image = submitted.spec.as_ref().map_or("", |spec| spec.image.as_str());
     say(format!("job {}  {image}     Ctrl-C cancels · again leaves it running", submitted.id));
-    let Some(ended) = follow_to_end(client, &submitted, &mut interrupts).await? else {
+    let Some(ended) = Box::pin(follow_to_end(client, &submitted, &mut interrupts)).await? else {
         say(format!("job {0} goes on without you: longshore logs -f {0}", submitted.id));
         return Ok(code::INTERRUPTED);
     };
