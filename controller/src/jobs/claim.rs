@@ -111,7 +111,7 @@ struct Search<'a> {
 
 impl<'a> Search<'a> {
     fn new(lanes: &'a [Lane], slots: u32) -> Self {
-        let page = slots.saturating_mul(2).clamp(*PAGE.start(), *PAGE.end());
+        let page = slots.clamp(*PAGE.start(), *PAGE.end());
         Self { lanes: lanes.iter().map(|lane| (lane, None)).collect(), page, looked: 0 }
     }
 
@@ -141,8 +141,7 @@ fn order(view: &ViewRow) -> Position {
 
 /// What is left in a lane, seen from this machine.
 async fn rest(lane: &Lane, machine: &Machine, tx: &mut Tx) -> Result<LaneAnswer, store::Error> {
-    let query = CandidateQuery { lane, free: machine.free, limit: *PAGE.start(), after: None };
-    let rows = tx.candidates(&query).await?;
+    let rows = tx.first_fitting(lane, machine.free, *PAGE.start()).await?;
     if rows.iter().any(|view| placement::explain(&view.spec, machine).is_none()) {
         return Ok(LaneAnswer::More);
     }

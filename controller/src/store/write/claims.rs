@@ -52,6 +52,12 @@ pub(in crate::store) const CANDIDATES: &str = "SELECT j.*, s.spec, NULL AS agent
      AND j.gpus <= $5 AND (j.rank, j.queued_at, j.id) > ($6, $7, $8) \
      ORDER BY j.rank, j.queued_at, j.id LIMIT $9";
 
+/// Of the first jobs of a lane, those that ask for no more than this: a look, not a search.
+const FIRST_FITTING: &str = "SELECT j.*, s.spec, NULL AS agent_name FROM (SELECT id, cpu, memory, scratch, gpus \
+     FROM jobs WHERE state = 'queued' AND lane = $1 ORDER BY rank, queued_at, id LIMIT 2000) AS q \
+     JOIN jobs AS j ON j.id = q.id JOIN job_specs AS s ON s.job_id = q.id \
+     WHERE q.cpu <= $2 AND q.memory <= $3 AND q.scratch <= $4 AND q.gpus <= $5 LIMIT $6";
+
 const INSERT: &str = concat!(
     "INSERT INTO claims (id, agent_id, grants, created_at) SELECT ",
     bytes!("v.value->>'id'"),
@@ -85,6 +91,25 @@ impl Tx {
             .bind(queued_at)
             .bind(id)
             .bind(i64::from(query.limit))
+            .fetch_all(self.connection())
+            .await?;
+        rows.iter().map(ViewRow::read).collect()
+    }
+
+    /// Some of the first jobs of a lane that ask for no more than `free`.
+    pub(crate) async fn first_fitting(
+        &mut self,
+        lane: &Lane,
+        free: Capacity,
+        limit: u32,
+    ) -> Result<Vec<ViewRow>, Error> {
+        let rows = sqlx::query(FIRST_FITTING)
+            .bind(lane.as_str())
+            .bind(i64::from(free.cpu_millis))
+            .bind(signed(free.memory_bytes))
+            .bind(signed(free.scratch_bytes))
+            .bind(i64::from(free.gpus))
+            .bind(i64::from(limit))
             .fetch_all(self.connection())
             .await?;
         rows.iter().map(ViewRow::read).collect()
