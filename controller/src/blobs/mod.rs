@@ -45,7 +45,7 @@ pub trait Blobs: Send + Sync + fmt::Debug {
 }
 
 /// Before keys that end in the SHA-256 of their content.
-const CONTENT: &str = "cas/";
+pub(crate) const CONTENT: &str = "cas/";
 
 /// The key of content that is stored once, under its digest.
 pub fn content_key(sha256: &[u8; 32]) -> String {

@@ -112,13 +112,7 @@ pub fn object_key(nonce: &str, ordinal: u64) -> String {
     format!("{OBJECT_KEYS}{nonce}/{ordinal}")
 }
 
-/// Where the bytes of an uploaded input are, by their digest.
-pub fn input_key(sha256: &[u8; 32]) -> String {
-    format!("{INPUT_KEYS}{}", hex::encode(sha256))
-}
-
 pub(crate) const OBJECT_KEYS: &str = "attempt/";
-pub(crate) const INPUT_KEYS: &str = "input/";
 
 #[derive(Clone, Debug)]
 pub struct ClaimCommand {

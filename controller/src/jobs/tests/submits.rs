@@ -101,3 +101,18 @@ async fn a_retry_is_a_new_job_from_an_ended_one() {
     assert_eq!(new.job.spec.resources.memory_bytes, 8 * GIB);
     assert_eq!(bench.jobs.get(old.id).await.expect("there").state, JobState::Cancelled);
 }
+
+#[tokio::test]
+async fn contents_go_with_the_last_input_that_names_them() {
+    let bench = Bench::new().await;
+    let file =
+        |path: &str, digest: u8| InputFile { path: path.into(), size: 5, sha256: [digest; 32], mode: 0o644 };
+    bench.jobs.create_input(vec![file("a", 1), file("b", 2)]).await.expect("stored");
+    let none = Duration::ZERO;
+    let bench = bench.reopen(Config { retention: none, request_memory: none, ..Config::default() }).await;
+    bench.jobs.remove_expired().await.expect("stored");
+    let key = |digest: u8| crate::blobs::content_key(&[digest; 32]);
+    assert_eq!(bench.jobs.garbage("object", 10).await.expect("read"), [key(1), key(2)]);
+    bench.jobs.create_input(vec![file("c", 2)]).await.expect("stored");
+    assert_eq!(bench.jobs.garbage("object", 10).await.expect("read"), [key(1)], "named again: kept");
+}

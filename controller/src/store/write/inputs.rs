@@ -2,7 +2,8 @@
 
 use super::Tx;
 use crate::{
-    jobs::{CreatedInput, InputFile, input_key},
+    blobs::content_key,
+    jobs::{CreatedInput, InputFile},
     store::{
         Error,
         dialect::{bytes, item, rows},
@@ -73,7 +74,7 @@ impl Tx {
         }));
         sqlx::query(INSERT_FILES).bind(list).bind(&input.id).execute(self.connection()).await?;
         // What was about to be deleted is named again.
-        let keys: Vec<_> = files.iter().map(|file| input_key(&file.sha256)).collect();
+        let keys: Vec<_> = files.iter().map(|file| content_key(&file.sha256)).collect();
         self.drop_garbage("object", &keys).await
     }
 }

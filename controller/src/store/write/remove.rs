@@ -3,7 +3,8 @@
 
 use super::{Tx, jobs::pack_ids};
 use crate::{
-    jobs::{INPUT_KEYS, OBJECT_KEYS},
+    blobs::CONTENT,
+    jobs::OBJECT_KEYS,
     store::{
         Error,
         dialect::{bytes, item, rows, text},
@@ -97,7 +98,7 @@ impl Tx {
         let mut removed = 0;
         for row in &rows {
             let id: &str = row.try_get(0)?;
-            sqlx::query(CONTENTS).bind(id).bind(INPUT_KEYS).execute(self.connection()).await?;
+            sqlx::query(CONTENTS).bind(id).bind(CONTENT).execute(self.connection()).await?;
             self.run("DELETE FROM input_files WHERE input_id = $1", id.to_owned()).await?;
             self.run("DELETE FROM inputs WHERE id = $1", id.to_owned()).await?;
             removed += 1;
