@@ -27,6 +27,9 @@ use tokio::{
 /// How long handing back may take in all: finish reports to a slow controller, removals by a slow engine.
 const HAND_BACK: Duration = Duration::from_secs(30);
 
+/// Bridge and firewall rules; what stays is used or taken away next time.
+const LEAVE_NODE: Duration = Duration::from_secs(10);
+
 #[derive(Debug)]
 pub(crate) struct Control {
     /// Locked until the end.
@@ -65,6 +68,11 @@ impl Control {
         }
         self.hand_back(intake, access).await;
         self.leave.trigger();
+        match timeout(LEAVE_NODE, self.attempts.tools().runtime.leave()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the agent's network stays on the node"),
+            Err(_) => tracing::warn!("the agent's network stays on the node: the engine does not answer"),
+        }
         drop(self.home);
     }
 

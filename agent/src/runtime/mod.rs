@@ -65,6 +65,12 @@ pub trait Runtime: Send + Sync + fmt::Debug {
     async fn prepare_network(&self) -> Result<(), NetworkProblem> {
         Ok(())
     }
+
+    /// The agent's process ends: takes back what it made on the node beside containers. What a running container
+    /// needs stays.
+    async fn leave(&self) -> Result<(), Error> {
+        Ok(())
+    }
 }
 
 /// The kernel's or the compiler's word for a processor to Docker's.

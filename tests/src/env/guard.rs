@@ -1,6 +1,7 @@
 //! Cleans up after this test process even when it is killed: a small shell that waits for the end of its input,
-//! then ends the process groups it was told of, removes containers and images of this run, unmounts, and deletes
-//! the folder. Servers in statics are never dropped, so this is also their ordinary end.
+//! then ends the process groups it was told of, removes containers and images of this run, networks and firewall
+//! rules of its agents, unmounts, and deletes the folder. Servers in statics are never dropped, so this is also
+//! their ordinary end.
 
 use super::run_id;
 use std::{
@@ -29,6 +30,15 @@ done
 for group in $groups; do kill -s KILL -- "-$group"; done
 for id in $(docker ps -aq --filter "label=longshore.test=$run"); do docker rm -f "$id"; done
 for id in $(docker images -q --filter "label=longshore.test=$run" | sort -u); do docker rmi -f "$id"; done
+for file in $(find "$base" -name agent-id); do
+  tail=$(tr -d '\n' <"$file" | tail -c 8)
+  docker network rm "longshore-$tail"
+  for from in INPUT DOCKER-USER FORWARD; do
+    iptables -w 10 -D "$from" -i "ls-$tail" -j "LS-IN-$tail"
+    iptables -w 10 -D "$from" -i "ls-$tail" -j "LS-FW-$tail"
+  done
+  for chain in "LS-IN-$tail" "LS-FW-$tail"; do iptables -w 10 -F "$chain"; iptables -w 10 -X "$chain"; done
+done
 awk -v base="$base/" 'index($2, base) == 1 { print $2 }' /proc/mounts | sort -r | while read -r mount; do
   umount -l "$mount"
 done

@@ -18,6 +18,7 @@ mod probe;
 mod pull;
 mod reference;
 mod stream;
+mod subnet;
 mod time;
 mod trouble;
 mod usage;
@@ -53,11 +54,6 @@ impl Docker {
             containers: live::Containers::default(),
             config,
         }
-    }
-
-    /// Takes the agent's bridge and firewall rules away: for an agent that leaves its machine for good.
-    pub async fn remove_network(&self) -> Result<(), Error> {
-        self.network.remove().await
     }
 }
 
@@ -103,5 +99,9 @@ impl Runtime for Docker {
 
     async fn prepare_network(&self) -> Result<(), super::NetworkProblem> {
         self.network.prepare().await
+    }
+
+    async fn leave(&self) -> Result<(), Error> {
+        self.network.remove().await
     }
 }

@@ -109,11 +109,13 @@ async fn look(engine: &Engine, client: &Client, container: &ContainerId, live: &
     if state.running == Some(true) {
         return Step::Running;
     }
+    let finished_at = at(state.finished_at.as_deref());
     Step::Ended(Exit {
         code: exit_code(&state),
         oom_flag: state.oom_killed.unwrap_or(false),
-        started_at: at(state.started_at.as_deref()),
-        finished_at: at(state.finished_at.as_deref()),
+        // A loaded engine notes the start of a short container after its end.
+        started_at: at(state.started_at.as_deref()).min(finished_at),
+        finished_at,
         engine_restarted: live.broke() && !client.facts.live_restore,
     })
 }

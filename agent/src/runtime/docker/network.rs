@@ -2,15 +2,18 @@
 //! never gets on it before the rules are in place and have been tried out.
 
 use super::{
-    engine::{Engine, status},
-    firewall::Firewall,
-    labels, probe,
+    engine::{Client, Engine, message, status},
+    firewall::{self, Firewall},
+    labels, probe, subnet,
 };
 use crate::runtime::{
     Error, NetworkProblem,
     config::{Firewall as Wanted, NetworkConfig},
 };
-use bollard::models::{Ipam, IpamConfig, NetworkCreateRequest};
+use bollard::{
+    models::{Ipam, IpamConfig, NetworkCreateRequest},
+    query_parameters::ListNetworksOptions,
+};
 use longshore_common::{ids::AgentId, job::Outcome};
 use std::{
     collections::HashMap,
@@ -20,6 +23,9 @@ use std::{
     },
 };
 use tokio::sync::Mutex;
+
+/// Agents that start together may choose the same block.
+const TRIES: usize = 8;
 
 #[derive(Debug)]
 pub(super) struct Network {
@@ -102,11 +108,45 @@ impl Network {
             Err(error) if status(&error) == Some(404) => {}
             Err(error) => return Err(self.engine.failed("look at the agent's network", &error)),
         }
-        let made = client.api.create_network(self.request()).await;
-        made.map(|made| made.id).map_err(|error| self.engine.failed("make the agent's network", &error))
+        let wishes = match &self.config.subnet {
+            Some(subnet) => vec![Some(subnet.clone())],
+            // At last the engine may choose.
+            None => {
+                self.free_subnets(&client).await?.into_iter().take(TRIES).map(Some).chain([None]).collect()
+            }
+        };
+        let mut refused = None;
+        for subnet in wishes {
+            match client.api.create_network(self.request(subnet)).await {
+                Ok(made) => return Ok(made.id),
+                // Another agent was faster.
+                Err(error) if message(&error).contains("overlap") => refused = Some(error),
+                Err(error) => return Err(self.engine.failed("make the agent's network", &error)),
+            }
+        }
+        let refused = refused.map(|error| message(&error)).unwrap_or_default();
+        Err(Error::ends(
+            Outcome::RuntimeError,
+            format!("no free addresses for the agent's network: {refused}"),
+        ))
     }
 
-    fn request(&self) -> NetworkCreateRequest {
+    async fn free_subnets(&self, client: &Client) -> Result<Vec<String>, Error> {
+        let networks = client.api.list_networks(None::<ListNetworksOptions>).await;
+        let networks = networks.map_err(|error| self.engine.failed("list the networks", &error))?;
+        let taken: Vec<_> = networks
+            .into_iter()
+            .filter_map(|network| network.ipam?.config)
+            .flatten()
+            .filter_map(|config| config.subnet)
+            .collect();
+        // Without it only the engine's own networks are known.
+        let routes = std::fs::read_to_string("/proc/net/route").unwrap_or_default();
+        let seed = u32::from_str_radix(labels::tail(&self.agent.to_string()), 16).unwrap_or_default();
+        Ok(subnet::free(seed, &routes, &taken))
+    }
+
+    fn request(&self, subnet: Option<String>) -> NetworkCreateRequest {
         let tail = self.name.rsplit('-').next().unwrap_or_default();
         let options = [
             ("com.docker.network.bridge.name", interface(tail)),
@@ -117,8 +157,7 @@ impl Network {
             driver: Some("bridge".to_owned()),
             options: Some(options.map(|(key, value)| (key.to_owned(), value)).into()),
             labels: Some(HashMap::from([(labels::AGENT.to_owned(), self.agent.to_string())])),
-            // Without a wish the engine takes a range that no route of the host has.
-            ipam: self.config.subnet.clone().map(|subnet| Ipam {
+            ipam: subnet.map(|subnet| Ipam {
                 config: Some(vec![IpamConfig { subnet: Some(subnet), ..Default::default() }]),
                 ..Default::default()
             }),
@@ -126,18 +165,25 @@ impl Network {
         }
     }
 
-    /// Takes bridge and rules away: for an agent that leaves its machine for good.
+    /// Takes bridge and rules away; both stay while a container is on the bridge.
     pub(super) async fn remove(&self) -> Result<(), Error> {
-        self.forget();
+        let mut tried = self.tried.lock().await;
         let client = self.engine.client().await?;
         match client.api.remove_network(&self.name).await {
+            // Containers that outlive this process.
+            Err(error) if message(&error).contains("active endpoints") => return Ok(()),
             Err(error) if status(&error) != Some(404) => {
                 return Err(self.engine.failed("remove the agent's network", &error));
             }
             _ => {}
         }
-        let removed = self.firewall.remove().await;
-        removed.map_err(|error| Error::ends(Outcome::RuntimeError, error.to_string()))
+        self.forget();
+        *tried = None;
+        match self.firewall.remove().await {
+            // None were made.
+            Ok(()) | Err(firewall::Error::Missing) => Ok(()),
+            Err(error) => Err(Error::ends(Outcome::RuntimeError, error.to_string())),
+        }
     }
 }
 
