@@ -111,7 +111,7 @@ impl Store {
     }
 
     pub(crate) async fn begin(&self) -> Result<Tx, Error> {
-        Ok(Tx::new(self.write.begin_with("BEGIN IMMEDIATE").await?))
+        Tx::begin(self.write.acquire().await?).await
     }
 
     pub(crate) async fn cluster(&self) -> Result<Cluster, Error> {

@@ -13,22 +13,26 @@ pub(super) use claims::CANDIDATES;
 pub(crate) use claims::{CandidateQuery, ClaimRow, Position};
 
 use super::Error;
-use sqlx::{Sqlite, SqliteConnection, Transaction};
+use sqlx::{Sqlite, SqliteConnection, pool::PoolConnection};
 
-/// Rolled back when dropped.
+/// Undone when dropped without a commit.
 #[derive(Debug)]
 pub(crate) struct Tx {
-    inner: Transaction<'static, Sqlite>,
+    inner: PoolConnection<Sqlite>,
+    committed: bool,
 }
 
 impl Tx {
-    pub(super) const fn new(inner: Transaction<'static, Sqlite>) -> Self {
-        Self { inner }
+    pub(super) async fn begin(mut inner: PoolConnection<Sqlite>) -> Result<Self, Error> {
+        sqlx::query("BEGIN IMMEDIATE").execute(&mut *inner).await?;
+        Ok(Self { inner, committed: false })
     }
 
     /// On disk when this returns.
-    pub(crate) async fn commit(self) -> Result<(), Error> {
-        Ok(self.inner.commit().await?)
+    pub(crate) async fn commit(mut self) -> Result<(), Error> {
+        sqlx::query("COMMIT").execute(&mut *self.inner).await?;
+        self.committed = true;
+        Ok(())
     }
 
     fn connection(&mut self) -> &mut SqliteConnection {
@@ -38,5 +42,15 @@ impl Tx {
     /// Runs a statement with one JSON bind and answers how many rows it touched.
     async fn run(&mut self, sql: &'static str, bind: String) -> Result<u64, Error> {
         Ok(sqlx::query(sql).bind(bind).execute(self.connection()).await?.rows_affected())
+    }
+}
+
+impl Drop for Tx {
+    /// After a full disk SQLite may have rolled back by itself or not, so the connection goes, and with it
+    /// whatever is left of the transaction.
+    fn drop(&mut self) {
+        if !self.committed {
+            self.inner.close_on_drop();
+        }
     }
 }
