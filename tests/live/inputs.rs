@@ -20,8 +20,20 @@ async fn a_local_folder_arrives_whole_and_read_only(cluster: &Cluster) {
     let script =
         "cd /in/data; find . -type f | sort | xargs sha256sum; touch new 2>/dev/null && echo writable";
     let image = image();
-    let arguments =
-        ["run", "-m", "64m", "--input", "data=data", "--entrypoint", "/bin/sh", &image, "-c", script];
+    let arguments = [
+        "run",
+        "-m",
+        "64m",
+        "--scratch",
+        "256m",
+        "--input",
+        "data=data",
+        "--entrypoint",
+        "/bin/sh",
+        &image,
+        "-c",
+        script,
+    ];
     let inside = cli.call(&arguments).text();
     let mut command = std::process::Command::new("sh");
     let outside = command.args(["-c", "find . -type f | sort | xargs sha256sum"]).current_dir(&data).output();
@@ -33,7 +45,18 @@ async fn what_is_stored_is_not_uploaded_again(cluster: &Cluster) {
     fs::create_dir(cli.folder().join("data")).expect("make a folder");
     fs::write(cli.folder().join("data/f"), cli.folder().display().to_string()).expect("write a file");
     let image = image();
-    let arguments = ["run", "-m", "64m", "--input", "data=data", "--entrypoint", "/bin/true", &image];
+    let arguments = [
+        "run",
+        "-m",
+        "64m",
+        "--scratch",
+        "256m",
+        "--input",
+        "data=data",
+        "--entrypoint",
+        "/bin/true",
+        &image,
+    ];
     cli.call(&arguments).expect(0);
     let again = cli.call(&arguments).expect(0);
     assert!(again.stderr.contains("1 already stored"), "{}", again.stderr);

@@ -12,7 +12,7 @@ on_both! {
 }
 
 /// Small enough that many fit beside each other.
-const SMALL: [&str; 4] = ["--cpus", "0.1", "-m", "64m"];
+const SMALL: [&str; 6] = ["--cpus", "0.1", "-m", "64m", "--scratch", "256m"];
 
 fn run<'a>(before: &[&'a str], image: &'a str, script: &'a str) -> Vec<&'a str> {
     [&["run"], &SMALL[..], before, &["--entrypoint", "/bin/sh", image, "-c", script]].concat()
@@ -59,9 +59,10 @@ async fn programs_that_cannot_start_have_codes_of_their_own(cluster: &Cluster) {
     for (program, code, outcome) in
         [("/no/such", 127, "entrypoint_not_found"), ("/etc/passwd", 126, "entrypoint_not_executable")]
     {
-        let done = cli.call(&["run", "-m", "64m", "--entrypoint", program, &image]).expect(code);
+        let done =
+            cli.call(&[&["run"], &SMALL[..], &["--entrypoint", program, &image]].concat()).expect(code);
         assert!(done.stderr.contains(outcome), "{program}: {}", done.stderr);
     }
     let fails = image_with("fails", "ENTRYPOINT [\"/bin/false\"]");
-    cli.call(&["run", "-m", "64m", &fails]).expect(1);
+    cli.call(&[&["run"], &SMALL[..], &[&fails]].concat()).expect(1);
 }

@@ -81,7 +81,7 @@ impl Cli {
     }
 
     pub(super) fn agent_online(&self, name: &str) -> bool {
-        let shown = self.call(&["-o", "json", "agents", "show", name]);
+        let shown = self.call(&["agents", "show", name, "-o", "json"]);
         shown.code == 0 && shown.text().contains("online")
     }
 }
