@@ -127,7 +127,8 @@ fn resources(asked: &Resources, errors: &mut FieldErrors) {
         errors.push("resources.memory", format!("{memory} bytes is less than 6 MiB, the least Docker takes"));
     } else if memory > MOST_MEMORY {
         errors.push("resources.memory", "is more than 64 TiB");
-    } else if asked.shm_bytes > memory {
+    } else if asked.shm_bytes > memory && asked.shm_bytes != Resources::default().shm_bytes {
+        // The default nobody asked for: the memory limit decides, as with Docker.
         errors.push("resources.shm", "is larger than memory, in which it counts");
     }
     if asked.scratch_bytes == 0 {
@@ -298,7 +299,8 @@ mod tests {
 
     #[test]
     fn resources_have_ends_on_both_sides() {
-        assert!(paths(|s| s.resources.memory_bytes = LEAST_MEMORY).contains(&"resources.shm".to_owned()));
+        assert_eq!(paths(|s| s.resources.shm_bytes = s.resources.memory_bytes + 1), ["resources.shm"]);
+        assert!(paths(|s| s.resources.memory_bytes = LEAST_MEMORY).is_empty());
         assert_eq!(paths(|s| s.resources.memory_bytes = MOST_MEMORY + 1), ["resources.memory"]);
         assert_eq!(paths(|s| s.resources.cpu_millis = MOST_CPU_MILLIS + 1), ["resources.cpu"]);
         assert_eq!(paths(|s| s.resources.scratch_bytes = 0), ["resources.scratch"]);
