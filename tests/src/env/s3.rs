@@ -2,19 +2,24 @@
 //! `_ACCESS_KEY`, `_SECRET_KEY`, `_BUCKET` and `_REGION` put any other in its place.
 
 use super::fresh_dir;
+use async_trait::async_trait;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     server::conn::auto,
 };
 use s3s::{
+    S3Result,
+    access::{S3Access, S3AccessContext},
     auth::SimpleAuth,
     host::MultiDomain,
+    s3_error,
     service::{S3Service, S3ServiceBuilder},
 };
 use s3s_fs::FileSystem;
 use std::{
     env, fs,
     net::SocketAddr,
+    path::PathBuf,
     sync::{OnceLock, mpsc},
 };
 use tokio::{net::TcpListener, task::JoinSet};
@@ -48,6 +53,7 @@ impl S3 {
         let address = serve(move |address| {
             let mut service = S3ServiceBuilder::new(files);
             service.set_auth(auth);
+            service.set_access(Buckets(dir));
             // `bucket.localhost` is virtual-host style; an address of digits stays path style.
             service.set_host(
                 MultiDomain::new([format!("localhost:{}", address.port())]).expect("a valid domain"),
@@ -72,6 +78,23 @@ impl S3 {
         let [region, bucket, access_key, secret_key] =
             ["REGION", "BUCKET", "ACCESS_KEY", "SECRET_KEY"].map(read);
         Some(Self { endpoint, region, bucket, access_key, secret_key })
+    }
+}
+
+/// Lets signed requests in, and only to buckets that are there: the server would make any on the first write.
+#[derive(Debug)]
+struct Buckets(PathBuf);
+
+#[async_trait]
+impl S3Access for Buckets {
+    async fn check(&self, request: &mut S3AccessContext<'_>) -> S3Result<()> {
+        if request.credentials().is_none() {
+            return Err(s3_error!(AccessDenied, "a signature is required"));
+        }
+        match request.s3_path().get_bucket_name() {
+            Some(name) if !self.0.join(name).is_dir() => Err(s3_error!(NoSuchBucket)),
+            _ => Ok(()),
+        }
     }
 }
 
