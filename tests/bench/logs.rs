@@ -26,7 +26,7 @@ pub(crate) async fn measure(engine: &Engine, summary: &mut Summary) -> anyhow::R
         let job = stack.submit(&engine.image, &command).await?;
         stack.running(&job).await?;
         live += followed(&stack, &job, true).await? / ROUNDS as f64;
-        stack.wait(&[job.clone()]).await?;
+        stack.wait(std::slice::from_ref(&job)).await?;
         again += followed(&stack, &job, false).await? / ROUNDS as f64;
     }
     summary.add("log followed live", live, "MiB/s", Some(live_floor), Goal::None);
