@@ -49,14 +49,15 @@ impl Control {
         let attempts = self.attempts.clone();
         let recovering = async move { recovery::recover(attempts.tools(), left_behind).await };
         drop(tasks::spawn("recovery", self.attempts.track(recovering)));
-        let (attempts, leave) = (self.attempts.clone(), self.leave.clone());
+        let (attempts, leave, door) = (self.attempts.clone(), self.leave.clone(), self.door.subscribe());
         let sweeping = async move {
             tokio::select! {
                 () = leave.triggered() => {}
                 () = recovery::sweep_kept(attempts.tools()) => {}
+                () = recovery::sweep_containers(attempts.tools(), door) => {}
             }
         };
-        drop(tasks::spawn("kept", sweeping));
+        drop(tasks::spawn("sweep", sweeping));
         let intake = tasks::spawn("intake", intake.run());
         let mut access = None;
         loop {

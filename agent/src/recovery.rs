@@ -1,23 +1,27 @@
 //! What an earlier process of this agent left behind. Its attempts are ended and handed back; a later version takes
-//! their containers up again, from the same journal. Containers that no journal names are left alone.
+//! their containers up again, from the same journal. Ended containers of ours that no journal names are swept.
 
 use crate::{
     attempt::{Tools, clean},
+    intake::Door,
     journal::Intent,
     link,
-    runtime::{ContainerId, Known},
+    runtime::{ContainerId, Known, sweep::Sweeper},
 };
 use longshore_common::{
     agent::{FinishReport, Usage},
     clock::Timestamp,
+    ids::AttemptRef,
     job::{JobState, Outcome},
     retry::Backoff,
 };
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
+use tokio::sync::watch;
 
 /// Long enough for a person to see the failure and mend the store.
 const KEEP_FOR: Duration = Duration::from_secs(24 * 3600);
 const SWEEP: Duration = Duration::from_secs(3600);
+const SWEEP_CONTAINERS: Duration = Duration::from_secs(60);
 
 /// Ends what the journal names. Runs beside the intake; the attempts are listed as held until they are reported.
 pub(crate) async fn recover(tools: &Tools, intents: Vec<Intent>) {
@@ -70,6 +74,39 @@ pub(crate) async fn sweep_kept(tools: &Tools) {
         }
         tokio::time::sleep(SWEEP).await;
     }
+}
+
+/// Removes ended containers that neither an attempt nor the journal names. Runs until it is dropped.
+pub(crate) async fn sweep_containers(tools: &Tools, door: watch::Receiver<Option<Door>>) {
+    let mut sweeper = Sweeper::default();
+    loop {
+        tokio::time::sleep(SWEEP_CONTAINERS).await;
+        let Some(cluster) = door.borrow().as_ref().map(|door| door.cluster) else { continue };
+        match sweeper.sweep(&*tools.runtime, cluster, || named(tools)).await {
+            Ok(swept) => {
+                for attempt in swept.removed {
+                    tracing::info!(attempt.id = %attempt, "removed a container nobody holds");
+                }
+                for attempt in swept.strangers {
+                    tracing::warn!(attempt.id = %attempt, "a container runs that nobody holds; it is left alone");
+                }
+            }
+            Err(error) => tracing::debug!(%error, "no sweep this time"),
+        }
+    }
+}
+
+/// Attempts whose containers are somebody's.
+fn named(tools: &Tools) -> Option<BTreeSet<AttemptRef>> {
+    let intents = match tools.journal.read() {
+        Ok(intents) => intents,
+        Err(error) => {
+            tracing::error!(%error, "containers cannot be swept without the journal");
+            return None;
+        }
+    };
+    let held = tools.held.list().into_iter().map(|held| held.attempt);
+    Some(held.chain(intents.into_iter().map(|intent| intent.attempt)).collect())
 }
 
 async fn containers(tools: &Tools) -> Vec<Known> {

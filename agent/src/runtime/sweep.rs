@@ -27,15 +27,16 @@ pub struct Swept {
 }
 
 impl Sweeper {
-    /// To be called now and then. `held` is asked for after the containers, so that none is missed in between.
+    /// To be called now and then. `held` is asked for after the containers, so that none is missed in between;
+    /// `None` is "cannot tell", and then nothing goes.
     pub async fn sweep(
         &mut self,
         runtime: &dyn Runtime,
         cluster: ClusterId,
-        held: impl FnOnce() -> BTreeSet<AttemptRef> + Send,
+        held: impl FnOnce() -> Option<BTreeSet<AttemptRef>> + Send,
     ) -> Result<Swept, Error> {
         let known = runtime.list().await?;
-        let held = held();
+        let Some(held) = held() else { return Ok(Swept::default()) };
         let nobodys: Vec<_> = known
             .into_iter()
             .filter(|known| known.cluster == cluster && !held.contains(&known.attempt))
@@ -82,7 +83,7 @@ mod tests {
         let running = container(&fake, cluster, "forever").await;
         let others = container(&fake, ClusterId::new(), "0s").await;
         let mut sweeper = Sweeper::default();
-        let hold = || BTreeSet::from([held]);
+        let hold = || Some(BTreeSet::from([held]));
         assert_eq!(sweeper.sweep(&fake, cluster, hold).await.expect("swept"), Swept::default());
         tokio::time::advance(GRACE).await;
         let swept = sweeper.sweep(&fake, cluster, hold).await.expect("swept");
