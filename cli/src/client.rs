@@ -5,7 +5,8 @@ use longshore_common::{retry::Backoff, wire::status::Refusal};
 use longshore_proto::v1::{
     agents_client::AgentsClient, cluster_client::ClusterClient, jobs_client::JobsClient,
 };
-use std::{error::Error as _, future::Future, time::Duration};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::{error::Error as _, future::Future, sync::Arc, time::Duration};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Response, Status};
 
@@ -22,6 +23,23 @@ pub(crate) struct Client {
     channel: Channel,
     url: String,
     project: String,
+    link: Arc<Link>,
+}
+
+/// Whether the person was told that the link is lost; several calls find out at once.
+#[derive(Debug, Default)]
+pub(crate) struct Link {
+    lost: AtomicBool,
+}
+
+impl Link {
+    pub(crate) fn is_newly_lost(&self) -> bool {
+        !self.lost.swap(true, Ordering::Relaxed)
+    }
+
+    pub(crate) fn is_back(&self) -> bool {
+        self.lost.swap(false, Ordering::Relaxed)
+    }
 }
 
 impl Client {
@@ -41,7 +59,8 @@ impl Client {
             .http2_keep_alive_interval(Duration::from_secs(20))
             .keep_alive_timeout(Duration::from_secs(20))
             .keep_alive_while_idle(true);
-        Ok(Self { channel: endpoint.connect_lazy(), url: url.to_owned(), project: project.to_owned() })
+        let (url, project) = (url.to_owned(), project.to_owned());
+        Ok(Self { channel: endpoint.connect_lazy(), url, project, link: Arc::default() })
     }
 
     pub(crate) fn jobs(&self) -> JobsClient<Channel> {
@@ -54,6 +73,10 @@ impl Client {
 
     pub(crate) fn cluster(&self) -> ClusterClient<Channel> {
         ClusterClient::new(self.channel.clone())
+    }
+
+    pub(crate) fn link(&self) -> &Link {
+        &self.link
     }
 
     pub(crate) fn url(&self) -> &str {

@@ -6,7 +6,8 @@ use crate::output::say;
 use longshore_common::logs::{Record, Stream};
 use longshore_common::{job::JobState, retry::Backoff, wire};
 use longshore_proto::v1;
-use std::{future::Future, io::Write as _, time::Duration};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::{future::Future, io::Write as _, sync::Arc, time::Duration};
 use tonic::{Response, Status};
 
 /// Longer than a controller waits before it answers.
@@ -28,19 +29,17 @@ where
     F: Future<Output = Result<Response<T>, Status>>,
 {
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
-    let mut told = false;
     for tries in 0_u64.. {
         match call().await {
             Ok(answer) => {
-                if told {
+                if client.link().is_back() {
                     say("  link     back");
                 }
                 return Ok(answer.into_inner());
             }
             Err(status) if is_lost(&status) => {
                 // A restart takes a moment; only what takes longer is worth a line.
-                if tries == 3 && !told {
-                    told = true;
+                if tries == 3 && client.link().is_newly_lost() {
                     say("  link     the controller does not answer; the job is not affected; trying again");
                 }
                 backoff.wait().await;
@@ -154,6 +153,25 @@ async fn stream(
     }
 }
 
+/// A line that is said once, whoever sees the reason first.
+#[derive(Debug)]
+pub(crate) struct Announcement {
+    line: String,
+    told: AtomicBool,
+}
+
+impl Announcement {
+    pub(crate) const fn new(line: String) -> Self {
+        Self { line, told: AtomicBool::new(false) }
+    }
+
+    pub(crate) fn tell(&self) {
+        if !self.told.swap(true, Ordering::Relaxed) && !self.line.is_empty() {
+            say(&self.line);
+        }
+    }
+}
+
 /// Where log records go: the container's stdout to ours and nothing else to it.
 #[derive(Debug, Default)]
 pub(crate) struct Printer {
@@ -166,6 +184,8 @@ pub(crate) struct Printer {
     inside: [bool; 2],
     /// Nobody reads stdout any more.
     closed: bool,
+    /// Said before the first output of the container.
+    first: Option<Arc<Announcement>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -177,6 +197,12 @@ enum Target {
 impl Printer {
     pub(crate) fn new(timestamps: bool, outlive_reader: bool) -> Self {
         Self { timestamps, outlive_reader, ..Self::default() }
+    }
+
+    /// Output may come sooner than the news that the container runs.
+    pub(crate) fn before_output(mut self, announcement: Arc<Announcement>) -> Self {
+        self.first = Some(announcement);
+        self
     }
 
     fn add(&mut self, record: &Record) {
@@ -195,6 +221,11 @@ impl Printer {
                 return;
             }
         };
+        if let Some(first) = self.first.take() {
+            // What was added so far is the agent's; it stands above.
+            drop(write(&std::mem::take(&mut self.pending)));
+            first.tell();
+        }
         if let Some(stamp) = stamp.filter(|_| !self.inside[index]) {
             self.push(target, stamp.as_bytes());
         }

@@ -177,7 +177,9 @@ impl fmt::Display for HumanDuration {
         if left == 0 {
             return f.write_str("0s");
         }
-        for (unit, factor) in LENGTHS {
+        // People say 24h, not 1d.
+        let skip = usize::from(left < 48 * 3_600_000);
+        for (unit, factor) in LENGTHS.into_iter().skip(skip) {
             let count = left / u128::from(factor);
             if count > 0 {
                 write!(f, "{count}{unit}")?;
@@ -341,7 +343,9 @@ mod tests {
         for bytes in [0, 1, 1023, 1 << 20, 3 << 29, u64::MAX] {
             assert_eq!(ByteSize(bytes).to_string().parse(), Ok(ByteSize(bytes)));
         }
-        for millis in [0, 1, 1500, 5_400_000, 93_784_005] {
+        assert_eq!(HumanDuration(Duration::from_secs(86_400)).to_string(), "24h");
+        assert_eq!(HumanDuration(Duration::from_secs(30 * 86_400)).to_string(), "30d");
+        for millis in [0, 1, 1500, 5_400_000, 93_784_005, 400_000_000] {
             let length = HumanDuration(Duration::from_millis(millis));
             assert_eq!(length.to_string().parse(), Ok(length));
         }

@@ -185,6 +185,6 @@ mod tests {
         let text = describe(&v1::GetJobResponse { job: Some(job), ..v1::GetJobResponse::default() });
         assert!(text.contains("cpu         8\n"), "{text}");
         assert!(text.contains("memory      2GiB (default)\n"), "{text}");
-        assert!(text.contains("run         1d (default)\n"), "{text}");
+        assert!(text.contains("run         24h (default)\n"), "{text}");
     }
 }

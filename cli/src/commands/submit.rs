@@ -29,7 +29,8 @@ pub(crate) struct SubmitArgs {
 
 pub(crate) async fn run(client: &Client, args: SubmitArgs, format: FormatArgs) -> anyhow::Result<i32> {
     let (text, folder) = read(&args.file)?;
-    let source = args.file.display().to_string();
+    let source =
+        if args.file == Path::new("-") { "stdin".to_owned() } else { args.file.display().to_string() };
     let files = job::file::parse(&text, &source).map_err(|error| Failure::usage(error.to_string()))?;
     let several = files.len() > 1;
     let mut requests = Vec::new();

@@ -126,7 +126,7 @@ mod tests {
         assert_eq!(json["outcome"]["exit_code"], 0);
         assert_eq!(json["outcome"]["blame"], "none");
         assert_eq!(json["created_at"], "1970-01-01T00:00:01Z");
-        assert_eq!(json["spec"]["deadlines"]["run"], "1d");
+        assert_eq!(json["spec"]["deadlines"]["run"], "24h");
         assert_eq!(json["spec"]["resources"]["memory_bytes"], 2_147_483_648_u64);
         assert!(json["spec"]["env"].is_object());
         assert_eq!(json.get("started_at"), None);

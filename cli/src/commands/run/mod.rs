@@ -19,7 +19,7 @@ use crate::output::{plural, print, say, size};
 use crate::transfer::download;
 use longshore_common::{job, retry::Backoff};
 use longshore_proto::v1;
-use std::{path::Path, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 pub(crate) async fn run(client: &Client, args: RunArgs) -> anyhow::Result<i32> {
@@ -64,11 +64,12 @@ async fn follow_to_end(
     job: &v1::Job,
     interrupts: &mut Signal,
 ) -> anyhow::Result<Option<v1::Job>> {
-    let mut printer = Printer::new(false, true);
+    let running = Arc::new(states::running(job));
+    let mut printer = Printer::new(false, true).before_output(Arc::clone(&running));
     let request = LogRequest { job: job.id.clone(), follow: true, ..LogRequest::default() };
     let work = async {
         let logs = follow::logs(client, request, &mut printer);
-        let states = states::narrate(client, job.clone());
+        let states = states::narrate(client, job.clone(), &running);
         let ((), ended) = tokio::try_join!(logs, states)?;
         anyhow::Ok(ended)
     };

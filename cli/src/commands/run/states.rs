@@ -1,7 +1,7 @@
 //! What `run` says while a job goes through its states.
 
 use crate::client::Client;
-use crate::follow::{self, is_ended};
+use crate::follow::{self, Announcement, is_ended};
 use crate::output::{amount, say, span};
 use longshore_common::job::{JobSpec, JobState};
 use longshore_common::units;
@@ -16,14 +16,18 @@ const REASONS: Duration = Duration::from_secs(2);
 const NAMED: usize = 2;
 
 /// Follows the job to its end and tells each step.
-pub(super) async fn narrate(client: &Client, mut job: v1::Job) -> anyhow::Result<v1::Job> {
+pub(super) async fn narrate(
+    client: &Client,
+    mut job: v1::Job,
+    running: &Announcement,
+) -> anyhow::Result<v1::Job> {
     let mut told = None;
     let mut reason = Reason::default();
     loop {
         let state = follow::state(&job);
         let step = (job.attempts, Step::of(state));
         if told != Some(step) {
-            tell(client, &job, step.1).await;
+            tell(client, &job, step.1, running).await;
             told = Some(step);
         }
         if is_ended(&job) {
@@ -63,17 +67,13 @@ impl Step {
     }
 }
 
-async fn tell(client: &Client, job: &v1::Job, step: Step) {
+async fn tell(client: &Client, job: &v1::Job, step: Step, running: &Announcement) {
     match step {
         Step::Waits if job.attempts > 0 => {
             say(format!("  retry    attempt {} ended; the job is tried again", job.attempts));
         }
         Step::Claimed => say(claimed(client, job).await),
-        Step::Running => {
-            if let Some(spec) = job.spec.clone().and_then(|spec| JobSpec::try_from(spec).ok()) {
-                say(format!("  running  {}", limits(&spec)));
-            }
-        }
+        Step::Running => running.tell(),
         Step::Waits | Step::Other => {}
     }
 }
@@ -91,6 +91,7 @@ async fn claimed(client: &Client, job: &v1::Job) -> String {
     if let (Some(created), Some(_)) = (&job.created_at, &attempt.claimed_at)
         && let Some(after) = amount(Some(created), attempt.claimed_at.as_ref())
         && attempt.number <= 1
+        && after >= PATIENCE
     {
         line.push_str(&format!("  after {}", span(after)));
     }
@@ -100,6 +101,12 @@ async fn claimed(client: &Client, job: &v1::Job) -> String {
 /// `0 NVIDIA A100 80GB GPU-…` without the UUID, which is for machines.
 fn gpu_name(text: &str) -> &str {
     text.rsplit_once(" GPU-").map_or(text, |(name, _)| name)
+}
+
+/// What is said once the container runs.
+pub(super) fn running(job: &v1::Job) -> Announcement {
+    let spec = job.spec.clone().and_then(|spec| JobSpec::try_from(spec).ok());
+    Announcement::new(spec.map_or_else(String::new, |spec| format!("  running  {}", limits(&spec))))
 }
 
 /// The limits that most often surprise, each marked if nobody set it.
@@ -147,10 +154,13 @@ impl Reason {
 
 fn describe(explanation: &v1::JobExplanation, job: &str) -> String {
     let mut text = format!("  waiting  {}", explanation.summary);
-    for agent in explanation.agents.iter().take(NAMED) {
-        text.push_str(&format!("\n           {}: {}", agent.agent, agent.reason));
+    let lines = explanation.agents.iter().map(|agent| format!("{}: {}", agent.agent, agent.reason));
+    // The summary may name the first agent itself.
+    let others: Vec<_> = lines.filter(|line| !explanation.summary.contains(line)).collect();
+    for line in others.iter().take(NAMED) {
+        text.push_str(&format!("\n           {line}"));
     }
-    let more = explanation.agents.len().saturating_sub(NAMED);
+    let more = others.len().saturating_sub(NAMED);
     if more > 0 {
         text.push_str(&format!(" · {more} more: longshore explain {job}"));
     }
@@ -165,7 +175,7 @@ mod tests {
     fn defaults_are_marked() {
         let mut spec = JobSpec::for_image("alpine");
         spec.resources.memory_bytes = 8 << 30;
-        assert_eq!(limits(&spec), "cpu 1 (default) · memory 8 GiB · 1d (default)");
+        assert_eq!(limits(&spec), "cpu 1 (default) · memory 8 GiB · 24h (default)");
     }
 
     #[test]
@@ -186,6 +196,9 @@ mod tests {
             "{text}"
         );
         assert!(text.ends_with(" · 1 more: longshore explain k3m9q2xw"), "{text}");
+        let summary = "no agent fits; gpu-04: needs 2 GPUs, has 1".to_owned();
+        let explanation = v1::JobExplanation { summary, agents: vec![agent("gpu-04")], ..explanation };
+        assert_eq!(describe(&explanation, "x"), "  waiting  no agent fits; gpu-04: needs 2 GPUs, has 1");
     }
 
     #[test]

@@ -59,12 +59,16 @@ pub fn parse(text: &str, source: &str) -> Result<Vec<JobFile>, FileError> {
     for (index, node) in documents.iter().enumerate() {
         match job(node) {
             Ok(job) => jobs.push(job),
-            Err(errors) => problems.extend(errors.into_iter().map(|error| Problem {
-                line: line(node.locate(&error.path)),
-                document: several.then_some(index + 1),
-                path: error.path,
-                message: error.message,
-            })),
+            Err(errors) => {
+                let first = problems.len();
+                problems.extend(errors.into_iter().map(|error| Problem {
+                    line: line(node.locate(&error.path)),
+                    document: several.then_some(index + 1),
+                    path: error.path,
+                    message: error.message,
+                }));
+                problems[first..].sort_by_key(|problem| problem.line);
+            }
         }
     }
     if problems.is_empty() { Ok(jobs) } else { fail(problems) }

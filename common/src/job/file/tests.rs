@@ -78,8 +78,8 @@ fn all_mistakes_of_all_documents_are_told() {
             "job.yaml:2: document 1: imgae: is not a known field; did you mean `image`?",
             "job.yaml:3: document 1: resources.memory: `64` has no unit: write 64GiB, 64MiB or 64GB",
             "job.yaml:3: document 1: resources.cpu: `-1` is not a number of cores like 4, 0.5 or 500m",
-            "job.yaml:6: document 2: command[0]: is a bare 1.5: quote it as it should be read",
             "job.yaml:5: document 2: image: is empty: name an image, like `alpine:3.20`",
+            "job.yaml:6: document 2: command[0]: is a bare 1.5: quote it as it should be read",
         ]
     );
 }
