@@ -16,7 +16,8 @@ async fn two_agents_on_one_lane_share_it_and_run_no_job_twice_over_rabbitmq() {
 }
 
 async fn two_agents(plan: Plan) {
-    let cluster = plan.agents(2).start();
+    // Few places each, or the first to hear of the jobs takes them all.
+    let cluster = plan.agents(2).agent_setting("max_attempts = 3").start();
     let client = Client::connect(&cluster).await;
     let jobs = join_all((0..60).map(|_| client.submit(small("echo ran; sleep 0.3")))).await;
     let mut agents = BTreeMap::<String, u32>::new();

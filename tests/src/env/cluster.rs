@@ -69,6 +69,12 @@ impl Plan {
         self
     }
 
+    /// A line of the agents' configuration that belongs to no section.
+    pub fn agent_setting(mut self, line: &str) -> Self {
+        self.agent.insert_str(0, &format!("{line}\n"));
+        self
+    }
+
     /// Sections for the agents' configuration.
     pub fn agent(mut self, toml: &str) -> Self {
         self.agent.push_str(toml);
@@ -181,7 +187,8 @@ impl Cluster {
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         let mut server = Server::spawn("agent", &mut command, &self.agent_dir(seat).join("agent.out"));
         let (cli, name) = (self.cli(), agent_name(seat));
-        server.wait_ready(Duration::from_secs(60), || cli.agent_online(&name));
+        // It first makes sure of its network, from a container: slow on a machine that runs many tests at once.
+        server.wait_ready(Duration::from_secs(180), || cli.agent_online(&name));
         self.agents[seat] = Some(server);
     }
 
