@@ -35,7 +35,7 @@ start_dev() {
 
 dev_ready() {
   dev_running || refuse "longshore dev ended: $(tail -n 5 "$STATE/dev.log")"
-  "$BINARY" status >/dev/null 2>&1
+  "$BINARY" agents ls 2>/dev/null | grep -qw online
 }
 
 dev_gone() {
