@@ -121,8 +121,7 @@ impl Live {
     }
 
     pub(super) fn complain(&self, text: &str) {
-        let mut complaint = self.complaint.lock().unwrap_or_else(PoisonError::into_inner);
-        complaint.get_or_insert_with(|| text.to_owned());
+        *self.complaint.lock().unwrap_or_else(PoisonError::into_inner) = Some(text.to_owned());
     }
 
     pub(super) fn complaint(&self) -> Option<String> {

@@ -24,6 +24,8 @@ pub(super) type Raw = BoxStream<'static, Result<LogOutput, bollard::errors::Erro
 pub(super) const CHUNKS: usize = 256;
 /// How `docker-init` begins its only message.
 const INIT_COMPLAINT: &[u8] = b"[FATAL tini (";
+/// Longer than a path may be.
+const COMPLAINT: usize = 4608;
 
 /// Attached, before the start. Nothing written afterwards is missed.
 pub(super) async fn attach(client: &Client, container: &ContainerId) -> Result<Raw, bollard::errors::Error> {
@@ -39,6 +41,8 @@ pub(super) struct Follower {
     live: Arc<Live>,
     out: mpsc::Sender<Chunk>,
     seen: Counts,
+    /// The first bytes of stderr.
+    head: Vec<u8>,
 }
 
 /// How a stream stopped.
@@ -58,7 +62,7 @@ impl Follower {
         live: Arc<Live>,
         out: mpsc::Sender<Chunk>,
     ) -> Self {
-        Self { engine, container, live, out, seen: Counts::default() }
+        Self { engine, container, live, out, seen: Counts::default(), head: Vec::new() }
     }
 
     /// Runs until the container has ended and everything it wrote is forwarded. `None`: begin with the engine's log.
@@ -90,14 +94,26 @@ impl Follower {
         while let Some(item) = raw.next().await {
             let Ok(item) = item else { return Stopped::Broken };
             let Some((stream, data)) = split(item) else { return Stopped::Broken };
-            if stream == Stream::Stderr && self.seen.stderr == 0 && data.starts_with(INIT_COMPLAINT) {
-                self.live.complain(&String::from_utf8_lossy(&data));
+            if stream == Stream::Stderr {
+                self.listen(&data);
             }
             if self.send(stream, data).await.is_err() {
                 return Stopped::Unread;
             }
         }
         Stopped::Ended
+    }
+
+    /// Keeps the beginning of stderr: `docker-init` complains in several writes, which come as several frames.
+    fn listen(&mut self, data: &[u8]) {
+        let room = COMPLAINT.saturating_sub(self.head.len());
+        if room == 0 {
+            return;
+        }
+        self.head.extend_from_slice(&data[..data.len().min(room)]);
+        if self.head.starts_with(INIT_COMPLAINT) {
+            self.live.complain(&String::from_utf8_lossy(&self.head));
+        }
     }
 
     /// What the engine's log has beyond what was seen.
