@@ -19,7 +19,9 @@ pub fn run_id() -> String {
 pub fn base() -> &'static Path {
     static BASE: OnceLock<PathBuf> = OnceLock::new();
     BASE.get_or_init(|| {
-        let path = std::env::temp_dir().join(format!("longshore-{}", run_id()));
+        // Not /tmp: where that is memory, what containers write to /out would count as theirs.
+        let parent = std::env::var_os("TMPDIR").map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from);
+        let path = parent.join(format!("longshore-{}", run_id()));
         fs::create_dir_all(&path).expect("make the folder for test data");
         guard::start(&path);
         path
