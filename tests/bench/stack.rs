@@ -52,7 +52,7 @@ impl Stack {
             options.parallel as u64 * MEMORY,
             options.runtime,
         );
-        let cluster = options.plan.agent(&agent).start();
+        let cluster = options.plan.agent_alone(&agent).start();
         let jobs = JobsClient::connect(cluster.url()).await?;
         Ok(Self { jobs, cluster })
     }
@@ -159,7 +159,11 @@ impl Stack {
             let reply = client.submit_batch(SubmitBatchRequest { requests }).await?.into_inner();
             for result in reply.results {
                 ids.push(
-                    result.submitted.and_then(|s| s.job).context(format!("refused: {:?}", result.error))?.id,
+                    result
+                        .submitted
+                        .and_then(|s| s.job)
+                        .context(format!("refused: {:?}", result.error))?
+                        .uuid,
                 );
             }
         }

@@ -81,6 +81,11 @@ impl Plan {
         self
     }
 
+    /// All sections of the agents' configuration, in place of the usual ones.
+    pub fn agent_alone(self, toml: &str) -> Self {
+        Self { agent: toml.to_owned(), ..self }
+    }
+
     /// A login for the agents' pulls.
     pub fn login(self, registry: &Registry) -> Self {
         let (user, password) = registry.credentials();
