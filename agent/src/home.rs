@@ -4,6 +4,7 @@ use longshore_common::ids::AgentId;
 use std::{
     fs::{self, File, TryLockError},
     io::{self, ErrorKind, Write as _},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -45,7 +46,10 @@ impl Home {
     /// A folder inside, made if it is missing.
     pub fn folder(&self, name: &str) -> Result<PathBuf, Error> {
         let path = self.dir.join(name);
-        match fs::create_dir_all(&path) {
+        // Scratch holds whatever root of a container left, set-uid files too, and the journal holds environments:
+        // nobody else may enter.
+        let closed = || fs::set_permissions(&path, fs::Permissions::from_mode(0o700));
+        match fs::create_dir_all(&path).and_then(|()| closed()) {
             Ok(()) => Ok(path),
             Err(source) => Err(Error::Io { path, source }),
         }
@@ -72,6 +76,14 @@ fn agent_id(path: &Path) -> Result<AgentId, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nobody_else_may_enter_what_containers_leave() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let home = Home::open(dir.path()).expect("open");
+        let attempts = home.folder("attempts").expect("made");
+        assert_eq!(fs::metadata(attempts).expect("there").permissions().mode() & 0o777, 0o700);
+    }
 
     #[test]
     fn the_id_survives_and_two_agents_cannot_share_a_home() {

@@ -29,13 +29,20 @@ pub(crate) async fn recover(tools: &Tools, intents: Vec<Intent>) {
     if intents.is_empty() {
         return;
     }
-    let held: Vec<_> = intents.iter().filter_map(|intent| tools.held.admit(intent.attempt)).collect();
-    for (holding, _) in &held {
+    // All of it before the first await: the intake offers what is not counted.
+    let mut held = Vec::new();
+    for intent in &intents {
+        let Some((holding, _)) = tools.held.admit(intent.attempt) else { continue };
         holding.phase(JobState::Collecting);
+        held.push((
+            intent,
+            holding,
+            tools.slots.take(&intent.short_id, &intent.spec.resources, &intent.gpus),
+        ));
     }
     let known = containers(tools).await;
-    for (intent, (holding, _)) in intents.iter().zip(held) {
-        let permit = tools.slots.take(&intent.short_id, &intent.spec.resources, &intent.gpus);
+    let mut cleaned = Vec::new();
+    for (intent, holding, permit) in held {
         let container = known.iter().find(|known| known.attempt == intent.attempt);
         tracing::warn!(
             job.id = %intent.short_id,
@@ -46,6 +53,10 @@ pub(crate) async fn recover(tools: &Tools, intents: Vec<Intent>) {
         let container: Option<&ContainerId> = container.map(|known| &known.container);
         clean(tools, container, &tools.attempt_dir(&intent.short_id, &intent.attempt)).await;
         drop(permit);
+        cleaned.push((intent, holding));
+    }
+    // Only now, since a controller that is away is waited for.
+    for (intent, holding) in cleaned {
         report(tools, intent).await;
         drop(holding);
         tools.journal.forget(&intent.attempt);

@@ -99,11 +99,12 @@ pub(crate) async fn logs(client: &Client, request: LogRequest, printer: &mut Pri
     };
     loop {
         let ended = stream(client, &mut ask, printer).await?;
-        if !request.follow || !over_retries {
-            return Ok(());
-        }
         if !ended {
+            // The link broke: `ask` names where to go on.
             continue;
+        }
+        if !over_retries {
+            return Ok(());
         }
         // The attempt that was resumed by its number is over: is there another one?
         let mut job = next_change(client, &request.job, 0).await?;

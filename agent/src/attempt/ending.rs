@@ -16,6 +16,9 @@ const PROGRESS_LINES: usize = 32;
 /// How long one wait for the log's shipping lasts before it is looked at again.
 const SHIPPING_LOOK: Duration = Duration::from_secs(60);
 
+/// Then the removal goes on after the report.
+const FIRST_REMOVE: Duration = Duration::from_secs(15);
+
 impl Attempt {
     /// Stores `/out`, whatever the exit.
     pub(super) async fn collect(&mut self, out: &Path) -> Result<(), Cut> {
@@ -58,7 +61,9 @@ impl Attempt {
 
     /// Reports how it ended and cleans up.
     pub(super) async fn end(mut self) {
-        self.permit.release_compute();
+        if self.is_gone().await {
+            self.permit.release_compute();
+        }
         let kept = matches!(&self.ending.not_stored, Some((Outcome::ArtifactUploadFailed, _)));
         let log = self.log.close().await;
         let accepted = match self.shipped(&log).await {
@@ -82,6 +87,18 @@ impl Attempt {
             tools.journal.forget(&grant.attempt);
         }
         drop(permit);
+    }
+
+    /// Without an exit (fenced, or a start nobody answered) the container may run. It ends before anything is waited
+    /// for, and keeps its share of the machine until it is gone. Nothing was collected from it.
+    async fn is_gone(&self) -> bool {
+        match &self.container {
+            Some(container) if self.ending.exit.is_none() => {
+                let removed = self.shared.tools.runtime.remove(container);
+                matches!(tokio::time::timeout(FIRST_REMOVE, removed).await, Ok(Ok(())))
+            }
+            _ => true,
+        }
     }
 
     /// Waits until the controller has the whole log. The answer is a note if it will never have it.

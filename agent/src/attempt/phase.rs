@@ -43,6 +43,12 @@ impl Ending {
     pub(super) fn verdict(self) -> Verdict {
         let mut notes = Vec::new();
         let (outcome, detail) = match (self.stopped, self.failed, self.exit) {
+            // The engine had taken it before its time was up.
+            (Some(Cause::RunDeadline(length)), _, Some(exit))
+                if exit.engine_restarted && exit.finished_at.since(exit.started_at) < length =>
+            {
+                exited(&exit, &mut notes)
+            }
             (Some(cause), _, _) => match cause.verdict() {
                 Some(verdict) => verdict,
                 None => return Verdict::Vanish,

@@ -3,7 +3,7 @@
 
 use super::{
     Error, digest_of_key,
-    directory::{Inner, io_error, random_name},
+    directory::{Inner, gone_is_fine, io_error, random_name},
     writer,
 };
 use longshore_common::artifact::part_size;
@@ -60,13 +60,26 @@ impl Inner {
             }
         }
         let data = folder.join("data");
+        if !data.exists() && target.exists() {
+            // It has its name already: only the clearing up was cut short.
+            return remove_upload(&folder);
+        }
         if let Some(expected) = digest_of_key(key) {
             let got = writer::digest_file(&data).map_err(io_error)?;
             writer::check_digest(Some(expected), || got)
                 .map_err(|error| Error::Refused(error.to_string()))?;
         }
-        writer::publish(&data, &target).and_then(|()| fs::remove_dir_all(&folder)).map_err(io_error)
+        match writer::publish(&data, &target) {
+            // A repeat of this call was faster.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && target.exists() => {}
+            published => published.map_err(io_error)?,
+        }
+        remove_upload(&folder)
     }
+}
+
+fn remove_upload(folder: &Path) -> Result<(), Error> {
+    fs::remove_dir_all(folder).or_else(gone_is_fine).map_err(io_error)
 }
 
 pub(super) fn remove_abandoned(uploads: &Path) -> io::Result<()> {

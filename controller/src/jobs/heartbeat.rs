@@ -61,7 +61,12 @@ impl Jobs {
             }
         }
         if !news.is_empty() {
-            self.call(Command::Phases, news).await?;
+            match self.call(Command::Phases, news.clone()).await {
+                Ok(()) => news.iter().for_each(|held| self.inner.shared.live.stored(held)),
+                // Leases live in memory: the answer must not wait for a disk. The news comes again.
+                Err(error) if error.is_transient() => tracing::warn!(%error, "phases were not stored"),
+                Err(error) => return Err(error),
+            }
         }
         Ok(answer)
     }

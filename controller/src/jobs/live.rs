@@ -79,6 +79,16 @@ impl Live {
         Standing::Held { news, stop: entry.stop() }
     }
 
+    /// These times are in the database: they are no news any more.
+    pub(super) fn stored(&self, held: &longshore_common::agent::HeldAttempt) {
+        let mut entries = self.write();
+        let entry = entries.get_mut(&held.attempt.job).filter(|entry| entry.live.attempt == held.attempt);
+        if let Some(entry) = entry {
+            entry.started_at = held.started_at.or(entry.started_at);
+            entry.exited_at = held.exited_at.or(entry.exited_at);
+        }
+    }
+
     /// Held attempts whose agent was silent for longer than `lease`.
     pub(super) fn silent(&self, lease: Duration) -> Vec<(AttemptRef, AgentId)> {
         let now = Instant::now();

@@ -94,7 +94,9 @@ impl Inner {
 
     fn log(&self, key: LogKey) -> Result<Arc<Log>, Error> {
         let used = self.clock.fetch_add(1, Ordering::Relaxed);
-        if let Some(log) = self.lock().get(&key) {
+        // Held over the load: it may cut a torn end, which must not be the end of a write under way.
+        let mut open = self.lock();
+        if let Some(log) = open.get(&key) {
             log.used.store(used, Ordering::Relaxed);
             return Ok(Arc::clone(log));
         }
@@ -102,12 +104,12 @@ impl Inner {
         let state = State::load(&path).map_err(|error| failed(&path, error))?;
         let log =
             Log { path, end: watch::Sender::new(state.end), state: Mutex::new(state), used: used.into() };
-        let mut open = self.lock();
         if open.len() >= self.config.open_files.max(1) {
             evict(&mut open);
         }
-        // Another caller may have been faster: all must see the same one.
-        Ok(Arc::clone(open.entry(key).or_insert_with(|| Arc::new(log))))
+        let log = Arc::new(log);
+        open.insert(key, Arc::clone(&log));
+        Ok(log)
     }
 
     fn append(&self, append: &Append) -> Result<u64, Error> {

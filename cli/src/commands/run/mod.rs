@@ -49,13 +49,27 @@ pub(crate) async fn run(client: &Client, args: RunArgs) -> anyhow::Result<i32> {
         say(format!("job {0} goes on without you: longshore logs -f {0}", submitted.id));
         return Ok(code::INTERRUPTED);
     };
-    if let Some(target) = &args.out {
-        collect(client, &ended, target).await?;
-    }
+    let fetched = match &args.out {
+        Some(target) => tokio::select! {
+            fetched = collect(client, &ended, target) => fetched,
+            _ = interrupts.recv() => {
+                let again = format!("fetching was interrupted; longshore artifacts get {} goes on", ended.id);
+                Err(Failure::with_code(code::INTERRUPTED, again).into())
+            }
+        },
+        None => Ok(()),
+    };
     for line in end_line(&ended) {
         say(line);
     }
-    Ok(exit_code(&ended))
+    match (fetched, exit_code(&ended)) {
+        // How the job ended matters more than where its files are.
+        (Err(error), code) if code != 0 => {
+            say(format!("longshore: {error:#}"));
+            Ok(code)
+        }
+        (fetched, code) => fetched.map(|()| code),
+    }
 }
 
 /// The job at its end, or `None` if the person left it running.
