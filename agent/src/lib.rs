@@ -128,8 +128,10 @@ impl Parts {
 }
 
 /// Starts an agent on this machine that works until `shutdown`.
-pub async fn start(config: AgentConfig, shutdown: Shutdown) -> Result<Running, Error> {
+pub async fn start(mut config: AgentConfig, shutdown: Shutdown) -> Result<Running, Error> {
     let home = Home::open(&config.data_dir)?;
+    // Containers that are only played use nothing of their own: all of the machine's use would be others'.
+    config.capacity.others.count &= matches!(config.runtime.kind, runtime::Kind::Docker);
     let parts = Parts::real(&config, home.id())?;
     start_with(config, home, parts, shutdown).await
 }
@@ -152,11 +154,9 @@ pub async fn start_with(
         held: held.clone(),
         engine_away: Arc::clone(&engine_away),
     };
-    let mut capacity = config.capacity.clone();
-    // Containers that are only played use nothing of their own: all of the machine's use would be others'.
-    capacity.others.count &= matches!(config.runtime.kind, runtime::Kind::Docker);
     let machine =
-        Machine::start(capacity, config.labels.clone(), config.pool.clone(), sources, &leave).await?;
+        Machine::start(config.capacity.clone(), config.labels.clone(), config.pool.clone(), sources, &leave)
+            .await?;
     let machine = Arc::new(machine);
     let identity = AgentIdentity {
         id: home.id(),

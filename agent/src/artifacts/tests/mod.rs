@@ -184,7 +184,7 @@ async fn what_fits_the_limits_is_kept_and_the_rest_told() {
     let outputs = Outputs { max_size_bytes: 4096, ..Outputs::default() };
     let collected = collect(&store, out.path(), &outputs, Duration::from_secs(60)).await.unwrap();
     assert_eq!(collected.count, 10);
-    let told = "1 files with 4.9 KiB left out above the 4.0 KiB of outputs.max_size, first `large`";
+    let told = "1 files with 4.9 KiB left out above the 4 KiB of outputs.max_size, first `large`";
     assert_eq!(collected.problem, Some((Outcome::ArtifactLimit, told.to_owned())));
     let store = Store::start([]).await;
     let outputs = Outputs { max_files: 4, exclude: vec!["large".into()], ..Outputs::default() };
