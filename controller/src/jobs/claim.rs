@@ -4,6 +4,7 @@ use super::{
     Jobs, Shared,
     command::{Call, Command},
     error::Error,
+    search::Search,
     types::{ClaimCommand, Claimed},
     work::Work,
 };
@@ -20,10 +21,8 @@ use longshore_common::{
 };
 use std::collections::HashMap;
 
-/// Candidates read at once, at least and at most.
-const PAGE: std::ops::RangeInclusive<u32> = 16..=256;
-/// Candidates looked at for one claim: past this the answer is what was found.
-const LOOK: usize = 2048;
+/// Jobs looked at to tell what is left in a lane.
+const GLANCE: u32 = 16;
 
 impl Jobs {
     /// A repeat of the claim's id is answered with the same grants.
@@ -81,67 +80,46 @@ async fn grant(
         *work.lanes.spent.entry(lane.clone()).or_default() += count;
     }
     let mut machine = Machine::offered(&command.offer, &shared.agents.arch(command.agent));
-    let mut search = Search::new(&command.offer.lanes, machine.slots);
+    let mut search = Search::new(&shared.marks, command, &machine);
     let mut grants = Vec::new();
-    while machine.slots > 0 && search.looked < LOOK {
-        let page = search.page(tx, &machine).await?;
-        if page.is_empty() {
-            break;
-        }
+    while machine.slots > 0
+        && let Some(page) = search.page(tx, &machine).await?
+    {
         let placed = placement::place(page.iter().map(|view| &*view.spec), &mut machine);
+        search.placed(&page, &placed, &machine);
         for (index, gpus) in placed.grants {
             grants.extend(open(&page[index], &gpus, command, work));
         }
     }
+    let stops = search.finish(&shared.marks, command.agent, &machine);
     work.save(tx).await?;
-    machine.slots = 1;
+    let full = std::mem::replace(&mut machine.slots, 1) == 0;
     let mut answer = Claimed { grants, ..Claimed::default() };
     for lane in &command.offer.lanes {
-        answer.lanes.insert(lane.clone(), rest(lane, &machine, tx).await?);
+        let stop = stops.get(lane).copied().unwrap_or_default();
+        let rest = if stop.ended || full {
+            rest(lane, stop.seen, &machine, tx).await?
+        } else {
+            // It had room and did not come to the end: the next claim goes on from there.
+            LaneAnswer::More
+        };
+        answer.lanes.insert(lane.clone(), rest);
     }
     Ok(answer)
 }
 
-/// The lanes of an offer, read page by page.
-struct Search<'a> {
-    lanes: Vec<(&'a Lane, Option<Position>)>,
-    page: u32,
-    looked: usize,
-}
-
-impl<'a> Search<'a> {
-    fn new(lanes: &'a [Lane], slots: u32) -> Self {
-        let page = slots.clamp(*PAGE.start(), *PAGE.end());
-        Self { lanes: lanes.iter().map(|lane| (lane, None)).collect(), page, looked: 0 }
+/// What is left in a lane, seen from this machine: at its head, and past what was seen.
+async fn rest(
+    lane: &Lane,
+    seen: Option<Position>,
+    machine: &Machine,
+    tx: &mut Tx,
+) -> Result<LaneAnswer, store::Error> {
+    let mut rows = tx.first_fitting(lane, machine.free, GLANCE).await?;
+    if seen.is_some() {
+        let query = CandidateQuery { lane, free: machine.free, limit: GLANCE, after: seen };
+        rows.extend(tx.candidates(&query).await?);
     }
-
-    /// The next candidates of all lanes in their common order. A lane that has no more is left out.
-    async fn page(&mut self, tx: &mut Tx, machine: &Machine) -> Result<Vec<ViewRow>, store::Error> {
-        let mut found = Vec::new();
-        let mut open = Vec::new();
-        for (lane, after) in std::mem::take(&mut self.lanes) {
-            let query = CandidateQuery { lane, free: machine.free, limit: self.page, after };
-            let rows = tx.candidates(&query).await?;
-            if let Some(last) = rows.last().filter(|_| rows.len() >= self.page as usize) {
-                open.push((lane, Some(order(last))));
-            }
-            found.extend(rows);
-        }
-        self.lanes = open;
-        self.looked += found.len();
-        found.sort_by_key(order);
-        Ok(found)
-    }
-}
-
-/// Priority, then age.
-fn order(view: &ViewRow) -> Position {
-    (-i64::from(view.spec.priority), view.row.queued_at, view.row.job.id)
-}
-
-/// What is left in a lane, seen from this machine.
-async fn rest(lane: &Lane, machine: &Machine, tx: &mut Tx) -> Result<LaneAnswer, store::Error> {
-    let rows = tx.first_fitting(lane, machine.free, *PAGE.start()).await?;
     if rows.iter().any(|view| placement::explain(&view.spec, machine).is_none()) {
         return Ok(LaneAnswer::More);
     }

@@ -16,6 +16,7 @@ mod nudges;
 mod query;
 mod remove;
 mod retry;
+mod search;
 mod submit;
 #[cfg(test)]
 mod tests;
@@ -91,6 +92,7 @@ struct Shared {
     nudges: Nudges,
     live: live::Live,
     agents: agents::Agents,
+    marks: search::Marks,
     cluster: (ClusterId, Epoch),
     token_key: Vec<u8>,
     revision: AtomicU64,
@@ -122,6 +124,7 @@ impl Jobs {
             nudges: Nudges::new(),
             live,
             agents,
+            marks: search::Marks::default(),
             cluster: (id, epoch),
             token_key,
             revision: AtomicU64::new(revision),

@@ -128,6 +128,66 @@ async fn a_job_behind_hundreds_that_do_not_fit_is_found() {
 }
 
 #[tokio::test]
+async fn thousands_that_nobody_can_take_do_not_starve_the_ones_behind() {
+    let bench = Bench::new().await;
+    let new = |spec| NewJob { request_id: None, project: "p".into(), spec, retry_of: None };
+    let mut typo = with(0, 1);
+    typo.agents.insert("site".into(), vec!["zurihc".into()]);
+    for _ in 0..5 {
+        bench.jobs.submit(vec![new(typo.clone()); 1000]).await.expect("stored");
+    }
+    let behind = [bench.submit(with(0, 1)).await.id, bench.submit(with(0, 1)).await.id];
+    let agent = AgentId::new();
+    let claim = async || {
+        let claimed = bench.claim(agent, offer(4, 1)).await;
+        (claimed.grants.first().map(|grant| grant.attempt.job), claimed.lanes[&lanes()[0]])
+    };
+    let mut claims = 0;
+    let first = loop {
+        match claim().await {
+            (Some(job), answer) => break (job, answer),
+            (None, answer) => assert_eq!(answer, LaneAnswer::More, "claim {claims}: not the end yet"),
+        }
+        claims += 1;
+        assert!(claims < 8, "5,000 are seen by a few claims");
+    };
+    assert_eq!(first, (behind[0], LaneAnswer::More), "its place is kept while there is work");
+    let urgent = bench.submit(with(1, 1)).await;
+    assert_eq!(claim().await.0, Some(urgent.id), "the head of the lane is seen by every claim");
+    assert_eq!(claim().await.0, Some(behind[1]), "and the next one goes on behind");
+    assert_eq!(claim().await, (None, LaneAnswer::MoreButNotForYou), "all was seen");
+    let late = bench.submit(with(0, 1)).await;
+    assert_eq!(claim().await.0, Some(late.id), "new ones are found at once");
+}
+
+#[tokio::test]
+async fn what_was_passed_over_is_looked_at_again_when_it_fits() {
+    let bench = Bench::new().await;
+    let new = |spec| NewJob { request_id: None, project: "p".into(), spec, retry_of: None };
+    let mut typo = with(0, 1);
+    typo.agents.insert("site".into(), vec!["zurihc".into()]);
+    for _ in 0..2 {
+        bench.jobs.submit(vec![new(typo.clone()); 1000]).await.expect("stored");
+    }
+    let large = bench.submit(with(0, 8)).await;
+    for _ in 0..2 {
+        bench.jobs.submit(vec![new(typo.clone()); 1000]).await.expect("stored");
+    }
+    let agent = AgentId::new();
+    while bench.claim(agent, offer(4, 1)).await.lanes[&lanes()[0]] == LaneAnswer::More {}
+    let mut claims = 0;
+    while bench.claim(agent, offer(8, 1)).await.grants.first().map(|grant| grant.attempt.job)
+        != Some(large.id)
+    {
+        claims += 1;
+        assert!(claims < 10, "4,000 are seen again by a few claims");
+    }
+    // Another machine by the same id begins at the head.
+    let at_home = Offer { labels: [("site".into(), "zurihc".into())].into(), ..offer(8, 1) };
+    assert_eq!(bench.claim(agent, at_home).await.grants.len(), 1);
+}
+
+#[tokio::test]
 async fn explain_says_what_the_claim_would() {
     let bench = Bench::new().await;
     let job = bench.submit(with(0, 64)).await;
