@@ -144,7 +144,8 @@ fn open_blobs(
         return Ok((Arc::new(S3::new(s3.clone())?), None));
     }
     let path = config.data_dir.join("blobs");
-    let directory = Directory::open(&path, base_url).map_err(|error| StartError::DataDir { path, error })?;
+    let directory = Directory::open(&path, base_url, config.disk_floor_bytes / 2)
+        .map_err(|error| StartError::DataDir { path, error })?;
     Ok((Arc::new(directory.clone()), Some(directory)))
 }
 

@@ -8,7 +8,7 @@ use super::{
     source::Source,
 };
 use crate::{
-    link::{CompletedUpload, Controller, Error as LinkError},
+    link::{CompletedUpload, Controller, Error as LinkError, WantedUpload},
     runtime::Progress,
 };
 use longshore_common::{
@@ -57,6 +57,13 @@ pub(super) struct Opened {
     pub(super) target: UploadTarget,
 }
 
+/// Where one file goes, for as long as the store takes it there and the file keeps its size.
+struct Addresses {
+    size: u64,
+    target: UploadTarget,
+    refused: bool,
+}
+
 #[derive(Debug)]
 pub(super) struct Upload {
     pub(super) controller: Arc<dyn Controller>,
@@ -81,8 +88,9 @@ impl Upload {
 
     /// Addresses for files whose ordinals count up from `first`.
     pub(super) async fn open(&self, first: u64, files: Vec<Found>) -> Result<Vec<Opened>, Stop> {
-        let sizes: Vec<_> = (first..).zip(&files).map(|(ordinal, file)| (ordinal, file.size)).collect();
-        let targets = self.ask_targets(sizes).await?;
+        let wanted =
+            |(ordinal, file): (u64, &Found)| WantedUpload { ordinal, size: file.size, given_up: None };
+        let targets = self.ask_targets((first..).zip(&files).map(wanted).collect()).await?;
         let opened = (first..).zip(files).zip(targets);
         Ok(opened.map(|((ordinal, found), target)| Opened { ordinal, found, target }).collect())
     }
@@ -91,7 +99,7 @@ impl Upload {
     pub(super) async fn store(&self, opened: Opened) -> Result<Uploaded, Stop> {
         let Opened { ordinal, found, target } = opened;
         let name = shown(&found.path);
-        let mut target = Some((found.size, target));
+        let mut addresses = Addresses { size: found.size, target, refused: false };
         let mut backoff = patience();
         let mut changes = 0;
         loop {
@@ -100,17 +108,19 @@ impl Upload {
                 Ok(None) => return Ok(Uploaded::Gone(format!("{name}: gone before it was stored"))),
                 Err(err) => return Ok(Uploaded::Unreadable(format!("{name} cannot be read: {err}"))),
             };
-            let target = match target.take() {
-                Some((size, target)) if size == source.size => target,
-                _ => self.ask_target(ordinal, source.size).await?,
-            };
-            let detail = match self.before_deadline(self.putter.put(&source, &target)).await {
+            if addresses.refused || addresses.size != source.size {
+                addresses = self.ask_again(ordinal, source.size, addresses).await?;
+            }
+            let detail = match self.before_deadline(self.putter.put(&source, &addresses.target)).await {
                 None => return Err(self.late(&format!("{name} was on its way"))),
-                Some(Ok(stored)) => match self.complete(ordinal, &target, &stored).await? {
+                Some(Ok(stored)) => match self.complete(ordinal, &addresses.target, &stored).await? {
                     Ok(()) => {
                         return Ok(Uploaded::Stored(entry(ordinal, found.path, &source, stored.sha256)));
                     }
-                    Err(refusal) => refusal,
+                    Err(refusal) => {
+                        addresses.refused = true;
+                        refusal
+                    }
                 },
                 Some(Err(PutError::Read(err))) => {
                     return Ok(Uploaded::Unreadable(format!("{name} cannot be read: {err}")));
@@ -122,7 +132,10 @@ impl Upload {
                     }
                     continue;
                 }
-                Some(Err(err)) => err.to_string(),
+                Some(Err(err)) => {
+                    addresses.refused = matches!(err, PutError::Refused(_));
+                    err.to_string()
+                }
             };
             self.wait(&mut backoff, &format!("{name}: {detail}")).await?;
         }
@@ -141,12 +154,14 @@ impl Upload {
             .unwrap_or_else(|err| Err(std::io::Error::other(err)))
     }
 
-    async fn ask_target(&self, ordinal: u64, size: u64) -> Result<UploadTarget, Stop> {
-        let mut targets = self.ask_targets(vec![(ordinal, size)]).await?;
-        Ok(targets.remove(0))
+    /// New addresses; the parts behind the old ones go, so that tries do not fill the store.
+    async fn ask_again(&self, ordinal: u64, size: u64, old: Addresses) -> Result<Addresses, Stop> {
+        let wanted = WantedUpload { ordinal, size, given_up: old.target.upload_id };
+        let target = self.ask_targets(vec![wanted]).await?.remove(0);
+        Ok(Addresses { size, target, refused: false })
     }
 
-    async fn ask_targets(&self, files: Vec<(u64, u64)>) -> Result<Vec<UploadTarget>, Stop> {
+    async fn ask_targets(&self, files: Vec<WantedUpload>) -> Result<Vec<UploadTarget>, Stop> {
         let count = files.len();
         let targets = self.ask(|| self.controller.open_uploads(self.attempt, files.clone())).await?;
         if targets.len() == count {

@@ -1,7 +1,9 @@
 //! Whole inputs from a source that fails, lies and breaks off.
 
 use super::*;
-use crate::link::{Claimed, CompletedUpload, Error as LinkError, InputFile, InputPage, LogAppend};
+use crate::link::{
+    Claimed, CompletedUpload, Error as LinkError, InputFile, InputPage, LogAppend, WantedUpload,
+};
 use async_trait::async_trait;
 use axum::{
     body::{Body, Bytes},
@@ -167,7 +169,11 @@ impl Controller for Source {
     async fn claim(&self, _: ClaimId, _: Offer, _: BTreeMap<Lane, u32>) -> Result<Claimed, LinkError> {
         Err(LinkError::Refused("inputs only".into()))
     }
-    async fn open_uploads(&self, _: AttemptRef, _: Vec<(u64, u64)>) -> Result<Vec<UploadTarget>, LinkError> {
+    async fn open_uploads(
+        &self,
+        _: AttemptRef,
+        _: Vec<WantedUpload>,
+    ) -> Result<Vec<UploadTarget>, LinkError> {
         Err(LinkError::Refused("inputs only".into()))
     }
     async fn complete_uploads(&self, _: AttemptRef, _: Vec<CompletedUpload>) -> Result<(), LinkError> {

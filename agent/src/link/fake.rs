@@ -1,7 +1,10 @@
 //! A scripted controller in memory, for tests of the agent: it grants what is queued in it, keeps what it is told,
 //! and fails as it is told to.
 
-use super::{Claimed, CompletedUpload, Controller, Error, Event, InputPage, LogAppend, QueueAccess, Welcome};
+use super::{
+    Claimed, CompletedUpload, Controller, Error, Event, InputPage, LogAppend, QueueAccess, WantedUpload,
+    Welcome,
+};
 use async_trait::async_trait;
 use longshore_common::{
     agent::{FinishReport, Grant, LaneAnswer, Offer},
@@ -237,14 +240,14 @@ impl Controller for FakeController {
     async fn open_uploads(
         &self,
         attempt: AttemptRef,
-        files: Vec<(u64, u64)>,
+        files: Vec<WantedUpload>,
     ) -> Result<Vec<UploadTarget>, Error> {
         self.about(attempt, |state| {
             let url = state.put_url.clone().unwrap_or_default();
-            let target = |(ordinal, size): (u64, u64)| UploadTarget {
+            let target = |file: WantedUpload| UploadTarget {
                 upload_id: None,
-                part_size: size,
-                urls: vec![format!("{url}{ordinal}")],
+                part_size: file.size,
+                urls: vec![format!("{url}{}", file.ordinal)],
             };
             files.into_iter().map(target).collect()
         })

@@ -56,7 +56,7 @@ pub trait Controller: Send + Sync + fmt::Debug {
     async fn open_uploads(
         &self,
         attempt: AttemptRef,
-        files: Vec<(u64, u64)>,
+        files: Vec<WantedUpload>,
     ) -> Result<Vec<UploadTarget>, Error>;
 
     async fn complete_uploads(&self, attempt: AttemptRef, uploads: Vec<CompletedUpload>)
@@ -100,6 +100,15 @@ pub struct InputFile {
     pub sha256: Option<[u8; 32]>,
     pub mode: u32,
     pub url: String,
+}
+
+/// A file to be stored under its ordinal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WantedUpload {
+    pub ordinal: u64,
+    pub size: u64,
+    /// An earlier multipart upload of the same file that is not gone on with: its parts are removed.
+    pub given_up: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

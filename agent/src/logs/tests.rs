@@ -1,7 +1,7 @@
 //! The whole way from chunks to a controller that loses, refuses and goes away.
 
 use super::*;
-use crate::link::{Claimed, CompletedUpload, Error as LinkError, InputPage, LogAppend};
+use crate::link::{Claimed, CompletedUpload, Error as LinkError, InputPage, LogAppend, WantedUpload};
 use async_trait::async_trait;
 use longshore_common::{
     agent::{FinishReport, Offer},
@@ -120,7 +120,11 @@ impl Controller for FakeController {
     async fn fetch_input(&self, _: AttemptRef, _: &str, _: Option<String>) -> Result<InputPage, LinkError> {
         Err(LinkError::Refused("logs only".into()))
     }
-    async fn open_uploads(&self, _: AttemptRef, _: Vec<(u64, u64)>) -> Result<Vec<UploadTarget>, LinkError> {
+    async fn open_uploads(
+        &self,
+        _: AttemptRef,
+        _: Vec<WantedUpload>,
+    ) -> Result<Vec<UploadTarget>, LinkError> {
         Err(LinkError::Refused("logs only".into()))
     }
     async fn complete_uploads(&self, _: AttemptRef, _: Vec<CompletedUpload>) -> Result<(), LinkError> {

@@ -2,7 +2,8 @@
 //! A file has its name only when all its bytes are on the disk. Must never build a path from a caller's text.
 
 use super::{
-    Blobs, Error, digest_of_key, parts,
+    Blobs, Error, digest_of_key,
+    room::Room,
     ticket::{Action, Denied, Signer, Ticket},
     writer::{self, Sink, WriteError},
 };
@@ -30,17 +31,20 @@ pub(super) struct Inner {
     /// Scheme, host and port of the addresses.
     base: String,
     signer: Signer,
+    room: Room,
 }
 
 impl Directory {
-    /// Opens or makes the store below `root`; addresses begin with `base` (`http://host:port`).
-    pub fn open(root: &Path, base: &str) -> io::Result<Self> {
+    /// Opens or makes the store below `root`; addresses begin with `base` (`http://host:port`). `reserve` bytes of
+    /// the disk stay free of bodies.
+    pub fn open(root: &Path, base: &str, reserve: u64) -> io::Result<Self> {
         let inner = Inner {
             objects: root.join("objects"),
             uploads: root.join("uploads"),
             temporary: root.join("tmp"),
             base: base.trim_end_matches('/').to_owned(),
             signer: Signer::new(&secret(root)?),
+            room: Room::new(root, reserve),
         };
         if inner.temporary.exists() {
             fs::remove_dir_all(&inner.temporary)?;
@@ -48,7 +52,6 @@ impl Directory {
         for folder in [&inner.objects, &inner.uploads, &inner.temporary] {
             fs::create_dir_all(folder)?;
         }
-        parts::remove_abandoned(&inner.uploads)?;
         Ok(Self(Arc::new(inner)))
     }
 
@@ -63,6 +66,7 @@ impl Directory {
         S: Stream<Item = Result<Bytes, E>> + Send + Unpin,
         E: std::fmt::Display,
     {
+        let _taken = self.0.room.take(ticket.size)?;
         let target = self.0.object(&ticket.key);
         let temporary = self.0.temporary.join(random_name());
         let written = write_whole(&temporary, &target, ticket, body).await;
@@ -79,6 +83,7 @@ impl Directory {
         E: std::fmt::Display,
     {
         let folder = self.0.upload(&ticket.upload).ok_or(WriteError::UnknownUpload)?;
+        let _taken = self.0.room.take(ticket.size)?;
         let (data, mark) = (folder.join("data"), folder.join(format!("{}.etag", ticket.part)));
         let old = mark.clone();
         let open = move || {

@@ -5,6 +5,7 @@
 pub mod contract;
 pub mod directory;
 mod parts;
+mod room;
 pub mod s3;
 pub mod ticket;
 mod writer;

@@ -10,8 +10,8 @@ use longshore_common::artifact::part_size;
 use serde::{Deserialize, Serialize};
 use std::{fs, io, path::Path, time::Duration};
 
-/// Uploads nobody completed in this time are removed at the next start: longer than any upload deadline.
-const ABANDONED_AFTER: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Uploads that got no part for this long are removed when another one is opened.
+const ABANDONED_AFTER: Duration = Duration::from_secs(24 * 3600);
 
 /// What is remembered of an open multipart upload.
 #[derive(Serialize, Deserialize)]
@@ -23,6 +23,7 @@ struct Upload {
 impl Inner {
     pub(super) fn open_multipart(&self, key: &str, size: u64) -> io::Result<(String, u32)> {
         let parts = u32::try_from(size.div_ceil(part_size(size))).map_err(io::Error::other)?;
+        remove_abandoned(&self.uploads)?;
         let id = random_name();
         let folder = self.uploads.join(&id);
         fs::create_dir(&folder)?;
@@ -82,12 +83,13 @@ fn remove_upload(folder: &Path) -> Result<(), Error> {
     fs::remove_dir_all(folder).or_else(gone_is_fine).map_err(io_error)
 }
 
-pub(super) fn remove_abandoned(uploads: &Path) -> io::Result<()> {
+fn remove_abandoned(uploads: &Path) -> io::Result<()> {
     for entry in fs::read_dir(uploads)? {
         let entry = entry?;
-        let age = entry.metadata()?.modified()?.elapsed().unwrap_or_default();
-        if age > ABANDONED_AFTER {
-            fs::remove_dir_all(entry.path())?;
+        // Every stored part makes a mark in the folder. One that is just being completed or aborted is gone.
+        let Ok(metadata) = entry.metadata() else { continue };
+        if metadata.modified()?.elapsed().unwrap_or_default() > ABANDONED_AFTER {
+            fs::remove_dir_all(entry.path()).or_else(gone_is_fine)?;
         }
     }
     Ok(())

@@ -219,6 +219,21 @@ async fn a_part_is_tried_again_alone() {
 }
 
 #[tokio::test]
+async fn parts_of_a_try_that_was_refused_do_not_stay() {
+    let store = Store::start([Fault::Status(507), Fault::Status(507)]).await;
+    let out = tempfile::tempdir().unwrap();
+    put(&out.path().join("parts"), &noise(3_000_000));
+    assert_eq!(collect_all(&store, out.path()).await.count, 1);
+    assert_eq!(
+        store.given_up().len() + 1,
+        store.opens(),
+        "every upload but the last one: {:?}",
+        store.given_up()
+    );
+    assert!(store.opens() > 1);
+}
+
+#[tokio::test]
 async fn a_store_without_room_is_named_at_the_deadline() {
     let store = Store::start((0..1000).map(|_| Fault::Status(507))).await;
     let out = tempfile::tempdir().unwrap();

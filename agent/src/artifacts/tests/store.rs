@@ -1,6 +1,8 @@
 //! A store and a controller in the test: signed addresses without signatures, and faults on demand.
 
-use crate::link::{Claimed, CompletedUpload, Controller, Error as LinkError, InputPage, LogAppend};
+use crate::link::{
+    Claimed, CompletedUpload, Controller, Error as LinkError, InputPage, LogAppend, WantedUpload,
+};
 use async_trait::async_trait;
 use axum::{
     body::{Body, Bytes},
@@ -45,6 +47,7 @@ struct Inner {
     pages: Mutex<BTreeMap<u32, Vec<ManifestEntry>>>,
     requests: Mutex<usize>,
     opens: Mutex<usize>,
+    given_up: Mutex<Vec<String>>,
     forgets: bool,
 }
 
@@ -97,6 +100,10 @@ impl Store {
         *self.inner.opens.lock().unwrap()
     }
 
+    pub(super) fn given_up(&self) -> Vec<String> {
+        self.inner.given_up.lock().unwrap().clone()
+    }
+
     pub(super) fn entries(&self) -> Vec<ManifestEntry> {
         self.inner.pages.lock().unwrap().values().flatten().cloned().collect()
     }
@@ -127,7 +134,8 @@ impl Store {
         self.inner.link_faults.lock().unwrap().pop_front().map_or(Ok(()), Err)
     }
 
-    fn target(&self, (ordinal, size): (u64, u64), opening: usize) -> UploadTarget {
+    fn target(&self, file: WantedUpload, opening: usize) -> UploadTarget {
+        let WantedUpload { ordinal, size, .. } = file;
         let url = |part: String| format!("http://{}/{ordinal}/{opening}/{part}?signature=s", self.address);
         if size <= PART {
             return UploadTarget { upload_id: None, part_size: size, urls: vec![url("single".into())] };
@@ -165,9 +173,10 @@ impl Controller for Store {
     async fn open_uploads(
         &self,
         _: AttemptRef,
-        files: Vec<(u64, u64)>,
+        files: Vec<WantedUpload>,
     ) -> Result<Vec<UploadTarget>, LinkError> {
         self.link_fault()?;
+        self.inner.given_up.lock().unwrap().extend(files.iter().filter_map(|file| file.given_up.clone()));
         let mut opens = self.inner.opens.lock().unwrap();
         *opens += 1;
         Ok(files.into_iter().map(|file| self.target(file, *opens)).collect())

@@ -1,7 +1,9 @@
 //! The unary calls, each with its own deadline. Never tries twice: callers know what a retry means.
 
 use super::{error, finish::FinishQueue, refusal};
-use crate::link::{Claimed, CompletedUpload, Controller, Error, InputFile, InputPage, LogAppend};
+use crate::link::{
+    Claimed, CompletedUpload, Controller, Error, InputFile, InputPage, LogAppend, WantedUpload,
+};
 use async_trait::async_trait;
 use longshore_common::{
     agent::{FinishReport, Grant, Offer},
@@ -99,10 +101,14 @@ impl Controller for GrpcController {
     async fn open_uploads(
         &self,
         attempt: AttemptRef,
-        files: Vec<(u64, u64)>,
+        files: Vec<WantedUpload>,
     ) -> Result<Vec<UploadTarget>, Error> {
         let asked = files.len();
-        let open = |(ordinal, size)| v1::OpenUpload { ordinal, size };
+        let open = |file: WantedUpload| v1::OpenUpload {
+            ordinal: file.ordinal,
+            size: file.size,
+            given_up: file.given_up.unwrap_or_default(),
+        };
         let request = v1::OpenUploadsRequest {
             r#ref: Some(attempt.into()),
             files: files.into_iter().map(open).collect(),

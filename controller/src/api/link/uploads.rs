@@ -15,9 +15,14 @@ pub(super) async fn open(
     at_most("files", request.files.len(), FILES)?;
     let nonce = live(context, request.r#ref)?.nonce;
     let valid = context.config.write_valid;
-    let files = request.files.into_iter().map(|file| (object_key(&nonce, file.ordinal), file.size));
+    let files = request.files.into_iter().map(|file| (object_key(&nonce, file.ordinal), file));
     let targets = stream::iter(files)
-        .map(|(key, size)| async move { context.blobs.open_upload(&key, size, valid).await })
+        .map(|(key, file)| async move {
+            if !file.given_up.is_empty() {
+                context.blobs.abort_upload(&key, &file.given_up).await?;
+            }
+            context.blobs.open_upload(&key, file.size, valid).await
+        })
         .buffered(AT_ONCE)
         .map_ok(v1::UploadTarget::from)
         .try_collect()
