@@ -3,7 +3,8 @@
 use super::{
     chores::Chore,
     error::Error,
-    types::{ClaimCommand, Claimed, NewJob, Removed, SubmitError, Submitted},
+    submit::Checked,
+    types::{ClaimCommand, Claimed, Removed, SubmitError, Submitted},
 };
 use crate::lifecycle::{Event, Refusal};
 use longshore_common::{
@@ -37,7 +38,7 @@ pub(super) type Results<T, E> = Vec<Result<T, E>>;
 
 #[derive(Debug)]
 pub(super) enum Command {
-    Submit(Call<Vec<NewJob>, Results<Submitted, SubmitError>>),
+    Submit(Call<Vec<Checked>, Results<Submitted, SubmitError>>),
     Claim(Call<ClaimCommand, Claimed>),
     Phases(Call<Vec<HeldAttempt>, ()>),
     Finish(Call<Vec<FinishReport>, Results<(), Refusal>>),

@@ -16,15 +16,18 @@ impl Jobs {
         spec: Option<JobSpec>,
     ) -> Result<Result<Submitted, SubmitError>, Error> {
         let old = self.get(job).await?;
-        if !old.state.is_terminal() {
-            return Err(Error::NotEnded { job: old.short_id });
-        }
-        let new = NewJob {
-            request_id,
-            project: old.project,
-            spec: spec.unwrap_or_else(|| (*old.spec).clone()),
-            retry_of: Some(old.short_id),
+        let made = match &request_id {
+            Some(request) => self.inner.shared.store.requested(&old.project, request).await?,
+            None => None,
         };
+        let retry_of = match old.retry_of {
+            // A name means its newest job: for a repeat that is the one this very request has made.
+            Some(source) if made == Some(job) => source,
+            _ if !old.state.is_terminal() => return Err(Error::NotEnded { job: old.short_id }),
+            _ => old.short_id,
+        };
+        let spec = spec.unwrap_or_else(|| (*old.spec).clone());
+        let new = NewJob { request_id, project: old.project, spec, retry_of: Some(retry_of) };
         self.submit(vec![new]).await?.pop().ok_or(Error::Closed)
     }
 }

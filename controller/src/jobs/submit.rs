@@ -24,21 +24,19 @@ impl Jobs {
     pub async fn submit(&self, jobs: Vec<NewJob>) -> Result<Results<Submitted, SubmitError>, Error> {
         let mut checked = Vec::with_capacity(jobs.len());
         for job in jobs {
-            checked.push(self.check_inputs(job).await?);
+            checked.push(self.check(job).await?);
         }
-        let (good, order): (Vec<_>, Vec<_>) = split(checked);
-        let answers = if good.is_empty() { Vec::new() } else { self.call(Command::Submit, good).await? };
-        let mut answers = answers.into_iter();
-        order
-            .into_iter()
-            .map(|refused| {
-                refused.map_or_else(|| answers.next().ok_or(Error::Closed), |error| Ok(Err(error)))
-            })
-            .collect()
+        if checked.is_empty() { Ok(Vec::new()) } else { self.call(Command::Submit, checked).await }
+    }
+
+    async fn check(&self, mut new: NewJob) -> Result<Checked, Error> {
+        let digest = digest(&new);
+        let refused = self.check_inputs(&mut new).await?.err();
+        Ok(Checked { new, digest, refused })
     }
 
     /// Names of other jobs become their ids now: a name means its newest job only at this moment.
-    async fn check_inputs(&self, mut new: NewJob) -> Result<Result<NewJob, SubmitError>, Error> {
+    async fn check_inputs(&self, new: &mut NewJob) -> Result<Result<(), SubmitError>, Error> {
         for (name, input) in &mut new.spec.inputs {
             let bad = |message: String| SubmitError::BadInput { field: format!("inputs.{name}"), message };
             match input {
@@ -64,23 +62,18 @@ impl Jobs {
                 Input::Url { .. } => {}
             }
         }
-        Ok(Ok(new))
+        Ok(Ok(()))
     }
 }
 
-fn split<T, E>(checked: Vec<Result<T, E>>) -> (Vec<T>, Vec<Option<E>>) {
-    let mut good = Vec::with_capacity(checked.len());
-    let order = checked
-        .into_iter()
-        .map(|item| match item {
-            Ok(item) => {
-                good.push(item);
-                None
-            }
-            Err(error) => Some(error),
-        })
-        .collect();
-    (good, order)
+/// A job whose inputs were looked at.
+#[derive(Debug)]
+pub(super) struct Checked {
+    new: NewJob,
+    /// Of what the client sent: what a name meant is not part of the request.
+    digest: Vec<u8>,
+    /// Counts only if the request was not made before: its job has what it needs, or has had it.
+    refused: Option<SubmitError>,
 }
 
 /// Requests of the batch that were made before.
@@ -96,7 +89,7 @@ impl Known {
         let mut inputs = Vec::new();
         for command in batch {
             let Command::Submit(call) = command else { continue };
-            for new in &call.input {
+            for Checked { new, .. } in &call.input {
                 ids.extend(new.request_id.as_deref().map(|id| (new.project.as_str(), id)));
                 inputs.extend(new.spec.inputs.values().filter_map(|input| match input {
                     Input::Uploaded { id } => Some(id.clone()),
@@ -125,31 +118,37 @@ impl Round {
         Self { known }
     }
 
-    pub(super) fn apply(&mut self, jobs: &[NewJob], work: &mut Work) -> Results<Submitted, SubmitError> {
-        jobs.iter().map(|new| self.one(new, work)).collect()
+    pub(super) fn apply(&mut self, jobs: &[Checked], work: &mut Work) -> Results<Submitted, SubmitError> {
+        jobs.iter().map(|job| self.one(job, work)).collect()
     }
 
-    fn one(&mut self, new: &NewJob, work: &mut Work) -> Result<Submitted, SubmitError> {
-        let Some(request_id) = &new.request_id else {
-            return Ok(Submitted { job: view::job(add(new, work)), existing: false });
-        };
-        let key = (new.project.clone(), request_id.clone());
-        let digest = digest(new);
-        if let Some(request) = self.known.requests.get(&key) {
-            return self.again(request, &digest);
+    fn one(&mut self, job: &Checked, work: &mut Work) -> Result<Submitted, SubmitError> {
+        let Checked { new, digest, refused } = job;
+        let key = new.request_id.clone().map(|id| (new.project.clone(), id));
+        if let Some(request) = key.as_ref().and_then(|key| self.known.requests.get(key)) {
+            return self.again(request, digest);
+        }
+        if let Some(error) = refused {
+            return Err(error.clone());
         }
         let row = add(new, work);
+        if let Some(key) = key {
+            self.remember(key, digest, &row, work);
+        }
+        Ok(Submitted { job: view::job(row), existing: false })
+    }
+
+    fn remember(&mut self, key: (String, String), digest: &[u8], row: &ViewRow, work: &mut Work) {
         let request = RequestRow {
             project: key.0.clone(),
             request_id: key.1.clone(),
-            digest,
+            digest: digest.to_owned(),
             job: row.row.job.id,
             short_id: row.row.short_id.clone(),
         };
         work.requests.push(request.clone());
         self.known.requests.insert(key, request);
         self.known.jobs.insert(row.row.job.id, row.clone());
-        Ok(Submitted { job: view::job(row), existing: false })
     }
 
     fn again(&self, request: &RequestRow, digest: &[u8]) -> Result<Submitted, SubmitError> {

@@ -70,6 +70,46 @@ async fn inputs_must_exist_and_names_become_ids() {
 }
 
 #[tokio::test]
+async fn a_repeated_request_is_its_job_whatever_the_names_in_it_mean_by_now() {
+    let bench = Bench::new().await;
+    let source = bench.submit(spec()).await;
+    bench.jobs.cancel(vec![source.id], "anna", "").await.expect("stored");
+    let mut with = spec();
+    with.inputs.insert("init".into(), Input::Job { job: "trainer".into(), path: String::new() });
+    with.name = Some("second".into());
+    let first = bench.submit_as(Some("r"), with.clone()).await.expect("taken").job;
+    // The name now means a job that has not ended.
+    let newer = bench.submit(spec()).await;
+    let again = bench.submit_as(Some("r"), with.clone()).await.expect("the same");
+    assert!(again.existing && again.job.id == first.id);
+    // Now another one that has.
+    bench.jobs.cancel(vec![newer.id, first.id], "anna", "").await.expect("stored");
+    let again = bench.submit_as(Some("r"), with.clone()).await.expect("the same");
+    assert_eq!(again.job.id, first.id);
+    // Now none.
+    bench.jobs.remove(vec![source.id, newer.id]).await.expect("stored");
+    let again = bench.submit_as(Some("r"), with.clone()).await.expect("the same");
+    assert_eq!(again.job.id, first.id);
+    with.inputs.insert("more".into(), Input::Job { job: "trainer".into(), path: String::new() });
+    let other = bench.submit_as(Some("r"), with.clone()).await.expect_err("another body");
+    assert_eq!(other, SubmitError::RequestIdReused { request_id: "r".into(), job: first.short_id });
+    assert!(matches!(bench.submit_as(Some("new"), with).await, Err(SubmitError::BadInput { .. })));
+}
+
+#[tokio::test]
+async fn a_repeated_retry_by_name_is_its_job_though_the_name_means_that_one_now() {
+    let bench = Bench::new().await;
+    let old = bench.submit(spec()).await;
+    bench.jobs.cancel(vec![old.id], "anna", "").await.expect("stored");
+    let request = || Some("r".to_owned());
+    let new = bench.jobs.retry(old.id, request(), None).await.expect("stored").expect("taken").job;
+    let named = bench.jobs.resolve("trainer").await.expect("there");
+    assert_eq!(named, new.id);
+    let again = bench.jobs.retry(named, request(), None).await.expect("not refused").expect("the same");
+    assert_eq!((again.job.id, again.existing), (new.id, true));
+}
+
+#[tokio::test]
 async fn uploaded_inputs_are_named_by_their_list() {
     let bench = Bench::new().await;
     let file = |path: &[u8]| InputFile { path: path.to_vec(), size: 5, sha256: [7; 32], mode: 0o644 };

@@ -140,6 +140,16 @@ impl Store {
         row.map(|row| job_id(row.try_get(0)?)).transpose()
     }
 
+    /// The job that a request made.
+    pub(crate) async fn requested(&self, project: &str, request: &str) -> Result<Option<JobId>, Error> {
+        let row = sqlx::query("SELECT job_id FROM requests WHERE project = $1 AND request_id = $2")
+            .bind(project)
+            .bind(request)
+            .fetch_optional(&self.read)
+            .await?;
+        row.map(|row| job_id(row.try_get(0)?)).transpose()
+    }
+
     pub(crate) async fn attempts(&self, job: JobId) -> Result<Vec<AttemptRow>, Error> {
         let rows = sqlx::query(
             "SELECT t.*, a.name AS agent_name FROM attempts AS t LEFT JOIN agents AS a ON a.id = t.agent_id \

@@ -36,7 +36,7 @@ impl AgentRow {
 pub(crate) struct RequestRow {
     pub(crate) project: String,
     pub(crate) request_id: String,
-    /// Of the spec.
+    /// Of the spec as it was sent.
     pub(crate) digest: Vec<u8>,
     pub(crate) job: JobId,
     pub(crate) short_id: ShortId,
