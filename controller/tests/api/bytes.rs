@@ -12,7 +12,7 @@ async fn a_large_artifact_is_stored_in_parts() {
     let attempt = agent.claim_one().await;
     let data: Vec<u8> = (0..20_000_000_u32).map(|n| (n ^ (n >> 8)) as u8).collect();
     let size = data.len() as u64;
-    let open = v1::OpenUpload { ordinal: 0, size };
+    let open = v1::OpenUpload { ordinal: 0, size, ..v1::OpenUpload::default() };
     let request = v1::OpenUploadsRequest { r#ref: Some(attempt.clone()), files: vec![open] };
     let target = agent.link.open_uploads(request).await.expect("opened").into_inner().targets.remove(0);
     assert_eq!(target.urls.len(), 3);

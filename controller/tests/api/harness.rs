@@ -200,8 +200,11 @@ impl Agent {
     /// Uploads files and puts them into the manifest's only page.
     pub(crate) async fn store(&mut self, attempt: &v1::AttemptRef, files: &[(&str, &[u8])]) {
         use sha2::{Digest as _, Sha256};
-        let opens =
-            (0..).zip(files).map(|(ordinal, (_, data))| v1::OpenUpload { ordinal, size: data.len() as u64 });
+        let opens = (0..).zip(files).map(|(ordinal, (_, data))| v1::OpenUpload {
+            ordinal,
+            size: data.len() as u64,
+            ..v1::OpenUpload::default()
+        });
         let request = v1::OpenUploadsRequest { r#ref: Some(attempt.clone()), files: opens.collect() };
         let targets = self.link.open_uploads(request).await.expect("opened").into_inner().targets;
         let mut entries = Vec::new();
