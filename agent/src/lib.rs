@@ -22,6 +22,7 @@ mod recovery;
 pub mod runtime;
 pub mod slots;
 mod transfer;
+mod tree;
 
 pub use config::AgentConfig;
 

@@ -6,6 +6,7 @@ use crate::{
     artifacts, link,
     logs::{ClosedLog, Shipped},
     runtime::{ContainerId, Progress},
+    tree,
 };
 use longshore_common::{agent::FinishReport, job::Outcome, retry::Backoff};
 use std::{io::ErrorKind, path::Path, time::Duration};
@@ -202,9 +203,12 @@ pub(crate) async fn clean(tools: &Tools, container: Option<&ContainerId>, dir: &
             backoff.wait().await;
         }
     }
-    if dir.exists()
-        && let Err(error) = tokio::fs::remove_dir_all(dir).await
-    {
+    if !dir.exists() {
+        return;
+    }
+    let path = dir.to_owned();
+    let removed = tokio::task::spawn_blocking(move || tree::remove(&path)).await;
+    if let Err(error) = removed.unwrap_or_else(|panic| Err(std::io::Error::other(panic))) {
         tracing::error!(%error, path = %dir.display(), "the attempt's folder could not be removed");
     }
 }

@@ -8,6 +8,7 @@ use super::{
 use crate::{
     link::{Error as LinkError, InputFile, InputPage},
     runtime::Progress,
+    tree,
 };
 use futures::{Stream, TryStreamExt as _};
 use longshore_common::{
@@ -155,10 +156,7 @@ impl Fetch<'_> {
 /// The folder of an input, empty: an earlier try of this attempt may have left something.
 async fn fresh(folder: PathBuf) -> std::io::Result<()> {
     let make = move || {
-        match std::fs::remove_dir_all(&folder) {
-            Err(err) if err.kind() != std::io::ErrorKind::NotFound => return Err(err),
-            _ => {}
-        }
+        tree::remove(&folder)?;
         std::fs::create_dir_all(folder.parent().unwrap_or(Path::new("/")))?;
         make_folder(&folder)
     };

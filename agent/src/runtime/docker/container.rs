@@ -9,7 +9,10 @@ use super::{
     stream::{self, Follower},
     trouble,
 };
-use crate::runtime::{Chunk, ContainerId, ContainerSpec, Error, Exit, Known, Output};
+use crate::{
+    runtime::{Chunk, ContainerId, ContainerSpec, Error, Exit, Known, Output},
+    tree,
+};
 use bollard::{
     errors::Error as DockerError,
     models::{ContainerState, ContainerStateStatusEnum, ContainerSummaryStateEnum},
@@ -264,10 +267,7 @@ fn make_scratch(folder: &Path) -> std::io::Result<()> {
 
 /// The folder, and the attempt's own one above it once that is empty.
 fn remove_scratch(folder: &Path) -> std::io::Result<()> {
-    match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
+    tree::remove(folder)?;
     // It fails as long as something else is in there: inputs, a spool.
     drop(folder.parent().map(fs::remove_dir));
     Ok(())

@@ -1,6 +1,9 @@
 //! What a fake container does: read from its environment.
 
-use crate::runtime::{Error, Scratch};
+use crate::{
+    runtime::{Error, Scratch},
+    tree,
+};
 use bytes::Bytes;
 use longshore_common::{job::Outcome, logs::Stream};
 use std::{
@@ -89,10 +92,7 @@ impl Script {
 
     pub(super) fn remove_folders(&self) -> Result<(), Error> {
         for folder in &self.folders {
-            match fs::remove_dir_all(folder) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(disk(&error)),
-                _ => {}
-            }
+            tree::remove(folder).map_err(|error| disk(&error))?;
             // Fails while something else is in there.
             drop(folder.parent().map(fs::remove_dir));
         }
