@@ -8,7 +8,7 @@ use super::{
 };
 use crate::runtime::{Chunk, ContainerId, Error, Exit, Output, Runtime, Sample};
 use futures::future::{BoxFuture, OptionFuture};
-use longshore_common::{clock::Timestamp, retry::Backoff};
+use longshore_common::{clock::Timestamp, job::Outcome, retry::Backoff};
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
@@ -208,6 +208,12 @@ impl Attempt {
                     self.stop(Cause::DiskLimit { used: disk_bytes, limit }, calls, alarms).await;
                 }
                 alarms.disk.next(disk_bytes, limit, now - alarms.looked)
+            }
+            Err(Error::Ends { outcome: Outcome::DiskLimit, detail }) => {
+                if self.ending.stopped.is_none() {
+                    self.stop(Cause::Unmeasurable(detail), calls, alarms).await;
+                }
+                deadlines::LONGEST
             }
             // The container may just have ended; `wait` will say.
             Err(_) => deadlines::LONGEST,

@@ -16,6 +16,8 @@ pub enum Cause {
         used: u64,
         limit: u64,
     },
+    /// What it wrote cannot be measured, by its own doing; the text says how.
+    Unmeasurable(String),
     /// The user asked; the text says who and why.
     Cancelled(String),
     /// Fenced: remove the container, report nothing.
@@ -47,6 +49,7 @@ impl Cause {
                 Outcome::DiskLimit,
                 format!("the container wrote {} MiB, its limit is {} MiB", used >> 20, limit >> 20),
             ),
+            Self::Unmeasurable(detail) => (Outcome::DiskLimit, detail.clone()),
             Self::Cancelled(detail) => (Outcome::Cancelled, detail.clone()),
             Self::Revoked => return None,
         })

@@ -13,7 +13,7 @@
 //! | `FAKE_OOM` | set: the flag is up, and the code 137 unless `FAKE_EXIT` says another |
 //! | `FAKE_ENGINE_RESTART` | set: the engine took it along |
 //! | `FAKE_FILES` | files of `/out`: `a.txt:11,b/c.bin:3000000` |
-//! | `FAKE_DISK` | bytes of disk it claims to use |
+//! | `FAKE_DISK` | bytes of disk it claims to use, or `unmeasurable` |
 //! | `FAKE_START_ERROR` | an outcome: the start fails so |
 //!
 //! Images begin with `fake.missing/`, `fake.denied/` or `fake.silent/` to fail, `fake.slow/` to take two seconds.
@@ -221,7 +221,9 @@ impl Runtime for Fake {
         let container = self.find(container)?;
         let started = container.state.lock().unwrap_or_else(PoisonError::into_inner).started;
         let ran = started.map_or(Duration::ZERO, |(_, at)| at.elapsed());
-        let disk_bytes = container.script.disk;
+        let Some(disk_bytes) = container.script.disk else {
+            return Err(Error::ends(Outcome::DiskLimit, "its folders cannot be measured"));
+        };
         let usage = Usage {
             cpu_micros: u64::try_from(ran.as_micros()).unwrap_or(u64::MAX),
             memory_peak_bytes: 1 << 20,

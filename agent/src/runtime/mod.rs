@@ -51,7 +51,8 @@ pub trait Runtime: Send + Sync + fmt::Debug {
     /// SIGTERM, the grace, SIGKILL. Returns when the container has ended.
     async fn stop(&self, container: &ContainerId, grace: Duration) -> Result<(), Error>;
 
-    /// What the container uses now, and its disk use over writable layer, `/tmp_disk` and `/out`.
+    /// What the container uses now, and its disk use over writable layer, `/tmp_disk` and `/out`. Ends with
+    /// `disk_limit` if the container keeps that from being measured.
     async fn usage(&self, container: &ContainerId) -> Result<Sample, Error>;
 
     /// Removes container and scratch. Removing what is gone is fine.

@@ -157,6 +157,17 @@ async fn more_disk_than_granted_ends_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_cannot_be_measured_does_not_run_on_without_a_limit() {
+    let rig = Rig::start().await;
+    let attempt = rig.submit(job(&[("FAKE_RUN", "forever"), ("FAKE_DISK", "unmeasurable")]));
+    let report = rig.controller.report(attempt).await;
+    assert_eq!(report.outcome, Outcome::DiskLimit);
+    assert_eq!(report.detail, "its folders cannot be measured");
+    assert_eq!(report.usage.disk_peak_bytes, 0);
+    rig.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn killed_for_memory_and_a_killed_child() {
     let rig = Rig::start().await;
     let main = rig.submit(job(&[("FAKE_OOM", "1")]));

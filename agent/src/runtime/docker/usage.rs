@@ -48,6 +48,10 @@ pub(super) async fn sample(engine: &Engine, id: &ContainerId, live: &Live) -> Re
     let (usage, folder_bytes) = measured.await.map_err(|panic| {
         Error::ends(Outcome::RuntimeError, format!("measure the container's use: {panic}"))
     })?;
+    let folder_bytes = folder_bytes.map_err(|error| {
+        let outcome = if error.is_evasion() { Outcome::DiskLimit } else { Outcome::RuntimeError };
+        Error::ends(outcome, error.to_string())
+    })?;
     let (usage, memory_bytes) = match usage {
         Some(measured) => measured,
         None if places.group.is_none() => ask(engine, id).await?,

@@ -25,7 +25,8 @@ pub(super) struct Script {
     pub(super) engine_restart: bool,
     pub(super) term_exit: Option<i32>,
     pub(super) ignore_term: bool,
-    pub(super) disk: u64,
+    /// `None`: it cannot be measured.
+    pub(super) disk: Option<u64>,
     pub(super) start_error: Option<Outcome>,
     stdout: Bytes,
     stderr: Bytes,
@@ -50,7 +51,10 @@ impl Script {
             engine_restart: env.contains_key("FAKE_ENGINE_RESTART"),
             term_exit: number(env, "FAKE_TERM_EXIT")?,
             ignore_term: env.contains_key("FAKE_IGNORE_TERM"),
-            disk: number(env, "FAKE_DISK")?.unwrap_or(total),
+            disk: match text("FAKE_DISK") {
+                "unmeasurable" => None,
+                _ => Some(number(env, "FAKE_DISK")?.unwrap_or(total)),
+            },
             start_error: match env.get("FAKE_START_ERROR") {
                 Some(name) => Some(name.parse().map_err(|_| wrong("FAKE_START_ERROR", name))?),
                 None => None,
