@@ -1,13 +1,16 @@
 //! Walks `/out` and lists what is to be stored. The folder is hostile: only regular files are listed, no link is
 //! followed, and neither a million names nor a thousand levels cost memory. Blocks: runs off the async threads.
 
-use super::{folder::Folder, select::Selection};
+use super::{
+    folder::{self, Folder},
+    select::Selection,
+};
 use longshore_common::artifact::part_size;
 use rustix::{
     fs::{AtFlags, Dir, FileType, statat},
     io,
 };
-use std::ops::ControlFlow;
+use std::{ops::ControlFlow, os::fd::OwnedFd};
 
 /// Files in one batch: what the controller signs in one call.
 const MOST_FILES: usize = 200;
@@ -17,6 +20,8 @@ const MOST_ADDRESSES: u64 = 2_000;
 const MOST_OPEN: usize = 32;
 /// Longer names than a kernel opens cannot be fetched back either.
 const MOST_PATH: usize = 4_096;
+/// Bytes of either end of a path in a message.
+const MOST_SHOWN: usize = 120;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Found {
@@ -38,7 +43,7 @@ pub(super) fn walk(
     give: &mut impl FnMut(Item) -> ControlFlow<()>,
 ) -> io::Result<()> {
     let mut path = Vec::new();
-    let mut stack = vec![Level::open(folder, &path)?];
+    let mut stack = vec![Level::new(folder.open_folder(&path)?)?];
     while let Some(level) = stack.last_mut() {
         let Some((name, kind)) = level.next(folder, &path)? else {
             path.truncate(level.parent);
@@ -55,7 +60,7 @@ pub(super) fn walk(
                 Some(Item::Skipped(format!("{}: name is too long", shown(&path))))
             }
             FileType::Directory if selection.leaves_out_folder(&path) => None,
-            FileType::Directory => match Level::open(folder, &path) {
+            FileType::Directory => match level.enter(&name) {
                 Ok(level) => {
                     let depth = stack.len();
                     if let Some(far) = depth.checked_sub(MOST_OPEN).and_then(|at| stack.get_mut(at)) {
@@ -88,8 +93,14 @@ struct Level {
 }
 
 impl Level {
-    fn open(folder: &Folder, path: &[u8]) -> io::Result<Self> {
-        Ok(Self { dir: Some(Dir::new(folder.open_folder(path)?)?), cookie: 0, parent: 0 })
+    fn new(folder: OwnedFd) -> io::Result<Self> {
+        Ok(Self { dir: Some(Dir::new(folder)?), cookie: 0, parent: 0 })
+    }
+
+    /// A folder in this one, which has just been read: from here, for the way from the top may be long.
+    fn enter(&self, name: &[u8]) -> io::Result<Self> {
+        let dir = self.dir.as_ref().ok_or(io::Errno::BADF)?;
+        Self::new(folder::enter(dir.fd()?, name)?)
     }
 
     fn next(&mut self, folder: &Folder, path: &[u8]) -> io::Result<Option<(Vec<u8>, FileType)>> {
@@ -152,10 +163,14 @@ impl Batch {
     }
 }
 
-/// A path for people: escaped, so that a name cannot forge a line of a log.
+/// A path for people: escaped, so that a name cannot forge a line of a log, and its ends alone if it is long.
 pub(super) fn shown(path: &[u8]) -> String {
-    let text = String::from_utf8_lossy(path);
-    format!("`{}`", text.escape_debug())
+    let text = |bytes| String::from_utf8_lossy(bytes).escape_debug().to_string();
+    if path.len() <= 2 * MOST_SHOWN {
+        return format!("`{}`", text(path));
+    }
+    let (start, end) = (&path[..MOST_SHOWN], &path[path.len() - MOST_SHOWN..]);
+    format!("`{}…{}`", text(start), text(end))
 }
 
 const fn kind_name(kind: FileType) -> &'static str {

@@ -6,7 +6,7 @@ use rustix::{
 };
 use std::{
     fs::File,
-    os::fd::{AsFd as _, OwnedFd},
+    os::fd::{AsFd, OwnedFd},
     path::Path,
 };
 
@@ -21,6 +21,11 @@ const FILE: OFlags = OFlags::RDONLY
     .union(OFlags::NOCTTY)
     .union(OFlags::CLOEXEC);
 
+/// A folder in another, if it is one and no link.
+pub(super) fn enter(folder: impl AsFd, name: &[u8]) -> io::Result<OwnedFd> {
+    openat(folder, name, FOLDER, Mode::empty())
+}
+
 impl Folder {
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         openat(CWD, path, FOLDER, Mode::empty()).map(Self)
@@ -30,7 +35,7 @@ impl Folder {
     pub(super) fn open_folder(&self, path: &[u8]) -> io::Result<OwnedFd> {
         let mut folder = openat(&self.0, c".", FOLDER, Mode::empty())?;
         for name in path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
-            folder = openat(&folder, name, FOLDER, Mode::empty())?;
+            folder = enter(&folder, name)?;
         }
         Ok(folder)
     }

@@ -159,6 +159,21 @@ async fn names_longer_than_a_path_are_told() {
 }
 
 #[tokio::test]
+async fn a_tree_deeper_than_any_path_is_told_and_the_rest_is_stored() {
+    let (store, home) = (Store::start([]).await, tempfile::tempdir().unwrap());
+    let out = home.path().join("out");
+    put(&out.join("a"), b"");
+    drop(crate::tree::tests::nest(&out, 20_000));
+    put(&out.join("d/d/b"), b"");
+    let collected = collect_all(&store, &out).await;
+    crate::tree::remove(&out).unwrap();
+    assert_eq!(names(&store.files()), ["a", "d/d/b"]);
+    assert_eq!((collected.problem, collected.notes.len()), (None, 1));
+    let note = &collected.notes[0];
+    assert!(note.len() < 400 && note.ends_with(": name is too long"), "{note}");
+}
+
+#[tokio::test]
 async fn many_files_fill_several_pages() {
     let (store, out) = (Store::start([]).await, tempfile::tempdir().unwrap());
     for n in 0..5_100 {
