@@ -118,8 +118,12 @@ impl Docker {
         let attached = stream::attach(&client, id)
             .await
             .map_err(|error| self.engine.failed("attach to the container", &error))?;
+        live.runs_under(&client, true);
         match client.api.start_container(&id.0, None::<StartContainerOptions>).await {
-            Ok(()) => Ok(attached),
+            Ok(()) => {
+                client.tether.note_contact();
+                Ok(attached)
+            }
             Err(error) => {
                 if is_network_missing(&error) {
                     // Somebody pruned it. The next attempt makes it again.

@@ -1,6 +1,7 @@
 //! The connection to the engine: where it is, which API it speaks, what it is. Connects again after the engine
 //! went away, for it may come back as another version. Must never know containers or images.
 
+use super::tether::Tether;
 use crate::runtime::{EngineInfo, Error, docker_arch};
 use longshore_common::job::Outcome;
 use std::{
@@ -22,10 +23,12 @@ pub(super) struct Engine {
     client: Mutex<Option<Client>>,
 }
 
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(super) struct Client {
     pub(super) api: bollard::Docker,
     pub(super) facts: Arc<Facts>,
+    /// To the process that these facts are of.
+    pub(super) tether: Arc<Tether>,
 }
 
 /// What does not change while the engine runs.
@@ -67,9 +70,10 @@ impl Engine {
         Ok(client)
     }
 
-    /// The facts if the engine was ever reached since it last went away.
-    pub(super) fn cached(&self) -> Option<Client> {
-        self.client.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// The client of before, if the engine is the same process still.
+    fn cached(&self) -> Option<Client> {
+        let client = self.client.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        client.filter(|client| client.tether.is_whole())
     }
 
     /// What a failed call means. A broken connection makes the next call connect anew.
@@ -86,7 +90,7 @@ impl Engine {
         // Asked anew, so that an engine that is gone is not described from memory.
         let client = self.client().await?;
         match tokio::time::timeout(CONNECT_TIMEOUT, client.api.ping()).await {
-            Ok(Ok(_)) => {}
+            Ok(Ok(_)) => client.tether.note_contact(),
             Ok(Err(error)) => return Err(self.failed("ask the engine", &error)),
             Err(_) => {
                 return Err(Error::Unreachable(format!("Docker at {} does not answer a ping", self.host)));
@@ -117,13 +121,13 @@ impl Engine {
     }
 
     async fn connect(&self) -> Result<Client, Error> {
-        if !self.host.starts_with("unix://") {
+        let Some(socket) = self.host.strip_prefix("unix://") else {
             return Err(Error::Unreachable(format!(
                 "the engine must be on this machine: runtime.host or DOCKER_HOST is {}, and must be \
                  unix:///path/to/docker.sock",
                 self.host
             )));
-        }
+        };
         let failed = |error: bollard::errors::Error| match self.failed("ask the engine what it is", &error) {
             // Whatever it answers: as long as it does not say what it is, it cannot be used.
             Error::Ends { detail, .. } => Error::Unreachable(detail),
@@ -135,6 +139,8 @@ impl Engine {
             bollard::API_DEFAULT_VERSION,
         )
         .map_err(failed)?;
+        // Before the questions: whoever answers those has this connection too, or it is broken.
+        let tether = Tether::tie(socket).await.map_err(|err| failed(err.into()))?;
         let api = api.negotiate_version().await.map_err(failed)?;
         let version = api.client_version();
         if (version.major_version, version.minor_version) < OLDEST {
@@ -153,7 +159,8 @@ impl Engine {
             data_root,
             live_restore: info.live_restore_enabled.unwrap_or(false),
         };
-        Ok(Client { api, facts: Arc::new(facts) })
+        tether.note_contact();
+        Ok(Client { api, facts: Arc::new(facts), tether: Arc::new(tether) })
     }
 }
 

@@ -1,13 +1,14 @@
-//! What is remembered of a container while this process runs it: its end, once known, and the breaks of the
-//! engine in between. Losing all of it is harmless, labels and the engine say it again.
+//! What is remembered of a container while this process runs it: its end, once known, and the
+//! engine it runs under. Losing all of it is harmless, labels and the engine say it again.
 
+use super::engine::Client;
 use crate::runtime::{ContainerId, Error, Exit};
 use std::{
     collections::HashMap,
     path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
 };
 use tokio::sync::watch;
@@ -31,7 +32,8 @@ pub(super) struct Live {
     end: watch::Sender<Option<Result<Exit, Error>>>,
     /// How often the engine came back with the container still running.
     returns: watch::Sender<u32>,
-    breaks: AtomicU32,
+    /// The engine that started it, or was there when we found it.
+    engine: Mutex<Option<Client>>,
 }
 
 impl Containers {
@@ -62,7 +64,7 @@ impl Default for Live {
             monitored: AtomicBool::new(false),
             end: watch::Sender::new(None),
             returns: watch::Sender::new(0),
-            breaks: AtomicU32::new(0),
+            engine: Mutex::default(),
         }
     }
 }
@@ -84,13 +86,21 @@ impl Live {
         known.clone().expect("waited until it is some")
     }
 
-    pub(super) fn note_break(&self) {
-        self.breaks.fetch_add(1, Ordering::AcqRel);
+    /// The container is this engine's. `anew`: whatever was known before, for it is about to be started.
+    pub(super) fn runs_under(&self, engine: &Client, anew: bool) {
+        let mut known = self.engine.lock().unwrap_or_else(PoisonError::into_inner);
+        if anew || known.is_none() {
+            *known = Some(engine.clone());
+        }
     }
 
-    /// The engine went away while we followed the container.
-    pub(super) fn broke(&self) -> bool {
-        self.breaks.load(Ordering::Acquire) > 0
+    pub(super) fn engine(&self) -> Option<Client> {
+        self.engine.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The engine that ran it is not there any more.
+    pub(super) fn lost_engine(&self) -> bool {
+        self.engine().is_some_and(|engine| !engine.tether.is_whole())
     }
 
     pub(super) fn note_return(&self) {

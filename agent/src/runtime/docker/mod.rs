@@ -19,6 +19,7 @@ mod pull;
 mod reference;
 mod stream;
 mod subnet;
+mod tether;
 mod time;
 mod trouble;
 mod usage;

@@ -49,9 +49,6 @@ async fn watch(engine: &Engine, container: &ContainerId, live: &Live) -> Result<
                 backoff.reset();
             }
             Step::Away => {
-                if !away {
-                    live.note_break();
-                }
                 away = true;
                 backoff.wait().await;
             }
@@ -64,13 +61,14 @@ enum Step {
     /// The container does not exist any more.
     Gone(Error),
     Running,
-    /// The engine does not answer.
+    /// The engine does not answer, or not to the point.
     Away,
 }
 
 /// One wait and one look. After a break the look comes first: the container may still run.
 async fn step(engine: &Engine, container: &ContainerId, live: &Live, back: bool) -> Step {
     let Ok(client) = engine.client().await else { return Step::Away };
+    live.runs_under(&client, false);
     if back {
         let step = look(engine, &client, container, live).await;
         if matches!(step, Step::Running) {
@@ -110,14 +108,43 @@ async fn look(engine: &Engine, client: &Client, container: &ContainerId, live: &
         return Step::Running;
     }
     let finished_at = at(state.finished_at.as_deref());
+    let before = live.engine().unwrap_or_else(|| client.clone());
+    let absence = Absence {
+        changed: !before.tether.is_whole(),
+        live_restore: before.facts.live_restore && client.facts.live_restore,
+        last_contact: before.tether.last_contact(),
+        finished_at,
+        returned_at: Timestamp::now(),
+    };
     Step::Ended(Exit {
         code: exit_code(&state),
         oom_flag: state.oom_killed.unwrap_or(false),
         // A loaded engine notes the start of a short container after its end.
         started_at: at(state.started_at.as_deref()).min(finished_at),
         finished_at,
-        engine_restarted: live.broke() && !client.facts.live_restore,
+        engine_restarted: absence.explains_end(),
     })
+}
+
+/// What is known of the engine between its last answer and the one that told the end.
+#[derive(Clone, Copy, Debug)]
+struct Absence {
+    /// Another process answers now.
+    changed: bool,
+    /// Containers outlive the process, before and after.
+    live_restore: bool,
+    last_contact: Timestamp,
+    finished_at: Timestamp,
+    returned_at: Timestamp,
+}
+
+impl Absence {
+    /// Whether the engine ended the container by going away. A stopping engine makes a trap exit 0, so the code says
+    /// nothing.
+    fn explains_end(&self) -> bool {
+        let meanwhile = self.last_contact <= self.finished_at && self.finished_at <= self.returned_at;
+        self.changed && !self.live_restore && meanwhile
+    }
 }
 
 /// The state, asked for over a new connection (bollard keeps none), with little patience.
@@ -125,6 +152,7 @@ async fn inspect(engine: &Engine, client: &Client, container: &ContainerId) -> R
     let asked = client.api.inspect_container(&container.0, None::<InspectContainerOptions>);
     match tokio::time::timeout(LOOK, asked).await {
         Ok(Ok(answer)) => {
+            client.tether.note_contact();
             let state = answer.state.unwrap_or_default();
             if matches!(state.status, Some(ContainerStateStatusEnum::CREATED)) {
                 let detail = format!("container {} was never started", container.0);
@@ -156,3 +184,6 @@ fn exit_code(state: &ContainerState) -> i32 {
 fn at(text: Option<&str>) -> Timestamp {
     text.and_then(time::parse).unwrap_or_else(Timestamp::now)
 }
+
+#[cfg(test)]
+mod tests;

@@ -84,7 +84,7 @@ impl Follower {
                 _ = returns.changed() => stopped = self.repeat(true).await,
             }
         }
-        if stopped == Stopped::Broken || self.live.broke() || self.live.started_before() {
+        if stopped == Stopped::Broken || self.live.lost_engine() || self.live.started_before() {
             // Also after a clean end: who follows the engine's log can miss an unterminated last line.
             self.repeat(false).await;
         }
