@@ -1,12 +1,15 @@
-//! What this machine has and what of it is free now: the engine's health, host readings and grants put together
-//! into offers, inventory and heartbeats. Never grants, never talks to the controller.
+//! What this machine has and what of it is free now: what the watchers saw and what is granted, put together into
+//! offers, inventory and heartbeats. Never grants, never talks to the controller.
+
+mod watchers;
+
+pub use watchers::Sources;
 
 use crate::{
     attempt::Held,
-    capacity::{self, Foreign, GpuWatch, Meter},
-    host::{Facts, Host, Reading},
+    capacity,
+    host::Facts,
     link::{Report, Reporter},
-    runtime::{EngineInfo, Runtime},
     slots::Slots,
 };
 use async_trait::async_trait;
@@ -14,25 +17,11 @@ use longshore_common::{
     agent::{Capacity, Gpu, Inventory, Offer},
     queue::Lane,
     shutdown::Shutdown,
-    tasks,
 };
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
-use tokio::{
-    sync::{Notify, watch},
-    task::{JoinError, spawn_blocking},
-    time::{Instant, timeout},
-};
-
-/// NVML and sysinfo answer in milliseconds; a stranger on a GPU is seen within this time.
-const READ_EVERY: Duration = Duration::from_secs(1);
-/// An engine that answers is asked seldom, one that does not is asked often.
-const ENGINE_WELL_EVERY: Duration = Duration::from_secs(10);
-const ENGINE_ILL_EVERY: Duration = Duration::from_secs(1);
-const ENGINE_ANSWER: Duration = Duration::from_secs(10);
-/// Somebody may flush firewall rules; trying them out costs a container.
-const NETWORK_EVERY: Duration = Duration::from_secs(300);
-const NETWORK_ANSWER: Duration = Duration::from_secs(60);
+use std::collections::BTreeMap;
+use tokio::{sync::watch, task::JoinError};
+use watchers::Now;
 
 /// What the operator keeps from jobs, or says instead of measuring.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,30 +67,6 @@ pub struct Machine {
     now: watch::Receiver<Now>,
 }
 
-/// What was seen last.
-#[derive(Clone, Debug)]
-struct Now {
-    reading: Reading,
-    foreign: Foreign,
-    /// With why they are busy; whose they are is looked up when asked.
-    gpus: Vec<Gpu>,
-    /// Or why nothing may run.
-    engine: Result<EngineInfo, String>,
-    /// What the operator should know although jobs may run.
-    warning: Option<String>,
-}
-
-/// Whom to ask.
-#[derive(Debug)]
-pub struct Sources {
-    pub host: Arc<dyn Host>,
-    pub runtime: Arc<dyn Runtime>,
-    pub slots: Slots,
-    pub held: Held,
-    /// Rung when somebody saw the engine away.
-    pub engine_away: Arc<Notify>,
-}
-
 impl Machine {
     /// Reads everything once, then keeps reading.
     pub async fn start(
@@ -111,22 +76,8 @@ impl Machine {
         sources: Sources,
         leave: &Shutdown,
     ) -> Result<Self, JoinError> {
-        let Sources { host, runtime, slots, held, engine_away } = sources;
-        let asked = Arc::clone(&host);
-        let (facts, reading) = spawn_blocking(move || (asked.facts(), asked.read())).await?;
-        let (engine, warning) = look(&*runtime, true).await;
-        let mut judge = Judge {
-            facts: facts.clone(),
-            meter: Meter::new(&config.others),
-            watch: GpuWatch::new(config.others.clone()),
-            slots: slots.clone(),
-            held: held.clone(),
-        };
-        let (foreign, gpus) = judge.judge(&reading);
-        let (seen, now) = watch::channel(Now { reading, foreign, gpus, engine, warning });
-        let seen = Arc::new(seen);
-        drop(tasks::spawn("host", watch_host(host, judge, Arc::clone(&seen), leave.clone())));
-        drop(tasks::spawn("engine", watch_engine(runtime, seen, engine_away, leave.clone())));
+        let (slots, held) = (sources.slots.clone(), sources.held.clone());
+        let (facts, now) = watchers::start(sources, &config.others, leave).await?;
         labels.insert("arch".to_owned(), facts.arch.clone());
         Ok(Self { config, labels, pool, facts, slots, held, now })
     }
@@ -232,24 +183,6 @@ const fn is_free(gpu: &Gpu) -> bool {
     gpu.job.is_none() && gpu.busy.is_none()
 }
 
-/// Makes of a reading what is others'.
-#[derive(Debug)]
-struct Judge {
-    facts: Facts,
-    meter: Meter,
-    watch: GpuWatch,
-    slots: Slots,
-    held: Held,
-}
-
-impl Judge {
-    fn judge(&mut self, reading: &Reading) -> (Foreign, Vec<Gpu>) {
-        let now = std::time::Instant::now();
-        let foreign = self.meter.observe(now, &self.facts, reading, &self.held.ours());
-        (foreign, self.watch.observe(now, &reading.gpus, &self.slots.granted().gpus))
-    }
-}
-
 #[async_trait]
 impl Reporter for Machine {
     fn inventory(&self) -> Inventory {
@@ -291,78 +224,5 @@ impl Changes {
         if self.0.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
-    }
-}
-
-async fn watch_host(host: Arc<dyn Host>, mut judge: Judge, seen: Arc<watch::Sender<Now>>, leave: Shutdown) {
-    loop {
-        tokio::select! {
-            () = leave.triggered() => return,
-            () = tokio::time::sleep(READ_EVERY) => {}
-        }
-        let host = Arc::clone(&host);
-        match spawn_blocking(move || host.read()).await {
-            Ok(reading) => {
-                let (foreign, gpus) = judge.judge(&reading);
-                seen.send_if_modified(|now| {
-                    let changed = now.reading != reading || now.foreign != foreign || now.gpus != gpus;
-                    (now.reading, now.foreign, now.gpus) = (reading, foreign, gpus);
-                    changed
-                });
-            }
-            Err(error) => tracing::error!(%error, "reading the host failed"),
-        }
-    }
-}
-
-async fn watch_engine(
-    runtime: Arc<dyn Runtime>,
-    seen: Arc<watch::Sender<Now>>,
-    away: Arc<Notify>,
-    leave: Shutdown,
-) {
-    let mut network_at = Instant::now();
-    loop {
-        let well = seen.borrow().engine.is_ok();
-        let pause = if well { ENGINE_WELL_EVERY } else { ENGINE_ILL_EVERY };
-        let nudged = tokio::select! {
-            () = leave.triggered() => return,
-            () = tokio::time::sleep(pause) => false,
-            () = away.notified(), if well => true,
-        };
-        let with_network = nudged || !well || network_at.elapsed() > NETWORK_EVERY;
-        let (engine, warning) = look(&*runtime, with_network).await;
-        if with_network {
-            network_at = Instant::now();
-        }
-        match (&engine, well) {
-            (Err(problem), true) => tracing::warn!(%problem, "claiming nothing"),
-            (Ok(engine), false) => tracing::info!(engine = %engine.name, "containers can run again"),
-            _ => {}
-        }
-        seen.send_if_modified(|now| {
-            let warning = if with_network { warning } else { now.warning.clone() };
-            let changed = now.engine != engine || now.warning != warning;
-            (now.engine, now.warning) = (engine, warning);
-            changed
-        });
-    }
-}
-
-/// The engine, or why nothing may run on it; and what else the operator should know.
-async fn look(runtime: &dyn Runtime, with_network: bool) -> (Result<EngineInfo, String>, Option<String>) {
-    let silent = |length: Duration| format!("the container engine did not answer for {} s", length.as_secs());
-    let engine = match timeout(ENGINE_ANSWER, runtime.describe()).await {
-        Ok(described) => described.map_err(|error| error.to_string()),
-        Err(_) => Err(silent(ENGINE_ANSWER)),
-    };
-    if engine.is_err() || !with_network {
-        return (engine, None);
-    }
-    match timeout(NETWORK_ANSWER, runtime.prepare_network()).await {
-        Ok(Ok(())) => (engine, None),
-        Ok(Err(problem)) if problem.may_claim => (engine, Some(problem.detail)),
-        Ok(Err(problem)) => (Err(problem.detail), None),
-        Err(_) => (Err(silent(NETWORK_ANSWER)), None),
     }
 }
