@@ -1,7 +1,10 @@
 //! `StreamLogs`: reads what is stored, then follows. Pulled by the client's flow control: a slow reader costs nothing.
 
 use super::{Context, jobs, status, waiters::Waiter};
-use crate::log_store::{self, LogKey};
+use crate::{
+    jobs::AttemptView,
+    log_store::{self, LogKey},
+};
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _, stream};
 use longshore_common::{
@@ -87,7 +90,7 @@ impl Follower {
         if number == 0 {
             return Ok(self);
         }
-        let key = LogKey { job: self.job, attempt: number };
+        let key = self.attempt(number).await?.ok_or_else(removed)?.attempt.into();
         let start = match (tail, self.since) {
             (Some(lines), _) => log_store::tail(&*self.context.logs, key, lines, &self.streams).await,
             (None, Some(time)) if offset == 0 => log_store::since(&*self.context.logs, key, time).await,
@@ -98,9 +101,9 @@ impl Follower {
     }
 
     async fn enter(&mut self, number: u32, offset: u64) -> Result<(), Status> {
-        let key = LogKey { job: self.job, attempt: number };
+        let attempt = self.attempt(number).await?.ok_or_else(removed)?;
+        let (key, ended) = (attempt.attempt.into(), has_ended(&attempt));
         let end = self.context.logs.watch(key).await.map_err(|error| status::logs(&error))?;
-        let ended = self.attempt_ended(number).await?;
         self.at = Some(Place { key, offset, end, ended });
         Ok(())
     }
@@ -120,7 +123,7 @@ impl Follower {
             let bytes = read.map_err(|error| status::logs(&error))?;
             if !bytes.is_empty() {
                 place.offset += bytes.len() as u64;
-                let (next_offset, attempt) = (place.offset, place.key.attempt);
+                let (next_offset, attempt) = (place.offset, place.key.0.number);
                 let records = self.records(bytes)?;
                 if records.is_empty() {
                     continue;
@@ -158,7 +161,7 @@ impl Follower {
     /// Until the log grows or the attempt ends.
     async fn wait(&mut self) -> Result<(), Status> {
         let Some(place) = &mut self.at else { return Ok(()) };
-        let number = place.key.attempt;
+        let number = place.key.0.number;
         let job_changed = tokio::select! {
             _ = place.end.changed() => false,
             () = self.waiter.changed() => true,
@@ -166,7 +169,7 @@ impl Follower {
         };
         if job_changed {
             // The end is read after the attempt's state: bytes stored before it ended are still found.
-            let ended = self.attempt_ended(number).await?;
+            let ended = self.attempt(number).await?.as_ref().is_none_or(has_ended);
             if let Some(place) = &mut self.at {
                 place.ended = ended;
             }
@@ -177,20 +180,19 @@ impl Follower {
     /// The last message of an attempt.
     fn leave(&mut self) -> Option<v1::StreamLogsResponse> {
         let place = self.at.take()?;
-        self.done = place.key.attempt;
+        self.done = place.key.0.number;
         self.finished = !(self.follow && self.over_retries);
         Some(v1::StreamLogsResponse {
             records: Vec::new(),
             next_offset: place.offset,
-            attempt: place.key.attempt,
+            attempt: place.key.0.number,
             end: place.ended,
         })
     }
 
-    async fn attempt_ended(&self, number: u32) -> Result<bool, Status> {
+    async fn attempt(&self, number: u32) -> Result<Option<AttemptView>, Status> {
         let attempts = self.context.jobs.attempts(self.job).await.map_err(status::jobs)?;
-        let attempt = attempts.iter().find(|attempt| attempt.attempt.number == number);
-        Ok(attempt.is_none_or(|attempt| attempt.finished_at.is_some() || attempt.state.is_terminal()))
+        Ok(attempts.into_iter().find(|attempt| attempt.attempt.number == number))
     }
 
     fn records(&self, mut bytes: Bytes) -> Result<Vec<v1::LogRecord>, Status> {
@@ -205,4 +207,12 @@ impl Follower {
         }
         Ok(records)
     }
+}
+
+fn has_ended(attempt: &AttemptView) -> bool {
+    attempt.finished_at.is_some() || attempt.state.is_terminal()
+}
+
+fn removed() -> Status {
+    status::not_found("the job was removed, and its log with it")
 }

@@ -2,32 +2,18 @@
 //! offset means the same on both sides. Must never interpret a record beyond its frame.
 
 mod files;
+mod key;
 mod search;
 
 pub use files::{Config, Files};
+pub use key::LogKey;
 pub use search::{since, tail};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use longshore_common::{
-    ids::{AttemptRef, JobId},
-    logs::DecodeError,
-};
+use longshore_common::logs::DecodeError;
 use std::{fmt, io, path::PathBuf, sync::Arc};
 use tokio::sync::watch;
-
-/// Whose log: fencing is checked before a log is touched, so the epoch does not matter here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct LogKey {
-    pub job: JobId,
-    pub attempt: u32,
-}
-
-impl From<AttemptRef> for LogKey {
-    fn from(attempt: AttemptRef) -> Self {
-        Self { job: attempt.job, attempt: attempt.number }
-    }
-}
 
 #[derive(Clone, Debug)]
 pub struct Append {

@@ -112,3 +112,27 @@ async fn a_job_cancelled_in_the_queue_has_an_empty_log_that_ends() {
     assert!(last.end && last.records.is_empty());
     assert!(next(&mut stream).await.is_none());
 }
+
+#[tokio::test]
+async fn an_attempt_run_again_after_a_restore_has_a_log_of_its_own() {
+    let cluster = Cluster::start().await;
+    let job = cluster.submit(spec("x")).await;
+    let database = cluster.folder.path().join("longshore.db");
+    let copy = cluster.folder.path().join("copy.db");
+    longshore_controller::store::backup(&database, &copy).await.expect("copied");
+    let mut agent = Agent::connect(&cluster, "a").await;
+    let attempt = agent.claim_one().await;
+    agent.append(&attempt, 0, lines(0, &["before the restore\n"])).await;
+    drop(agent);
+    let folder = cluster.stop().await;
+    longshore_controller::store::restore(&copy, &database, true).await.expect("restored");
+
+    let cluster = Cluster::start_in(folder).await;
+    let mut agent = Agent::connect(&cluster, "a").await;
+    let again = agent.claim_one().await;
+    assert_eq!((again.attempt, attempt.attempt), (1, 1));
+    let end = agent.append(&again, 0, lines(0, &["after\n"])).await.stored;
+    assert_eq!(agent.finish(v1::FinishReport { log_end: end, ..report(&again, "succeeded") }).await, None);
+    let message = next(&mut follow(&cluster, following(&job.id)).await).await.expect("a message");
+    assert_eq!((text(&message), message.next_offset), ("after\n".to_owned(), end));
+}

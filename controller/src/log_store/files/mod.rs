@@ -1,9 +1,14 @@
 //! One appended file per attempt. A write survives the end of this process at once, and that of the machine when
 //! the kernel has written it (seconds); a torn end is cut off when the file is opened again.
 
+mod file;
+#[cfg(test)]
+mod tests;
+
 use super::{Append, Error, LogKey, LogStore};
 use async_trait::async_trait;
 use bytes::Bytes;
+use file::Stored;
 use longshore_common::logs::{HEADER_LENGTH, MAX_PAYLOAD, whole_records};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -17,9 +22,6 @@ use std::{
     },
 };
 use tokio::sync::watch;
-
-/// About this far apart are the offsets remembered for searches.
-const BOUNDARY_EVERY: u64 = 256 << 10;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -59,17 +61,9 @@ struct Inner {
 struct Log {
     path: PathBuf,
     /// Held for a write, never across an await.
-    state: Mutex<State>,
+    state: Mutex<Stored>,
     end: watch::Sender<u64>,
     used: AtomicU64,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    /// `None`: nothing was ever stored.
-    file: Option<fs::File>,
-    end: u64,
-    boundaries: Vec<u64>,
 }
 
 impl Files {
@@ -87,9 +81,9 @@ impl Files {
 
 impl Inner {
     fn path(&self, key: LogKey) -> PathBuf {
-        let job = key.job.to_string();
+        let job = key.0.job.to_string();
         // The end of a UUIDv7 is random, its beginning is the same for all jobs of a minute.
-        self.root.join(&job[job.len() - 2..]).join(format!("{job}.{}.log", key.attempt))
+        self.root.join(&job[job.len() - 2..]).join(format!("{key}.log"))
     }
 
     fn log(&self, key: LogKey) -> Result<Arc<Log>, Error> {
@@ -101,7 +95,7 @@ impl Inner {
             return Ok(Arc::clone(log));
         }
         let path = self.path(key);
-        let state = State::load(&path).map_err(|error| failed(&path, error))?;
+        let state = Stored::load(&path).map_err(|error| failed(&path, error))?;
         let log =
             Log { path, end: watch::Sender::new(state.end), state: Mutex::new(state), used: used.into() };
         if open.len() >= self.config.open_files.max(1) {
@@ -157,14 +151,7 @@ impl Inner {
         for key in keys {
             self.lock().remove(key);
             let path = self.path(*key);
-            for path in [index_of(&path), path] {
-                match fs::remove_file(&path) {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                        return Err(failed(&path, error));
-                    }
-                    _ => {}
-                }
-            }
+            file::remove(&path).map_err(|error| failed(&path, error))?;
         }
         Ok(())
     }
@@ -175,54 +162,8 @@ impl Inner {
 }
 
 impl Log {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, Stored> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
-    /// Opens what is there; never creates, since asking for a log must not make one.
-    fn load(path: &Path) -> io::Result<Self> {
-        let file = match fs::OpenOptions::new().read(true).write(true).open(path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
-            Err(error) => return Err(error),
-        };
-        let length = file.metadata()?.len();
-        let mut boundaries = load_index(&index_of(path), length)?;
-        boundaries.insert(0, 0);
-        let last = *boundaries.last().expect("zero was put there");
-        let mut rest = vec![0; usize::try_from(length - last).map_err(io::Error::other)?];
-        file.read_exact_at(&mut rest, last)?;
-        let whole = whole_records(&rest).unwrap_or(0);
-        let end = last + whole as u64;
-        if end < length {
-            tracing::warn!(path = %path.display(), cut = length - end, "cutting off the torn end of a log");
-            file.set_len(end)?;
-        }
-        Ok(Self { file: Some(file), end, boundaries })
-    }
-
-    fn write(&mut self, path: &Path, fresh: &[u8]) -> io::Result<()> {
-        let boundary = self.end >= self.boundaries.last().copied().unwrap_or(0) + BOUNDARY_EVERY;
-        if boundary {
-            append_index(&index_of(path), self.end)?;
-            self.boundaries.push(self.end);
-        }
-        if self.boundaries.is_empty() {
-            self.boundaries.push(0);
-        }
-        let file = match &mut self.file {
-            Some(file) => file,
-            none => none.insert(create(path)?),
-        };
-        if let Err(error) = file.write_all_at(fresh, self.end) {
-            // Half a record must not stay: the next try writes at the same place.
-            file.set_len(self.end)?;
-            return Err(error);
-        }
-        self.end += fresh.len() as u64;
-        Ok(())
     }
 }
 
@@ -288,54 +229,9 @@ fn evict(open: &mut HashMap<LogKey, Arc<Log>>) {
     open.retain(|_, log| !idle(log) || log.used.load(Ordering::Relaxed) > limit);
 }
 
-fn create(path: &Path) -> io::Result<fs::File> {
-    let open = || fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
-    match open() {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            fs::create_dir_all(path.parent().ok_or(io::ErrorKind::InvalidInput)?)?;
-            open()
-        }
-        opened => opened,
-    }
-}
-
-fn index_of(path: &Path) -> PathBuf {
-    path.with_extension("index")
-}
-
-/// Offsets as little-endian u64; what does not count up below `length` is not believed.
-fn load_index(path: &Path, length: u64) -> io::Result<Vec<u64>> {
-    let bytes = match fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error),
-    };
-    let (whole, _) = bytes.as_chunks::<8>();
-    let mut offsets = Vec::with_capacity(whole.len() + 1);
-    for offset in whole.iter().map(|eight| u64::from_le_bytes(*eight)) {
-        if offset <= offsets.last().copied().unwrap_or(0) || offset > length {
-            break;
-        }
-        offsets.push(offset);
-    }
-    Ok(offsets)
-}
-
-fn append_index(path: &Path, offset: u64) -> io::Result<()> {
-    use io::Write as _;
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)?;
-    }
-    fs::OpenOptions::new().create(true).append(true).open(path)?.write_all(&offset.to_le_bytes())
-}
-
 fn failed(path: &Path, error: io::Error) -> Error {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::Full { path: path.to_owned() },
         _ => Error::Failed { path: path.to_owned(), error: Arc::new(error) },
     }
 }
-
-#[cfg(test)]
-#[path = "files_tests.rs"]
-mod tests;

@@ -2,12 +2,12 @@ use super::*;
 use crate::log_store::{since, tail};
 use longshore_common::{
     clock::Timestamp,
-    ids::JobId,
+    ids::{AttemptRef, Epoch, JobId},
     logs::{RecordHeader, Stream, decode},
 };
 
 fn key() -> LogKey {
-    LogKey { job: JobId::new(), attempt: 1 }
+    LogKey(AttemptRef { job: JobId::new(), number: 1, epoch: Epoch(1) })
 }
 
 fn record(sequence: u64, stream: Stream, partial: bool, data: &[u8]) -> Bytes {
@@ -84,6 +84,18 @@ async fn a_torn_end_is_cut_off_at_the_next_start() {
     assert_eq!(*store.watch(key).await.expect("watched").borrow(), end);
     append(&store, key, end, line(2)).await.expect("stored");
     assert_eq!(sequences(&store, key, 0).await, [1, 2]);
+}
+
+#[tokio::test]
+async fn an_attempt_after_a_restore_does_not_append_to_the_log_of_its_number_before() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (store, before) = (store(&folder), key());
+    let after = LogKey(AttemptRef { epoch: Epoch(2), ..before.0 });
+    append(&store, before, 0, [line(1), line(2)].concat().into()).await.expect("stored");
+    append(&store, after, 0, line(7)).await.expect("stored");
+    assert_eq!(sequences(&store, after, 0).await, [7]);
+    store.delete(&[before]).await.expect("deleted");
+    assert_eq!(sequences(&store, after, 0).await, [7]);
 }
 
 #[tokio::test]
