@@ -1,7 +1,7 @@
 //! The service `Jobs`: the simple calls here, the others in files of their own.
 
 use super::{Context, artifacts, at_most, inputs, logs, page_size, status, submit, views, watch};
-use crate::jobs::{JobFilter, JobView};
+use crate::jobs::{Error, JobFilter, Removed};
 use longshore_common::{fields::FieldErrors, ids::JobId, wire};
 use longshore_proto::v1;
 use std::sync::Arc;
@@ -178,13 +178,14 @@ async fn cancel(context: &Context, request: v1::CancelJobsRequest) -> Result<v1:
 
 async fn remove(context: &Context, request: v1::RemoveJobsRequest) -> Result<v1::RemoveJobsResponse, Status> {
     let jobs = resolve_all(context, &request.jobs).await?;
-    let views = context.jobs.get_many(&jobs).await.map_err(status::jobs)?;
     // All or none: a list that is half removed is hard to tell from one that is not.
-    let unfinished = |view: &&JobView| !view.state.is_terminal();
-    if let Some(view) = views.iter().find(unfinished) {
-        return Err(status::jobs(crate::jobs::Error::NotEnded { job: view.short_id.clone() }));
+    let Removed { jobs, unfinished, needed } = context.jobs.remove(jobs).await.map_err(status::jobs)?;
+    if let Some(job) = unfinished.into_iter().next() {
+        return Err(status::jobs(Error::NotEnded { job }));
     }
-    let removed = context.jobs.remove(jobs).await.map_err(status::jobs)?;
-    let count = u32::try_from(removed.jobs.len()).unwrap_or(u32::MAX);
+    if let Some(needed) = needed.into_iter().next() {
+        return Err(status::jobs(Error::Needed(needed)));
+    }
+    let count = u32::try_from(jobs.len()).unwrap_or(u32::MAX);
     Ok(v1::RemoveJobsResponse { removed: count })
 }

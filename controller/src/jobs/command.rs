@@ -3,6 +3,7 @@
 use super::{
     chores::Chore,
     error::Error,
+    remove::Removal,
     submit::Checked,
     types::{ClaimCommand, Claimed, Removed, SubmitError, Submitted},
 };
@@ -44,7 +45,7 @@ pub(super) enum Command {
     Finish(Call<Vec<FinishReport>, Results<(), Refusal>>),
     /// Cancels, deadlines, ends of backoffs, lost agents.
     Events(Call<Vec<(JobId, Event)>, Results<(), Refusal>>),
-    Remove(Call<Vec<JobId>, Removed>),
+    Remove(Call<Removal, Removed>),
     Chore(Call<Chore, u32>),
 }
 

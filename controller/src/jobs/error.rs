@@ -1,5 +1,6 @@
 //! Why a command on jobs failed.
 
+use super::types::Needed;
 use longshore_common::ids::ShortId;
 
 #[derive(Clone, Debug, thiserror::Error)]
@@ -12,6 +13,11 @@ pub enum Error {
     PageToken,
     #[error("job {job} has not ended; cancel it first, or wait for its end")]
     NotEnded { job: ShortId },
+    #[error(
+        "job {} is an input of jobs that have not ended ({}); wait for their end, or cancel them first",
+        .0.job, named(.0)
+    )]
+    Needed(Needed),
     #[error("{0}")]
     Invalid(String),
     /// The writer is gone: the process leaves.
@@ -24,7 +30,11 @@ impl Error {
         match self {
             Self::Store(error) => error.is_transient(),
             Self::Closed => true,
-            Self::NotFound { .. } | Self::PageToken | Self::NotEnded { .. } | Self::Invalid(_) => false,
+            Self::NotFound { .. }
+            | Self::PageToken
+            | Self::NotEnded { .. }
+            | Self::Needed(_)
+            | Self::Invalid(_) => false,
         }
     }
 }
@@ -44,4 +54,9 @@ pub enum ResolveError {
 
 fn join(ids: &[ShortId]) -> String {
     ids.iter().map(ShortId::as_str).collect::<Vec<_>>().join(", ")
+}
+
+fn named(needed: &Needed) -> String {
+    let more = needed.count.saturating_sub(needed.by.len() as u64);
+    if more == 0 { join(&needed.by) } else { format!("{} and {more} more", join(&needed.by)) }
 }

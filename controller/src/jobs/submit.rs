@@ -10,14 +10,17 @@ use super::{
 };
 use crate::{
     lifecycle::Job,
-    store::{self, JobRow, NewJobRow, RequestRow, Tx, ViewRow},
+    store::{self, JobRow, NewJobRow, RequestRow, Source, Tx, ViewRow},
 };
 use longshore_common::{
     ids::{JobId, ShortId},
     job::{Input, JobSpec},
 };
 use sha2::{Digest as _, Sha256};
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 impl Jobs {
     /// Takes each job or says why not. One refusal does not hinder the others.
@@ -29,7 +32,7 @@ impl Jobs {
         if checked.is_empty() { Ok(Vec::new()) } else { self.call(Command::Submit, checked).await }
     }
 
-    async fn check(&self, mut new: NewJob) -> Result<Checked, Error> {
+    pub(super) async fn check(&self, mut new: NewJob) -> Result<Checked, Error> {
         let digest = digest(&new);
         let refused = self.check_inputs(&mut new).await?.err();
         Ok(Checked { new, digest, refused })
@@ -42,7 +45,7 @@ impl Jobs {
             match input {
                 Input::Uploaded { id } => {
                     if !self.inner.shared.store.input_exists(id).await? {
-                        return Ok(Err(bad(format!("no uploaded input `{id}`; upload the folder again"))));
+                        return Ok(Err(bad(no_input(id))));
                     }
                 }
                 Input::Job { job, .. } => {
@@ -81,29 +84,46 @@ pub(super) struct Checked {
 pub(super) struct Known {
     requests: HashMap<(String, String), RequestRow>,
     jobs: HashMap<JobId, ViewRow>,
+    /// Of those that the batch names, the ones that are there.
+    sources: HashSet<Source>,
 }
 
 impl Known {
     pub(super) async fn load(batch: &[Command], tx: &mut Tx) -> Result<Self, store::Error> {
         let mut ids = Vec::new();
-        let mut inputs = Vec::new();
+        let mut sources = Vec::new();
         for command in batch {
             let Command::Submit(call) = command else { continue };
-            for Checked { new, .. } in &call.input {
+            for Checked { new, refused, .. } in &call.input {
                 ids.extend(new.request_id.as_deref().map(|id| (new.project.as_str(), id)));
-                inputs.extend(new.spec.inputs.values().filter_map(|input| match input {
-                    Input::Uploaded { id } => Some(id.clone()),
-                    Input::Job { .. } | Input::Url { .. } => None,
-                }));
+                if refused.is_none() {
+                    sources.extend(Source::all(&new.spec));
+                }
             }
         }
-        tx.touch_inputs(&inputs, longshore_common::clock::Timestamp::now()).await?;
+        tx.touch_inputs(&sources, longshore_common::clock::Timestamp::now()).await?;
+        let sources = tx.present(&sources).await?.into_iter().collect();
         let requests = tx.find_requests(&ids).await?;
         let jobs: Vec<_> = requests.iter().map(|request| request.job).collect();
         let jobs = tx.load_views(&jobs).await?.into_iter().map(|view| (view.row.job.id, view)).collect();
         let requests =
             requests.into_iter().map(|row| ((row.project.clone(), row.request_id.clone()), row)).collect();
-        Ok(Self { requests, jobs })
+        Ok(Self { requests, jobs, sources })
+    }
+
+    /// They were there when they were looked at: a removal may have come in between.
+    fn missing(&self, spec: &JobSpec, work: &Work) -> Option<SubmitError> {
+        spec.inputs.iter().find_map(|(name, input)| {
+            let source = Source::of(input)?;
+            let message = match &source {
+                Source::Job(job) if work.is_gone(job) || !self.sources.contains(&source) => {
+                    format!("job {job} was removed, and its outputs with it")
+                }
+                Source::Input(id) if !self.sources.contains(&source) => no_input(id),
+                Source::Job(_) | Source::Input(_) => return None,
+            };
+            Some(SubmitError::BadInput { field: format!("inputs.{name}"), message })
+        })
     }
 }
 
@@ -128,8 +148,8 @@ impl Round {
         if let Some(request) = key.as_ref().and_then(|key| self.known.requests.get(key)) {
             return self.again(request, digest);
         }
-        if let Some(error) = refused {
-            return Err(error.clone());
+        if let Some(error) = refused.clone().or_else(|| self.known.missing(&new.spec, work)) {
+            return Err(error);
         }
         let row = add(new, work);
         if let Some(key) = key {
@@ -181,6 +201,10 @@ fn add(new: &NewJob, work: &mut Work) -> ViewRow {
     };
     row.revision = work.add(NewJobRow { row: row.clone(), spec: Arc::clone(&spec) });
     ViewRow { row, spec, agent: None }
+}
+
+fn no_input(id: &str) -> String {
+    format!("no uploaded input `{id}`; upload the folder again")
 }
 
 /// `registry.example/rsl/trainer:1.4` is shown as `trainer`.

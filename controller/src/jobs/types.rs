@@ -249,6 +249,18 @@ pub struct Removed {
     pub jobs: Vec<ShortId>,
     /// Not removed because they have not ended.
     pub unfinished: Vec<ShortId>,
+    /// Not removed because others need their outputs.
+    pub needed: Vec<Needed>,
+}
+
+/// A job whose outputs are inputs of jobs that have not ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Needed {
+    pub job: ShortId,
+    /// The first few of them.
+    pub by: Vec<ShortId>,
+    /// How many there are.
+    pub count: u64,
 }
 
 /// A committed change of a job.

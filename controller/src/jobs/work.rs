@@ -8,15 +8,15 @@ use super::{
 };
 use crate::{
     lifecycle::{Effect, Event, Refusal, Step, step},
-    store::{AttemptClose, AttemptRow, AttemptUpdate, Error, JobRow, NewJobRow, RequestRow, Tx},
+    store::{AttemptClose, AttemptRow, AttemptUpdate, Error, JobRow, NewJobRow, RequestRow, Source, Tx},
 };
 use longshore_common::{
     agent::{StopReason, Usage},
     clock::Timestamp,
-    ids::{AttemptRef, Epoch, JobId},
+    ids::{AttemptRef, Epoch, JobId, ShortId},
 };
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     time::Duration,
 };
 
@@ -32,6 +32,9 @@ pub(super) struct Work {
     pub(super) lanes: Lanes,
     pub(super) requests: Vec<RequestRow>,
     removed: Vec<JobId>,
+    gone: HashSet<String>,
+    /// Jobs named as inputs by new ones, and the first of these.
+    named: HashMap<String, ShortId>,
     new: Vec<NewJobRow>,
     dirty: BTreeSet<JobId>,
     opened: Vec<AttemptRow>,
@@ -59,6 +62,8 @@ impl Work {
             lanes: Lanes::default(),
             requests: Vec::new(),
             removed: Vec::new(),
+            gone: HashSet::new(),
+            named: HashMap::new(),
             new: Vec::new(),
             dirty: BTreeSet::new(),
             opened: Vec::new(),
@@ -91,6 +96,11 @@ impl Work {
         let job = &new.row.job;
         self.changes.insert(job.id, Change { job: job.id, revision: self.revision, state: job.state });
         *self.lanes.queued.entry(new.row.lane.clone()).or_default() += 1;
+        for source in Source::all(&new.spec) {
+            if let Source::Job(name) = source {
+                self.named.entry(name).or_insert_with(|| new.row.short_id.clone());
+            }
+        }
         self.new.push(new);
         self.revision
     }
@@ -120,8 +130,19 @@ impl Work {
         })
     }
 
-    pub(super) fn remove(&mut self, id: JobId) {
+    pub(super) fn remove(&mut self, id: JobId, short_id: &ShortId) {
         self.removed.push(id);
+        self.gone.insert(short_id.to_string());
+    }
+
+    /// Removed in this batch.
+    pub(super) fn is_gone(&self, short_id: &str) -> bool {
+        self.gone.contains(short_id)
+    }
+
+    /// A job of this batch that is made of the outputs of this one.
+    pub(super) fn named_by(&self, short_id: &ShortId) -> Option<&ShortId> {
+        self.named.get(short_id.as_str())
     }
 
     fn follow(&mut self, id: JobId, effect: Effect) {

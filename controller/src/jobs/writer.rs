@@ -92,6 +92,7 @@ async fn apply(
     work.jobs.extend(tx.load_jobs(&jobs).await?.into_iter().map(|row| (row.job.id, row)));
     let requests = submit::Known::load(batch, tx).await?;
     let reports = finish::Known::load(batch, work, tx).await?;
+    let needs = remove::Known::load(batch, tx).await?;
     let mut submits = submit::Round::new(requests);
     for command in batch.iter_mut() {
         match command {
@@ -105,7 +106,7 @@ async fn apply(
                 let events = call.input.iter();
                 call.answer = Some(events.map(|(job, event)| work.apply(*job, event.clone())).collect());
             }
-            Command::Remove(call) => call.answer = Some(remove::apply(&call.input, work)),
+            Command::Remove(call) => call.answer = Some(remove::apply(&call.input, &needs, work)),
             Command::Claim(_) | Command::Chore(_) => {}
         }
     }
@@ -120,7 +121,7 @@ fn touched(batch: &[Command]) -> BTreeSet<JobId> {
             Command::Phases(call) => jobs.extend(call.input.iter().map(|held| held.attempt.job)),
             Command::Finish(call) => jobs.extend(call.input.iter().map(|report| report.attempt.job)),
             Command::Events(call) => jobs.extend(call.input.iter().map(|(job, _)| *job)),
-            Command::Remove(call) => jobs.extend(&call.input),
+            Command::Remove(call) => jobs.extend(&call.input.jobs),
             Command::Submit(_) | Command::Claim(_) | Command::Chore(_) => {}
         }
     }

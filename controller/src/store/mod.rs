@@ -19,7 +19,7 @@ pub(crate) use rows::{
     AgentRow, AttemptClose, AttemptRow, AttemptUpdate, GrantedGpu, JobRow, NewJobRow, RequestRow, ViewRow,
     pack_list,
 };
-pub(crate) use write::{Arrived, CandidateQuery, ClaimRow, Position, Tx};
+pub(crate) use write::{Arrived, CandidateQuery, ClaimRow, Dependents, Position, Source, Tx};
 
 use longshore_common::ids::{ClusterId, Epoch};
 use serde::{Deserialize, Serialize};

@@ -8,7 +8,10 @@ use sqlx::{
 };
 use std::path::Path;
 
-const STEPS: [(i64, &str, &str); 1] = [(1, "first", include_str!("../../migrations/sqlite/0001_first.sql"))];
+const STEPS: [(i64, &str, &str); 2] = [
+    (1, "first", include_str!("../../migrations/sqlite/0001_first.sql")),
+    (2, "job sources", include_str!("../../migrations/sqlite/0002_job_sources.sql")),
+];
 
 pub(super) async fn migrate(pool: &SqlitePool, path: &Path) -> Result<(), Error> {
     let steps = STEPS.map(|(version, name, sql)| {

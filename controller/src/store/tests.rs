@@ -58,7 +58,8 @@ async fn every_read_of_work_goes_by_an_index() {
             "SELECT id, not_before FROM jobs WHERE not_before IS NOT NULL ORDER BY not_before",
             "jobs_not_before",
         ),
-        ("SELECT id FROM jobs WHERE expires_at <= 1", "jobs_expires_at"),
+        (read::EXPIRED, "jobs_expires_at"),
+        (read::EXPIRED, "job_sources_name"),
         (
             "SELECT state, COUNT(*) FROM jobs WHERE finished_at IS NULL GROUP BY state",
             "COVERING INDEX jobs_unfinished",

@@ -113,3 +113,18 @@ async fn lists_that_leave_their_folder_or_repeat_are_refused() {
         assert!(error.message().contains(word), "{error}");
     }
 }
+
+#[tokio::test]
+async fn rm_of_a_job_whose_outputs_are_needed_is_refused_and_names_who_needs_them() {
+    let cluster = Cluster::start().await;
+    let source = cluster.submit(spec("x")).await;
+    let cancel = v1::CancelJobsRequest { jobs: vec![source.id.clone()], ..v1::CancelJobsRequest::default() };
+    cluster.jobs.clone().cancel(cancel).await.expect("taken");
+    let input = v1::JobInput { job: source.id.clone(), path: String::new() };
+    let input = v1::Input { source: Some(v1::input::Source::Job(input)) };
+    let user = cluster.submit(v1::JobSpec { inputs: [("init".to_owned(), input)].into(), ..spec("x") }).await;
+    let remove = v1::RemoveJobsRequest { jobs: vec![source.id.clone()], ..v1::RemoveJobsRequest::default() };
+    let refused = cluster.jobs.clone().remove(remove).await.expect_err("needed");
+    assert_eq!(refused.code(), tonic::Code::FailedPrecondition);
+    assert!(refused.message().contains(&user.id), "{refused:?}");
+}

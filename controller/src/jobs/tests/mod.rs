@@ -4,6 +4,7 @@
 mod attempts;
 mod claims;
 mod lists;
+mod sources;
 mod submits;
 
 use super::*;

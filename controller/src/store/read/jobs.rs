@@ -53,6 +53,10 @@ const CHANGED: &str = concat!(
     "AND ($6 = 0 OR j.finished_at IS NULL) AND j.revision > $7 ORDER BY j.revision LIMIT $8"
 );
 
+pub(in crate::store) const EXPIRED: &str = "SELECT id FROM jobs AS o WHERE expires_at <= $1 AND NOT EXISTS \
+     (SELECT 1 FROM job_sources AS s JOIN jobs AS j ON j.id = s.job_id \
+     WHERE s.kind = 'job' AND s.name = o.short_id AND j.finished_at IS NULL) LIMIT $2";
+
 const MANY: &str = concat!(
     "SELECT j.*, s.spec, a.name AS agent_name FROM ",
     rows!("$1"),
@@ -216,13 +220,10 @@ impl Store {
         Ok(crate::store::rows::small(row.try_get(0)?))
     }
 
-    /// Ended jobs whose time is over.
+    /// Ended jobs whose time is over and whose outputs no unfinished job needs.
     pub(crate) async fn expired_jobs(&self, now: Timestamp, limit: u32) -> Result<Vec<JobId>, Error> {
-        let rows = sqlx::query("SELECT id FROM jobs WHERE expires_at <= $1 LIMIT $2")
-            .bind(now.as_micros())
-            .bind(i64::from(limit))
-            .fetch_all(&self.read)
-            .await?;
+        let rows =
+            sqlx::query(EXPIRED).bind(now.as_micros()).bind(i64::from(limit)).fetch_all(&self.read).await?;
         rows.iter().map(|row| job_id(row.try_get(0)?)).collect()
     }
 }

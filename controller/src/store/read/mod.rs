@@ -6,4 +6,4 @@ mod work;
 
 pub(crate) use jobs::ListBounds;
 #[cfg(test)]
-pub(super) use jobs::{LIST_NAMED, LIST_UNFINISHED};
+pub(super) use jobs::{EXPIRED, LIST_NAMED, LIST_UNFINISHED};

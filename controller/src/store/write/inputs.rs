@@ -1,6 +1,6 @@
 //! Uploaded inputs: lists of files whose bytes are stored under their digests.
 
-use super::Tx;
+use super::{Source, Tx};
 use crate::{
     blobs::content_key,
     jobs::{CreatedInput, InputFile},
@@ -42,7 +42,12 @@ const TOUCH: &str = concat!(
 
 impl Tx {
     /// A submit names them: their age begins anew.
-    pub(crate) async fn touch_inputs(&mut self, ids: &[String], now: Timestamp) -> Result<(), Error> {
+    pub(crate) async fn touch_inputs(&mut self, named: &[Source], now: Timestamp) -> Result<(), Error> {
+        let ids = named.iter().filter_map(|source| match source {
+            Source::Input(id) => Some(id),
+            Source::Job(_) => None,
+        });
+        let ids: Vec<_> = ids.collect();
         if !ids.is_empty() {
             sqlx::query(TOUCH).bind(pack_list(ids)).bind(now.as_micros()).execute(self.connection()).await?;
         }

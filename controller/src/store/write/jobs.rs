@@ -133,7 +133,7 @@ impl Tx {
         let list = jobs::pack_new(new);
         self.run(INSERT, list.clone()).await?;
         self.run(INSERT_SPECS, list).await?;
-        Ok(())
+        self.insert_sources(new).await
     }
 
     pub(crate) async fn update_jobs<'a>(

@@ -6,11 +6,13 @@ mod inputs;
 mod jobs;
 mod others;
 mod remove;
+mod sources;
 
 pub(crate) use artifacts::Arrived;
 #[cfg(test)]
 pub(super) use claims::CANDIDATES;
 pub(crate) use claims::{CandidateQuery, ClaimRow, Position};
+pub(crate) use sources::{Dependents, Source};
 
 use super::Error;
 use sqlx::{Sqlite, SqliteConnection, pool::PoolConnection};

@@ -49,11 +49,12 @@ macro_rules! delete {
     };
 }
 
-const DELETES: [&str; 5] = [
+const DELETES: [&str; 6] = [
     delete!("artifacts", "job_id"),
     delete!("manifest_pages", "job_id"),
     delete!("attempts", "job_id"),
     delete!("job_specs", "job_id"),
+    delete!("job_sources", "job_id"),
     delete!("jobs", "id"),
 ];
 
@@ -64,6 +65,11 @@ const DROP_GARBAGE: &str = concat!(
     rows!("$1"),
     " AS v)",
 );
+
+/// Neither named by a submit for long nor by a job that has yet to run.
+const UNUSED_INPUTS: &str = "SELECT id FROM inputs AS i WHERE used_at < $1 AND NOT EXISTS \
+     (SELECT 1 FROM job_sources AS s JOIN jobs AS j ON j.id = s.job_id \
+     WHERE s.kind = 'input' AND s.name = i.id AND j.finished_at IS NULL) LIMIT $2";
 
 /// Contents of the input that no other input names.
 const CONTENTS: &str = concat!(
@@ -88,9 +94,9 @@ impl Tx {
         Ok(())
     }
 
-    /// Inputs that no submit has named since `before`. Answers how many went.
+    /// Inputs that no submit has named since `before` and no unfinished job needs. Answers how many went.
     pub(crate) async fn remove_inputs(&mut self, before: Timestamp, limit: u32) -> Result<u32, Error> {
-        let rows = sqlx::query("SELECT id FROM inputs WHERE used_at < $1 LIMIT $2")
+        let rows = sqlx::query(UNUSED_INPUTS)
             .bind(before.as_micros())
             .bind(i64::from(limit))
             .fetch_all(self.connection())
