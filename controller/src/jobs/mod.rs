@@ -8,6 +8,7 @@ mod claim;
 mod command;
 mod error;
 mod expire;
+mod explain;
 mod finish;
 mod heartbeat;
 mod inputs;

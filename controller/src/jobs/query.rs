@@ -1,28 +1,22 @@
 //! What people ask of jobs and agents. Changes nothing.
 
 use super::{
-    Jobs, agents,
+    Jobs,
     error::{Error, ResolveError},
     token,
-    types::{AgentReason, AgentView, AttemptView, Counts, Explanation, JobFilter, JobView, Page},
+    types::{AgentView, AttemptView, Counts, JobFilter, JobView, Page},
     view,
 };
-use crate::{
-    placement,
-    store::{ListBounds, ViewRow},
-};
+use crate::store::{ListBounds, ViewRow};
 use longshore_common::{
     agent::AgentState,
     ids::{JobId, ShortId},
-    job::JobState,
     queue::Lane,
 };
 use std::collections::{BTreeMap, HashMap};
 
 /// Short ids shown when a beginning fits several.
 const SHOWN: u32 = 8;
-/// A place in the queue is counted up to this.
-const PLACES: u32 = 10_000;
 
 impl Jobs {
     /// UUID, short id, name (the newest of that name), or the unique beginning of a short id.
@@ -108,33 +102,6 @@ impl Jobs {
         self.agents().into_iter().filter(named).max_by_key(|agent| agent.seen_at)
     }
 
-    /// Why a job waits: for every agent the first reason why not, by the same function as the claim's.
-    pub async fn explain(&self, job: JobId) -> Result<Explanation, Error> {
-        let row = self.row(job).await?;
-        let mut reasons = Vec::new();
-        for agent in self.agents() {
-            let reason = placement::explain(&row.spec, &agents::machine(&agent));
-            let (reason, permanent) = reason.map_or_else(
-                || ("has room; it takes the job with its next claim".to_owned(), false),
-                |reason| (reason.text, reason.permanent),
-            );
-            reasons.push(AgentReason { agent: agent.identity.name, reason, permanent });
-        }
-        let place = match row.row.job.state {
-            JobState::Queued => self.inner.shared.store.place(&row, PLACES).await? + 1,
-            JobState::Waiting
-            | JobState::Claimed
-            | JobState::Preparing
-            | JobState::Running
-            | JobState::Collecting
-            | JobState::Succeeded
-            | JobState::Failed
-            | JobState::Cancelled
-            | JobState::TimedOut => 0,
-        };
-        Ok(Explanation { place, summary: summary(&row, place, &reasons), agents: reasons })
-    }
-
     pub async fn counts(&self) -> Result<Counts, Error> {
         let status = self.inner.shared.store.status().await?;
         let mut counts = Counts {
@@ -164,31 +131,8 @@ impl Jobs {
         Ok(self.inner.shared.store.queued_in(lane, limit).await?)
     }
 
-    async fn row(&self, job: JobId) -> Result<ViewRow, Error> {
+    pub(super) async fn row(&self, job: JobId) -> Result<ViewRow, Error> {
         let mut rows = self.inner.shared.store.views(&[job]).await?;
         rows.pop().ok_or_else(|| Error::NotFound { kind: "job", name: job.to_string() })
-    }
-}
-
-fn summary(row: &ViewRow, place: u32, agents: &[AgentReason]) -> String {
-    if row.row.job.state == JobState::Waiting {
-        let attempts = row.row.job.attempts;
-        return format!("waits before it is tried again; {attempts} attempts so far");
-    }
-    if place == 0 {
-        return format!("is {}, not in a queue", row.row.job.state);
-    }
-    let line = match place {
-        1 => "next in line".to_owned(),
-        _ => format!("number {place} in line"),
-    };
-    let hope = agents.iter().find(|agent| !agent.permanent);
-    match (agents, hope) {
-        ([], _) => format!("{line}; no agent has ever joined"),
-        (_, Some(agent)) => format!("{line}; {}: {}", agent.agent, agent.reason),
-        ([only], None) => format!("no agent can ever take it; {}: {}", only.agent, only.reason),
-        ([first, ..], None) => {
-            format!("none of {} agents can ever take it; {}: {}", agents.len(), first.agent, first.reason)
-        }
     }
 }

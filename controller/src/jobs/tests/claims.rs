@@ -206,3 +206,19 @@ async fn explain_says_what_the_claim_would() {
     assert_eq!(explanation.place, 2);
     assert_eq!(explanation.agents[0].reason, "has room; it takes the job with its next claim");
 }
+
+#[tokio::test]
+async fn explain_of_a_job_that_needs_no_agent_lists_none() {
+    let bench = Bench::new().await;
+    let agent = identity("a");
+    bench.jobs.hello(agent.clone(), inventory(4, vec![])).await.expect("stored");
+    let job = bench.submit(with(0, 1)).await;
+    let grant = bench.claim(agent.id, offer(4, 1)).await.grants.remove(0);
+    let held = bench.jobs.explain(job.id).await.expect("there");
+    assert_eq!((held.summary.as_str(), held.agents), ("is claimed on a, not in a queue", vec![]));
+    let end = FinishReport { detail: "exited with 3".into(), ..report(grant.attempt, Outcome::ExitCode(3)) };
+    bench.finish(end).await.expect("taken");
+    let ended = bench.jobs.explain(job.id).await.expect("there");
+    assert_eq!((ended.summary.as_str(), ended.place), ("has ended: exit_code(3): exited with 3", 0));
+    assert_eq!(ended.agents, []);
+}
