@@ -1,4 +1,4 @@
-//! Makes, starts, stops, removes and lists containers. Decides nothing about jobs.
+//! Makes, starts, stops and lists containers. Decides nothing about jobs.
 
 use super::{
     Docker, body,
@@ -9,16 +9,13 @@ use super::{
     stream::{self, Follower},
     trouble,
 };
-use crate::{
-    runtime::{Chunk, ContainerId, ContainerSpec, Error, Exit, Known, Output},
-    tree,
-};
+use crate::runtime::{Chunk, ContainerId, ContainerSpec, Error, Exit, Known, Output};
 use bollard::{
     errors::Error as DockerError,
     models::{ContainerState, ContainerStateStatusEnum, ContainerSummaryStateEnum},
     query_parameters::{
         CreateContainerOptions, InspectContainerOptions, KillContainerOptions, ListContainersOptions,
-        RemoveContainerOptions, StartContainerOptions,
+        StartContainerOptions,
     },
 };
 use longshore_common::{
@@ -30,7 +27,7 @@ use rustix::process::Resource;
 use std::{
     fs,
     os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, PoisonError},
     time::Duration,
 };
@@ -195,43 +192,6 @@ impl Docker {
         }
     }
 
-    pub(super) async fn remove_container(&self, id: &ContainerId) -> Result<(), Error> {
-        let client = self.engine.client().await?;
-        let folders = match self.folders(id) {
-            folders if folders.is_empty() => self.labelled_folders(id).await?,
-            folders => folders,
-        };
-        let options = RemoveContainerOptions { force: true, v: true, link: false };
-        match client.api.remove_container(&id.0, Some(options)).await {
-            Ok(()) => {}
-            // Gone, or another call is removing it.
-            Err(error) if matches!(status(&error), Some(404 | 409)) => {}
-            Err(error) => return Err(self.engine.failed("remove the container", &error)),
-        }
-        self.containers.forget(id);
-        blocking(move || folders.iter().try_for_each(|folder| remove_scratch(folder))).await.map_err(
-            |error| Error::ends(Outcome::RuntimeError, format!("remove the scratch folders: {error}")),
-        )
-    }
-
-    fn folders(&self, id: &ContainerId) -> Vec<PathBuf> {
-        self.containers.get(id).scratch.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// After a restart of the agent: the folders that the labels name, if they belong to this agent.
-    async fn labelled_folders(&self, id: &ContainerId) -> Result<Vec<PathBuf>, Error> {
-        let client = self.engine.client().await?;
-        match client.api.inspect_container(&id.0, None::<InspectContainerOptions>).await {
-            Ok(found) => {
-                let labels = found.config.and_then(|config| config.labels).unwrap_or_default();
-                let ours = labels.get(labels::AGENT) == Some(&self.agent.to_string());
-                Ok(if ours { labels::scratch(&labels) } else { Vec::new() })
-            }
-            Err(error) if status(&error) == Some(404) => Ok(Vec::new()),
-            Err(error) => Err(self.engine.failed("look at the container", &error)),
-        }
-    }
-
     pub(super) async fn list_containers(&self) -> Result<Vec<Known>, Error> {
         let client = self.engine.client().await?;
         let options = ListContainersOptions {
@@ -269,20 +229,12 @@ fn make_scratch(folder: &Path) -> std::io::Result<()> {
     fs::set_permissions(folder, fs::Permissions::from_mode(0o1777))
 }
 
-/// The folder, and the attempt's own one above it once that is empty.
-fn remove_scratch(folder: &Path) -> std::io::Result<()> {
-    tree::remove(folder)?;
-    // It fails as long as something else is in there: inputs, a spool.
-    drop(folder.parent().map(fs::remove_dir));
-    Ok(())
-}
-
 fn is_network_missing(error: &DockerError) -> bool {
     status(error) == Some(404) && message(error).contains("network")
 }
 
 /// Runs file work off the async threads.
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
 ) -> std::io::Result<T> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|panic| Err(std::io::Error::other(panic)))

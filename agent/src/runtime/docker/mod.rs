@@ -14,9 +14,12 @@ mod login;
 mod monitor;
 mod network;
 mod pause;
+#[cfg(test)]
+mod play;
 mod probe;
 mod pull;
 mod reference;
+mod remove;
 mod stream;
 mod subnet;
 mod tether;

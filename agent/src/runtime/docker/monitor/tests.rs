@@ -1,86 +1,9 @@
 //! The monitor over engines that answer badly, and engines that are replaced.
 
 use super::*;
-use crate::runtime::docker::live::Containers;
-use axum::{
-    Router,
-    body::Body,
-    extract::State,
-    http::{StatusCode, Uri},
-    response::{IntoResponse as _, Response},
-};
-use std::{collections::VecDeque, path::Path, sync::Mutex};
-use tokio::{runtime::Runtime, sync::mpsc};
-
-/// What a process of the engine answers about the one container.
-struct Answers {
-    /// The wait is answered; otherwise it lasts as long as the process.
-    ended: bool,
-    /// Looks that fail with 500 before one is answered.
-    failures: Mutex<VecDeque<&'static str>>,
-    /// Told of each wait.
-    waits: mpsc::UnboundedSender<()>,
-    live_restore: bool,
-}
-
-async fn answer(State(answers): State<Arc<Answers>>, uri: Uri) -> Response {
-    let json = |text: String| ([("content-type", "application/json")], text).into_response();
-    let path = uri.path();
-    if path.ends_with("/version") {
-        return json(r#"{"ApiVersion":"1.41"}"#.to_owned());
-    }
-    if path.ends_with("/info") {
-        return json(format!(r#"{{"LiveRestoreEnabled":{}}}"#, answers.live_restore));
-    }
-    if path.ends_with("/wait") {
-        answers.waits.send(()).expect("the test waits");
-        if answers.ended {
-            return json(r#"{"StatusCode":0}"#.to_owned());
-        }
-        return Body::from_stream(futures::stream::pending::<Result<Vec<u8>, std::io::Error>>())
-            .into_response();
-    }
-    if path.ends_with("/events") {
-        return Body::from_stream(futures::stream::pending::<Result<Vec<u8>, std::io::Error>>())
-            .into_response();
-    }
-    if let Some(failure) = answers.failures.lock().expect("no panic").pop_front() {
-        return (StatusCode::INTERNAL_SERVER_ERROR, format!(r#"{{"message":"{failure}"}}"#)).into_response();
-    }
-    let now = Timestamp::now();
-    let now = format!("{}.{:06}Z", now.to_rfc3339().trim_end_matches('Z'), now.as_micros() % 1_000_000);
-    json(format!(
-        r#"{{"State":{{"Status":"exited","Running":false,"ExitCode":0,"StartedAt":"{now}","FinishedAt":"{now}"}}}}"#
-    ))
-}
-
-/// A process of the engine: dropped, all its connections break.
-struct Process(Option<Runtime>);
-
-impl Process {
-    fn start(socket: &Path, answers: Answers) -> Self {
-        // Left by the one before.
-        drop(std::fs::remove_file(socket));
-        let listener = std::os::unix::net::UnixListener::bind(socket).expect("bound");
-        listener.set_nonblocking(true).expect("set");
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("made");
-        let router = Router::new().fallback(answer).with_state(Arc::new(answers));
-        runtime.spawn(async move {
-            let listener = tokio::net::UnixListener::from_std(listener).expect("has a reactor");
-            axum::serve(listener, router).await
-        });
-        Self(Some(runtime))
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.0.take() {
-            runtime.shutdown_timeout(Duration::from_secs(5));
-        }
-    }
-}
+use crate::runtime::docker::{live::Containers, play::Process};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::sync::mpsc;
 
 struct Bench {
     home: tempfile::TempDir,
@@ -89,6 +12,16 @@ struct Bench {
     live: Arc<Live>,
     waits: mpsc::UnboundedReceiver<()>,
     waited: mpsc::UnboundedSender<()>,
+}
+
+/// What a process of the engine answers about the one container.
+#[derive(Clone, Copy)]
+struct Answers {
+    /// The wait is answered; otherwise it lasts as long as the process.
+    ended: bool,
+    /// Looks that fail with 500 before one is answered.
+    failures: usize,
+    live_restore: bool,
 }
 
 impl Bench {
@@ -101,49 +34,65 @@ impl Bench {
         Self { home, engine: Arc::new(engine), container, live, waits, waited }
     }
 
-    fn process(&self, ended: bool, live_restore: bool, failures: &[&'static str]) -> Process {
-        let failures = Mutex::new(failures.iter().copied().collect());
-        let answers = Answers { ended, failures, waits: self.waited.clone(), live_restore };
-        Process::start(&self.home.path().join("engine.sock"), answers)
+    fn process(&self, answers: Answers) -> Process {
+        let (waited, looks) = (self.waited.clone(), AtomicUsize::new(0));
+        Process::start(&self.home.path().join("engine.sock"), move |_, path| {
+            if path.ends_with("/info") {
+                return Some((200, format!(r#"{{"LiveRestoreEnabled":{}}}"#, answers.live_restore)));
+            }
+            if path.ends_with("/wait") {
+                waited.send(()).expect("the test waits");
+                return answers.ended.then(|| (200, r#"{"StatusCode":0}"#.to_owned()));
+            }
+            let failed = looks.fetch_add(1, Ordering::AcqRel) < answers.failures;
+            Some(if failed { (500, r#"{"message":"busy"}"#.to_owned()) } else { (200, ended_now()) })
+        })
     }
 
     fn begin(&self) {
         begin(&self.engine, &self.container, &self.live);
     }
+}
 
-    /// How a container ends whose engine is another process when it is back.
-    async fn replaced(live_restore: bool) -> Exit {
-        let mut bench = Self::new();
-        let first = bench.process(false, live_restore, &[]);
-        bench.begin();
-        bench.waits.recv().await.expect("it waits");
-        tokio::task::spawn_blocking(move || drop(first)).await.expect("it ended");
-        let second = bench.process(true, live_restore, &[]);
-        let exit = bench.live.end().await.expect("an exit");
-        tokio::task::spawn_blocking(move || drop(second)).await.expect("it ended");
-        exit
-    }
+fn ended_now() -> String {
+    let now = Timestamp::now();
+    let now = format!("{}.{:06}Z", now.to_rfc3339().trim_end_matches('Z'), now.as_micros() % 1_000_000);
+    let state = format!(r#""Running":false,"ExitCode":0,"StartedAt":"{now}","FinishedAt":"{now}""#);
+    format!(r#"{{"State":{{"Status":"exited",{state}}}}}"#)
+}
+
+/// How a container ends whose engine is another process when it is back.
+async fn replaced(live_restore: bool) -> Exit {
+    let mut bench = Bench::new();
+    let first = bench.process(Answers { ended: false, failures: 0, live_restore });
+    bench.begin();
+    bench.waits.recv().await.expect("it waits");
+    first.end().await;
+    let second = bench.process(Answers { ended: true, failures: 0, live_restore });
+    let exit = bench.live.end().await.expect("an exit");
+    second.end().await;
+    exit
 }
 
 #[tokio::test]
 async fn an_engine_that_answers_500_after_the_exit_was_not_restarted() {
     let bench = Bench::new();
-    let process = bench.process(true, false, &["busy", "busy"]);
+    let process = bench.process(Answers { ended: true, failures: 2, live_restore: false });
     bench.begin();
     let exit = bench.live.end().await.expect("an exit");
-    tokio::task::spawn_blocking(move || drop(process)).await.expect("it ended");
+    process.end().await;
     assert_eq!((exit.code, exit.engine_restarted), (0, false));
 }
 
 #[tokio::test]
 async fn an_engine_that_is_another_process_took_its_container_along() {
-    let exit = Bench::replaced(false).await;
+    let exit = replaced(false).await;
     assert_eq!((exit.code, exit.engine_restarted), (0, true));
 }
 
 #[tokio::test]
 async fn an_engine_with_live_restore_leaves_its_container() {
-    assert!(!Bench::replaced(true).await.engine_restarted);
+    assert!(!replaced(true).await.engine_restarted);
 }
 
 #[test]
