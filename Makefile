@@ -1,5 +1,5 @@
 # The entry points. Each says itself what it needs: `make demo` is the place to start.
-.PHONY: help demo demo-down test check bench install test-garage descriptors
+.PHONY: help demo demo-down test check bench chaos install test-garage descriptors
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1 #/p' Makefile | sed 's/#/\t/'
@@ -18,6 +18,9 @@ check: ## format, lints, documentation, licences
 
 bench: ## measures against raw floors of the same run; leaves target/bench/summary.json
 	@scripts/bench
+
+chaos: ## jobs outlive everything that is killed, in ten minutes; leaves target/chaos/summary.json
+	@scripts/chaos
 
 install: ## puts the binary into ~/.cargo/bin, optimised
 	cargo install --locked --path cli

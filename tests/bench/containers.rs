@@ -3,9 +3,9 @@
 use crate::{
     floor::Engine,
     stack::{Options, Stack},
-    summary::{Goal, Summary},
 };
 use bollard::models::HostConfig;
+use longshore_tests::summary::{Goal, Summary};
 use std::time::Instant;
 
 const PARALLEL: usize = 4;

@@ -4,10 +4,10 @@ use crate::{
     containers::settings,
     floor::Engine,
     stack::{Options, Stack},
-    summary::{Goal, Summary, percentile},
 };
 use anyhow::Context as _;
 use futures::StreamExt as _;
+use longshore_tests::summary::{Goal, Summary, percentile};
 use std::{
     pin::pin,
     time::{Duration, SystemTime},

@@ -4,8 +4,8 @@ use crate::{
     containers::settings,
     floor::Engine,
     stack::{Options, Stack},
-    summary::{Goal, Summary},
 };
+use longshore_tests::summary::{Goal, Summary};
 use std::time::Instant;
 
 const BYTES: usize = 60 << 20;

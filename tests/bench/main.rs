@@ -10,10 +10,11 @@ mod logs;
 mod memory;
 mod null_jobs;
 mod stack;
-mod summary;
 
-use longshore_tests::env::{broker, image};
-use summary::Summary;
+use longshore_tests::{
+    env::{broker, image},
+    summary::Summary,
+};
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -36,5 +37,5 @@ async fn main() -> anyhow::Result<()> {
     if wanted("memory") {
         memory::measure(&mut summary).await?;
     }
-    summary.write()
+    summary.write("bench")
 }

@@ -1,10 +1,8 @@
 //! Resident memory of controller and agent, idle and with 10,000 jobs queued.
 
-use crate::{
-    stack::{Options, Stack},
-    summary::{Goal, Summary},
-};
+use crate::stack::{Options, Stack};
 use anyhow::Context as _;
+use longshore_tests::summary::{Goal, Summary};
 
 const QUEUED: usize = 10_000;
 const GOAL: Goal = Goal::AtMost(64.0);

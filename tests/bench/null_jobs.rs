@@ -1,10 +1,10 @@
 //! Jobs per second through the whole path with a runtime that does nothing: what Longshore itself costs.
 
-use crate::{
-    stack::{Options, Stack},
+use crate::stack::{Options, Stack};
+use longshore_tests::{
+    env::Broker,
     summary::{Goal, Summary},
 };
-use longshore_tests::env::Broker;
 use std::time::Instant;
 
 const JOBS: usize = 10_000;

@@ -13,7 +13,6 @@ mod inputs;
 mod lanes;
 mod limits;
 mod logs;
-mod proxy;
 mod pull;
 mod python;
 mod queue;

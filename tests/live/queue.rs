@@ -1,13 +1,12 @@
 //! The queue over a real RabbitMQ: the contract of both queues, and what only a broker can do to us.
 
-use crate::proxy::Proxy;
 use async_trait::async_trait;
 use longshore_common::queue::{
     Consumer, Error, Lane, Publisher,
     contract::{self, Agent, Queue, fresh_lane},
     rabbit::{self, RabbitConsumer, RabbitPublisher},
 };
-use longshore_tests::env::{self, broker};
+use longshore_tests::env::{self, Proxy, broker};
 use std::time::{Duration, Instant};
 
 const PREFIX: &str = "longshore-test";

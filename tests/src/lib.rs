@@ -3,3 +3,4 @@
 #[cfg(feature = "live")]
 pub mod env;
 pub mod local;
+pub mod summary;

@@ -57,7 +57,7 @@ impl Broker {
 
     /// `amqp://user:password@127.0.0.1:port/%2f`
     pub fn url(&self) -> String {
-        format!("amqp://{USER}:{PASSWORD}@127.0.0.1:{}/%2f", self.settings.port)
+        self.url_through(self.settings.port)
     }
 
     /// SIGKILL: what was confirmed must still be there after `restart`.
@@ -69,6 +69,31 @@ impl Broker {
     pub fn restart(&mut self) {
         self.server.kill();
         self.server = self.settings.start_node();
+    }
+
+    /// As `restart`, without waiting until it answers.
+    pub fn start_again(&mut self) {
+        self.server.kill();
+        self.server = self.settings.spawn_node();
+    }
+
+    /// The node's process.
+    pub fn server(&mut self) -> &mut Server {
+        &mut self.server
+    }
+
+    /// `amqp://user:password@127.0.0.1:port/%2f`, of a proxy in front of it.
+    pub fn url_through(&self, port: u16) -> String {
+        format!("amqp://{USER}:{PASSWORD}@127.0.0.1:{port}/%2f")
+    }
+
+    pub fn port(&self) -> u16 {
+        self.settings.port
+    }
+
+    /// The file with what its process printed.
+    pub fn output(&self) -> PathBuf {
+        self.settings.dir.join("broker.out")
     }
 
     /// `rabbitmqctl`; answers what it printed.
@@ -127,13 +152,17 @@ impl Settings {
     }
 
     fn start_node(&self) -> Server {
+        let mut server = self.spawn_node();
+        server.wait_ready(Duration::from_secs(120), || answers(self.port));
+        server
+    }
+
+    fn spawn_node(&self) -> Server {
         // The wrapper in /usr/sbin changes user and writes to /var/log: take the program behind it.
         let node = program(&["/usr/lib/rabbitmq/bin/rabbitmq-server", "rabbitmq-server"], PACKAGE);
         let mut command = raised_files(&node);
         self.environment(&mut command);
-        let mut server = Server::spawn("rabbitmq-server", &mut command, &self.dir.join("broker.out"));
-        server.wait_ready(Duration::from_secs(120), || answers(self.port));
-        server
+        Server::spawn("rabbitmq-server", &mut command, &self.dir.join("broker.out"))
     }
 }
 

@@ -29,7 +29,7 @@ pub struct Engine {
 impl Engine {
     pub fn start() -> Self {
         let dir = fresh_dir("engine");
-        let server = Some(spawn(&dir));
+        let server = Some(start(&dir));
         Self { dir, server }
     }
 
@@ -60,7 +60,42 @@ impl Engine {
 
     pub fn restart(&mut self) {
         self.stop();
-        self.server = Some(spawn(&self.dir));
+        self.server = Some(start(&self.dir));
+    }
+
+    /// SIGKILL of the daemon alone: its containers stay.
+    pub fn kill(&mut self) {
+        self.server = None;
+    }
+
+    /// Starts it after a kill, without waiting until it answers. With `live_restore` it keeps what runs.
+    pub fn start_again(&mut self, live_restore: bool) {
+        self.kill();
+        // The number in it may be another process's by now.
+        drop(std::fs::remove_file(self.dir.join("docker.pid")));
+        self.server = Some(spawn(&self.dir, live_restore));
+    }
+
+    /// The daemon's process, if it was started.
+    pub fn server(&mut self) -> Option<&mut Server> {
+        self.server.as_mut()
+    }
+
+    /// The file with what its daemon printed.
+    pub fn output(&self) -> PathBuf {
+        self.dir.join("dockerd.out")
+    }
+
+    pub fn answers(&self) -> bool {
+        answers(&self.dir)
+    }
+
+    /// Removes every container, whatever it does.
+    pub fn clear(&self) {
+        let all = self.docker(&["ps", "-aq"]);
+        for id in all.lines() {
+            drop(docker_output(&["-H", &self.host(), "rm", "-f", id]));
+        }
     }
 }
 
@@ -75,7 +110,17 @@ fn host(dir: &Path) -> String {
     format!("unix://{}", dir.join("docker.sock").display())
 }
 
-fn spawn(dir: &Path) -> Server {
+fn start(dir: &Path) -> Server {
+    let mut server = spawn(dir, false);
+    server.wait_ready(Duration::from_secs(60), || answers(dir));
+    server
+}
+
+fn answers(dir: &Path) -> bool {
+    docker_output(&["-H", &host(dir), "version"]).status.success()
+}
+
+fn spawn(dir: &Path, live_restore: bool) -> Server {
     // In a network of its own: an engine without a bridge removes `docker0`, even another engine's.
     let mut command = Command::new(program(&["unshare"], "util-linux"));
     command
@@ -88,9 +133,8 @@ fn spawn(dir: &Path) -> Server {
         .arg(dir.join("exec"))
         .arg("--pidfile")
         .arg(dir.join("docker.pid"));
-    let mut server = Server::spawn("dockerd", &mut command, &dir.join("dockerd.out"));
-    server.wait_ready(Duration::from_secs(60), || {
-        docker_output(&["-H", &host(dir), "version"]).status.success()
-    });
-    server
+    if live_restore {
+        command.arg("--live-restore");
+    }
+    Server::spawn("dockerd", &mut command, &dir.join("dockerd.out"))
 }

@@ -28,6 +28,10 @@ for turn in 1 2 3 4 5 6 7 8 9 10; do
   sleep 0.3
 done
 for group in $groups; do kill -s KILL -- "-$group"; done
+# What an engine of the tests left that was killed: daemons and shims that name this folder.
+for process in /proc/[0-9]*; do
+  if tr '\0' ' ' <"$process/cmdline" | grep -q "^[^ ]*containerd.*$base/"; then kill -s KILL "${process#/proc/}"; fi
+done
 for id in $(docker ps -aq --filter "label=longshore.test=$run"); do docker rm -f "$id"; done
 for id in $(docker images -q --filter "label=longshore.test=$run" | sort -u); do docker rmi -f "$id"; done
 for file in $(find "$base" -name agent-id); do

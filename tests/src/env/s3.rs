@@ -19,7 +19,7 @@ use s3s_fs::FileSystem;
 use std::{
     env, fs,
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{OnceLock, mpsc},
 };
 use tokio::{net::TcpListener, task::JoinSet};
@@ -44,29 +44,28 @@ impl S3 {
     /// The built-in server, with one bucket.
     pub fn start() -> Self {
         let dir = fresh_dir("s3");
-        let bucket = "longshore-test".to_owned();
-        fs::create_dir(dir.join(&bucket)).expect("make the bucket");
-        let access_key = "LONGSHORETESTKEY".to_owned();
-        let secret_key = "a-secret-of-the-test-process".to_owned();
-        let files = FileSystem::new(&dir).expect("open the object store's folder");
-        let auth = SimpleAuth::from_single(access_key.clone(), secret_key.clone());
-        let address = serve(move |address| {
-            let mut service = S3ServiceBuilder::new(files);
-            service.set_auth(auth);
-            service.set_access(Buckets(dir));
-            // `bucket.localhost` is virtual-host style; an address of digits stays path style.
-            service.set_host(
-                MultiDomain::new([format!("localhost:{}", address.port())]).expect("a valid domain"),
-            );
-            service.build()
-        });
+        Self::at(&dir, serve_beside(dir.clone()))
+    }
+
+    /// How a built-in server that keeps its objects in `dir` is reached. Makes its bucket.
+    pub fn at(dir: &Path, address: SocketAddr) -> Self {
+        fs::create_dir_all(dir.join(BUCKET)).expect("make the bucket");
         Self {
             endpoint: format!("http://{address}"),
             region: "us-east-1".to_owned(),
-            bucket,
-            access_key,
-            secret_key,
+            bucket: BUCKET.to_owned(),
+            access_key: ACCESS_KEY.to_owned(),
+            secret_key: SECRET_KEY.to_owned(),
         }
+    }
+
+    /// The built-in server in the foreground, for a process of its own: returns never.
+    pub fn serve(dir: &Path, port: u16) {
+        runtime().block_on(async {
+            let listener =
+                TcpListener::bind(("127.0.0.1", port)).await.expect("bind the object store's port");
+            accept(listener, service(dir, port)).await;
+        });
     }
 
     fn from_environment() -> Option<Self> {
@@ -98,19 +97,34 @@ impl S3Access for Buckets {
     }
 }
 
+const BUCKET: &str = "longshore-test";
+const ACCESS_KEY: &str = "LONGSHORETESTKEY";
+const SECRET_KEY: &str = "a-secret-of-the-test-process";
+
+fn service(dir: &Path, port: u16) -> S3Service {
+    let mut service = S3ServiceBuilder::new(FileSystem::new(dir).expect("open the object store's folder"));
+    service.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
+    service.set_access(Buckets(dir.to_owned()));
+    // `bucket.localhost` is virtual-host style; an address of digits stays path style.
+    service.set_host(MultiDomain::new([format!("localhost:{port}")]).expect("a valid domain"));
+    service.build()
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("build a runtime")
+}
+
 /// Serves on a thread of its own, since the runtime of the test that asks first ends with that test.
-fn serve(service: impl FnOnce(SocketAddr) -> S3Service + Send + 'static) -> SocketAddr {
+fn serve_beside(dir: PathBuf) -> SocketAddr {
     let (tell, told) = mpsc::channel();
     std::thread::Builder::new()
         .name("s3".to_owned())
         .spawn(move || {
-            let runtime =
-                tokio::runtime::Builder::new_current_thread().enable_all().build().expect("build a runtime");
-            runtime.block_on(async move {
+            runtime().block_on(async move {
                 let listener =
                     TcpListener::bind(("127.0.0.1", 0)).await.expect("bind the object store's port");
                 let address = listener.local_addr().expect("a bound socket has an address");
-                let service = service(address);
+                let service = service(&dir, address.port());
                 tell.send(address).expect("the starter waits for the address");
                 accept(listener, service).await;
             });

@@ -95,6 +95,16 @@ impl Server {
         self.forget();
     }
 
+    /// SIGSTOP to the whole group.
+    pub fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// SIGCONT to the whole group.
+    pub fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
     /// Its exit status, if it has ended.
     pub fn exited(&mut self) -> Option<ExitStatus> {
         let status = self.child.try_wait().expect("ask for a child's status");

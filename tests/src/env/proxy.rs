@@ -1,4 +1,4 @@
-//! A TCP proxy in front of a server, so that a test can cut or freeze one client's connections.
+//! A TCP proxy in front of a server, so that a test can cut, close or freeze one client's connections.
 
 use longshore_common::tasks;
 use tokio::{
@@ -8,7 +8,7 @@ use tokio::{
 };
 
 #[derive(Debug)]
-pub(crate) struct Proxy {
+pub struct Proxy {
     port: u16,
     state: watch::Sender<State>,
     task: tokio::task::JoinHandle<()>,
@@ -18,11 +18,13 @@ pub(crate) struct Proxy {
 enum State {
     /// Counts the cuts.
     Open(u32),
+    Closed,
     Frozen,
 }
 
 impl Proxy {
-    pub(crate) async fn start(upstream: u16) -> Self {
+    /// Lives on the runtime it is started on.
+    pub async fn start(upstream: u16) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("bind a proxy");
         let port = listener.local_addr().expect("a bound listener has an address").port();
         let (state, states) = watch::channel(State::Open(0));
@@ -34,21 +36,35 @@ impl Proxy {
         Self { port, state, task }
     }
 
-    pub(crate) fn port(&self) -> u16 {
+    pub const fn port(&self) -> u16 {
         self.port
     }
 
     /// Ends every connection now open; new ones are served.
-    pub(crate) fn cut(&self) {
-        self.state.send_modify(|state| match state {
-            State::Open(cuts) => *cuts += 1,
-            State::Frozen => *state = State::Open(0),
+    pub fn cut(&self) {
+        self.state.send_modify(|state| {
+            *state = match state {
+                State::Open(cuts) => State::Open(*cuts + 1),
+                State::Closed | State::Frozen => State::Open(0),
+            };
         });
     }
 
-    /// Carries nothing any more, and closes nothing.
-    pub(crate) fn freeze(&self) {
+    /// Ends every connection, and every new one at once, until it is opened again.
+    pub fn close(&self) {
+        self.state.send_replace(State::Closed);
+    }
+
+    /// Carries nothing any more, and closes nothing, until it is opened again.
+    pub fn freeze(&self) {
         self.state.send_replace(State::Frozen);
+    }
+
+    /// Serves new connections. Those that were frozen end.
+    pub fn open(&self) {
+        if !matches!(*self.state.borrow(), State::Open(_)) {
+            self.cut();
+        }
     }
 }
 
@@ -60,6 +76,9 @@ impl Drop for Proxy {
 
 async fn carry(mut client: TcpStream, upstream: u16, mut states: watch::Receiver<State>) {
     states.mark_unchanged();
+    if *states.borrow() == State::Closed {
+        return;
+    }
     let Ok(mut server) = TcpStream::connect(("127.0.0.1", upstream)).await else { return };
     loop {
         let frozen = *states.borrow() == State::Frozen;

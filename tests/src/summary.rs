@@ -1,15 +1,18 @@
-//! The lines of the bench: printed as they come, left as JSON lines at the end.
+//! Figures of a bench or of a chaos run: printed as they come, left as one JSON array, an object per line.
 
 use anyhow::Context as _;
 use serde_json::{Value, json};
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 #[derive(Debug, Default)]
-pub(crate) struct Summary(Vec<Value>);
+pub struct Summary(Vec<Value>);
 
 /// What a figure has to be.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Goal {
+pub enum Goal {
     AtLeast(f64),
     AtMost(f64),
     /// Shown for comparison.
@@ -18,7 +21,7 @@ pub(crate) enum Goal {
 
 impl Summary {
     /// `floor`: what the same run measured without Longshore.
-    pub(crate) fn add(&mut self, name: &str, value: f64, unit: &str, floor: Option<f64>, goal: Goal) {
+    pub fn add(&mut self, name: &str, value: f64, unit: &str, floor: Option<f64>, goal: Goal) {
         let (bound, met) = match goal {
             Goal::AtLeast(least) => (Some(least), Some(value >= least)),
             Goal::AtMost(most) => (Some(most), Some(value <= most)),
@@ -37,16 +40,24 @@ impl Summary {
         }));
     }
 
-    pub(crate) fn write(&self) -> anyhow::Result<()> {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bench/summary.json");
-        fs::create_dir_all(path.parent().context("the summary has a folder")?)?;
-        let lines: String = self.0.iter().map(|line| format!("{line}\n")).collect();
-        fs::write(&path, lines).with_context(|| format!("cannot write {}", path.display()))
+    /// Leaves `summary.json` in `target/NAME`.
+    pub fn write(&self, name: &str) -> anyhow::Result<()> {
+        let folder = folder(name);
+        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        let path = folder.join("summary.json");
+        let lines: Vec<_> = self.0.iter().map(Value::to_string).collect();
+        fs::write(&path, format!("[\n{}\n]\n", lines.join(",\n")))
+            .with_context(|| format!("cannot write {}", path.display()))
     }
 }
 
+/// `target/NAME` of this clone.
+pub fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../target").join(name)
+}
+
 /// The value below which `share` of the samples lie.
-pub(crate) fn percentile(samples: &mut [f64], share: f64) -> f64 {
+pub fn percentile(samples: &mut [f64], share: f64) -> f64 {
     samples.sort_by(f64::total_cmp);
     let at = ((samples.len() as f64 - 1.0) * share).round() as usize;
     samples.get(at).copied().unwrap_or(f64::NAN)
