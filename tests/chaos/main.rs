@@ -79,7 +79,7 @@ async fn story(seed: u64, length: Duration) -> anyhow::Result<bool> {
             stack
         })
     };
-    let orders = stream::submit(&client, &watched, seed, &timeline, length).await?;
+    let orders = Box::pin(stream::submit(&client, &watched, seed, &timeline, length)).await?;
     let stack = monkey.await?;
     timeline.note(&format!("healed; {} jobs accepted", orders.accepted.len()));
     stream::settle(&client, &orders.accepted, &timeline).await;

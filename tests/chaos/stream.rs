@@ -73,7 +73,7 @@ pub(crate) async fn submit(
             spec: Some(order.spec(&image, seed)),
             ..SubmitRequest::default()
         };
-        let (job, repeats) = if order.number % TWICE == 0 {
+        let (job, repeats) = if order.number.is_multiple_of(TWICE) {
             let (one, other) = tokio::try_join!(client.submit(request.clone()), client.submit(request))?;
             anyhow::ensure!(one.0.id == other.0.id, "one request became two jobs: {one:?} {other:?}");
             one
