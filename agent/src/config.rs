@@ -22,7 +22,9 @@ pub struct AgentConfig {
     pub max_attempts: Option<u32>,
     /// `None`: as the controller says.
     pub heartbeat_seconds: Option<u64>,
-    /// How long a stopping agent waits for its attempts to end by themselves.
+    /// What becomes of running containers when the agent is told to stop.
+    pub on_shutdown: OnShutdown,
+    /// With `drain`: how long a stopping agent waits for its attempts to end by themselves.
     pub shutdown_grace_seconds: u64,
     /// Then: between SIGTERM and SIGKILL of what still runs; a job's shorter grace wins.
     pub stop_grace_seconds: u64,
@@ -36,6 +38,18 @@ pub struct AgentConfig {
     pub inputs: inputs::Config,
 }
 
+/// What an agent that is told to stop does with what it runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnShutdown {
+    /// Containers run on; the agent's next process takes them over. Started again within the jobs' lease, nothing of
+    /// them is lost.
+    #[default]
+    Leave,
+    /// Waits a grace, then stops what still runs and hands it back to the queue.
+    Drain,
+}
+
 impl Default for AgentConfig {
     fn default() -> Self {
         Self {
@@ -47,6 +61,8 @@ impl Default for AgentConfig {
             data_dir: PathBuf::from("/var/lib/longshore/agent"),
             max_attempts: None,
             heartbeat_seconds: None,
+            // An upgrade or a restart must not cost a run of hours.
+            on_shutdown: OnShutdown::Leave,
             // Short jobs end, long ones are not what a restart should wait for; 15 s in all stays far below the
             // 90 s after which service managers kill.
             shutdown_grace_seconds: 10,

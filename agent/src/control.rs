@@ -1,15 +1,16 @@
 //! The agent's own life: it passes on what the link says, and when told to stop it ends the intake, waits, hands
-//! back what still runs and closes the link last. Never touches a container.
+//! back or leaves what still runs, and closes the link last. Never touches a container.
 
 use crate::{
-    attempt::{Attempts, Cause},
+    attempt::{Attempts, Cause, Left},
+    config::OnShutdown,
     home::Home,
     intake::{Door, Intake},
-    journal::Intent,
     link::{Event, QueueAccess, Welcome},
     recovery,
 };
 use longshore_common::{
+    clock::Timestamp,
     queue::{
         self, Consumer,
         link::LinkConsumer,
@@ -27,6 +28,9 @@ use tokio::{
 /// How long handing back may take in all: finish reports to a slow controller, removals by a slow engine.
 const HAND_BACK: Duration = Duration::from_secs(30);
 
+/// Leases last minutes, so that a second more or less is within the controller's grace.
+const LEASE_LOOK: Duration = Duration::from_secs(1);
+
 /// Bridge and firewall rules; what stays is used or taken away next time.
 const LEAVE_NODE: Duration = Duration::from_secs(10);
 
@@ -34,6 +38,7 @@ const LEAVE_NODE: Duration = Duration::from_secs(10);
 pub(crate) struct Control {
     /// Locked until the end.
     pub(crate) home: Home,
+    pub(crate) on_shutdown: OnShutdown,
     pub(crate) grace: Duration,
     pub(crate) has_gpus: bool,
     pub(crate) attempts: Attempts,
@@ -45,9 +50,9 @@ pub(crate) struct Control {
 }
 
 impl Control {
-    pub(crate) async fn run(mut self, intake: Intake, left_behind: Vec<Intent>) {
+    pub(crate) async fn run(mut self, intake: Intake, left_behind: Vec<Left>) {
         let attempts = self.attempts.clone();
-        let recovering = async move { recovery::recover(attempts.tools(), left_behind).await };
+        let recovering = async move { recovery::recover(&attempts, left_behind).await };
         drop(tasks::spawn("recovery", self.attempts.track(recovering)));
         let (attempts, leave, door) = (self.attempts.clone(), self.leave.clone(), self.door.subscribe());
         let sweeping = async move {
@@ -60,9 +65,11 @@ impl Control {
         drop(tasks::spawn("sweep", sweeping));
         let intake = tasks::spawn("intake", intake.run());
         let mut access = None;
+        let mut leases = tokio::time::interval(LEASE_LOOK);
         loop {
             tokio::select! {
                 () = self.shutdown.triggered() => break,
+                now = leases.tick() => self.attempts.tools().held.stop_expired(now),
                 Some(event) = self.events.recv() => self.heard(event, &mut access),
                 else => break,
             }
@@ -86,12 +93,22 @@ impl Control {
                     door.open = false;
                 }
             }),
-            Event::Renewed { fenced, .. } => {
+            Event::Renewed { renewed, fenced, asked_at } => {
+                held.renewed(&renewed, asked_at);
+                self.note_contact();
                 for attempt in fenced {
                     held.stop(&attempt, Cause::Revoked);
                 }
             }
             Event::Stop { attempt, reason } => held.stop(&attempt, reason.into()),
+        }
+    }
+
+    /// For the next process, which has to know how much of its leases is left.
+    fn note_contact(&self) {
+        let journal = self.attempts.tools().journal.clone();
+        if journal.is_kept() && !self.attempts.tools().held.is_empty() {
+            drop(tasks::spawn("contact", async move { journal.note_contact(Timestamp::now()).await }));
         }
     }
 
@@ -126,9 +143,10 @@ impl Control {
         }
     }
 
-    /// Ends everything in order: no new work, a grace for what runs, then what is left goes back.
+    /// Ends everything in order: no new work, then what runs is left to the next process, or gets a grace and goes
+    /// back.
     async fn hand_back(&mut self, intake: tokio::task::JoinHandle<()>, mut access: Option<QueueAccess>) {
-        tracing::info!(grace = ?self.grace, "stopping");
+        tracing::info!(on_shutdown = ?self.on_shutdown, "stopping");
         if let Err(error) = intake.await {
             tracing::error!(%error, "the intake ended badly");
         }
@@ -136,13 +154,14 @@ impl Control {
         let done = attempts.done();
         tokio::pin!(done);
         let handing_back = async {
-            if timeout(self.grace, &mut done).await.is_err() {
-                attempts.tools().held.stop_all(&Cause::Leaving);
-                if timeout(HAND_BACK, &mut done).await.is_err() {
-                    tracing::warn!(
-                        "leaving with attempts that are not handed back; the next process does it"
-                    );
-                }
+            let cause = match self.on_shutdown {
+                OnShutdown::Leave => Cause::Leaving,
+                OnShutdown::Drain if timeout(self.grace, &mut done).await.is_ok() => return,
+                OnShutdown::Drain => Cause::HandingBack,
+            };
+            attempts.tools().held.stop_all(&cause);
+            if timeout(HAND_BACK, &mut done).await.is_err() {
+                tracing::warn!("leaving with attempts under way; the next process goes on with them");
             }
         };
         tokio::pin!(handing_back);

@@ -153,11 +153,11 @@ impl Intake {
             }
             return;
         };
-        let slots = offer.slots;
+        let (slots, asked_at) = (offer.slots, Instant::now());
         let Some(claimed) = self.ask(door, offer, memory).await else { return };
         let granted = claimed.grants.len();
         for grant in claimed.grants {
-            self.attempts.launch(door.cluster, grant);
+            self.attempts.launch(door.cluster, grant, asked_at);
         }
         memory.answered(&claimed.lanes, granted, slots);
         // A lane is left before its hint is acknowledged, or the same work would ring here again.

@@ -1,10 +1,11 @@
 //! What this agent meant to run, on disk before the engine is asked: one small file per attempt, so that the next
 //! process finds its containers. Holds no secrets. Never decides what becomes of them.
 
+use crate::attempt::Cause;
 use longshore_common::{
     agent::Grant,
     clock::Timestamp,
-    ids::{AttemptRef, ShortId},
+    ids::{AttemptRef, ClusterId, ShortId},
     job::JobSpec,
 };
 use serde::{Deserialize, Serialize};
@@ -12,10 +13,12 @@ use std::{
     fs,
     io::{self, ErrorKind, Write as _},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 const FINISHED: &str = "json";
 const UNFINISHED: &str = "new";
+const CONTACT: &str = "contact";
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -39,25 +42,50 @@ pub struct Journal {
 /// An attempt this agent took on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Intent {
+    pub cluster: ClusterId,
+    /// Of the machine, when the attempt was taken on: no container outlives it.
+    pub boot_id: String,
     pub attempt: AttemptRef,
     pub short_id: ShortId,
     pub project: String,
     pub spec: JobSpec,
     pub gpus: Vec<String>,
+    pub lease: Duration,
+    /// Why it was being stopped, before the container could know.
+    #[serde(default)]
+    pub stopping: Option<Cause>,
     /// Since when it is over, and its files wait on this node for another upload.
     #[serde(default)]
     pub kept: Option<Timestamp>,
 }
 
 impl Intent {
-    pub fn of(grant: &Grant) -> Self {
+    pub fn of(cluster: ClusterId, boot_id: &str, grant: &Grant) -> Self {
         Self {
+            cluster,
+            boot_id: boot_id.to_owned(),
             attempt: grant.attempt,
             short_id: grant.short_id.clone(),
             project: grant.project.clone(),
             spec: grant.spec.clone(),
             gpus: grant.gpus.clone(),
+            lease: grant.lease,
+            stopping: None,
             kept: None,
+        }
+    }
+
+    /// The grant it was.
+    pub fn grant(&self) -> Grant {
+        Grant {
+            attempt: self.attempt,
+            short_id: self.short_id.clone(),
+            project: self.project.clone(),
+            lane: self.spec.lane(),
+            spec: self.spec.clone(),
+            lease: self.lease,
+            gpus: self.gpus.clone(),
+            cancel_requested: false,
         }
     }
 }
@@ -82,21 +110,37 @@ impl Journal {
     }
 
     /// On disk when it returns.
-    pub async fn intend(&self, grant: &Grant) -> Result<(), Error> {
+    pub async fn intend(&self, intent: Intent) -> Result<(), Error> {
         let Some(dir) = self.dir.clone() else { return Ok(()) };
-        let intent = Intent::of(grant);
         tokio::task::spawn_blocking(move || write(&dir, &intent)).await?
     }
 
-    /// The attempt is over, its files stay.
-    pub async fn keep(&self, grant: &Grant) {
-        let Some(dir) = self.dir.clone() else { return };
-        let intent = Intent { kept: Some(Timestamp::now()), ..Intent::of(grant) };
-        match tokio::task::spawn_blocking(move || write(&dir, &intent)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::error!(%error, "kept files are not in the journal"),
-            Err(error) => tracing::error!(%error, "kept files are not in the journal"),
+    /// More is known of an attempt. What cannot be written is told: the next process would not know it.
+    pub async fn note(&self, intent: Intent) {
+        let attempt = intent.attempt;
+        if let Err(error) = self.intend(intent).await {
+            tracing::error!(attempt.id = %attempt, %error, "news of an attempt is not in the journal");
         }
+    }
+
+    /// Whether the next process will find anything.
+    pub const fn is_kept(&self) -> bool {
+        self.dir.is_some()
+    }
+
+    /// The controller renewed the leases just now. Not worth a sync: a lost note only makes leases end earlier.
+    pub async fn note_contact(&self, at: Timestamp) {
+        let Some(path) = self.dir.as_ref().map(|dir| dir.join(CONTACT)) else { return };
+        let written = tokio::task::spawn_blocking(move || fs::write(path, at.as_micros().to_string())).await;
+        if let Ok(Err(error)) = written {
+            tracing::debug!(%error, "the time of the last renewal is not in the journal");
+        }
+    }
+
+    /// When the controller renewed the leases last, as this machine's clock had it.
+    pub fn last_contact(&self) -> Option<Timestamp> {
+        let text = fs::read_to_string(self.dir.as_ref()?.join(CONTACT)).ok()?;
+        text.parse().ok().map(Timestamp::from_micros)
     }
 
     /// The attempt is over and nothing of it is left.
@@ -179,21 +223,29 @@ mod tests {
         }
     }
 
+    fn intent(grant: &Grant) -> Intent {
+        Intent::of(ClusterId::from_uuid(uuid::Uuid::nil()), "boot", grant)
+    }
+
     #[tokio::test]
     async fn the_next_process_finds_what_was_not_forgotten() {
         let dir = tempfile::tempdir().unwrap();
         let journal = Journal::open(dir.path()).unwrap();
-        let (ended, running, stored) = (grant(), grant(), grant());
-        for grant in [&ended, &running, &stored] {
-            journal.intend(grant).await.unwrap();
+        let (ended, running, stored) = (intent(&grant()), intent(&grant()), intent(&grant()));
+        for intent in [&ended, &running, &stored] {
+            journal.intend(intent.clone()).await.unwrap();
         }
         journal.forget(&ended.attempt);
-        journal.keep(&stored).await;
-        let mut found = Journal::open(dir.path()).unwrap().read().unwrap();
+        let stored = Intent { kept: Some(Timestamp::now()), ..stored };
+        let running = Intent { stopping: Some(Cause::RunDeadline(Duration::from_secs(1))), ..running };
+        journal.note(stored.clone()).await;
+        journal.note(running.clone()).await;
+        journal.note_contact(Timestamp::from_micros(7)).await;
+        let journal = Journal::open(dir.path()).unwrap();
+        let mut found = journal.read().unwrap();
         found.sort_by_key(|intent| intent.kept);
-        let kept = found[1].kept;
-        assert!(kept.is_some());
-        assert_eq!(found, [Intent::of(&running), Intent { kept, ..Intent::of(&stored) }]);
+        assert_eq!(found, [running, stored]);
+        assert_eq!(journal.last_contact(), Some(Timestamp::from_micros(7)));
     }
 
     #[test]

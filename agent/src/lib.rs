@@ -24,7 +24,7 @@ pub mod slots;
 mod transfer;
 mod tree;
 
-pub use config::AgentConfig;
+pub use config::{AgentConfig, OnShutdown};
 
 use attempt::{Attempts, Held, Tools};
 use control::Control;
@@ -98,7 +98,7 @@ pub struct Running {
 }
 
 impl Running {
-    /// Stops the intake, waits the grace, hands back what still runs, and returns when all is reported.
+    /// Stops the intake, leaves or hands back what still runs, and returns when that is done.
     pub async fn stop(self) {
         self.shutdown.trigger();
         self.ended().await;
@@ -155,6 +155,14 @@ pub async fn start_with(
         held: held.clone(),
         engine_away: Arc::clone(&engine_away),
     };
+    let journal = match config.runtime.kind {
+        runtime::Kind::Docker => Journal::open(&home.folder("journal")?)?,
+        runtime::Kind::Null => Journal::none(),
+    };
+    // Before the first heartbeat and the first offer.
+    let left_behind = recovery::admit(&journal, &held, &slots)?;
+    // Without a journal nobody could take over what was left.
+    let on_shutdown = if journal.is_kept() { config.on_shutdown } else { OnShutdown::Drain };
     let machine =
         Machine::start(config.capacity.clone(), config.labels.clone(), config.pool.clone(), sources, &leave)
             .await?;
@@ -170,15 +178,11 @@ pub async fn start_with(
     };
     let reporter: Arc<dyn Reporter> = Arc::<Machine>::clone(&machine);
     let Linked { controller, events, bell } = (parts.connect)(identity.clone(), reporter, leave.clone())?;
-    let journal = match config.runtime.kind {
-        runtime::Kind::Docker => Journal::open(&home.folder("journal")?)?,
-        runtime::Kind::Null => Journal::none(),
-    };
-    let left_behind = journal.read()?;
     let attempts = Attempts::new(Tools {
         container_env: config.container_env.clone(),
         leave_grace: Duration::from_secs(config.stop_grace_seconds),
         agent: home.id(),
+        boot_id: machine.facts().boot_id.clone(),
         dir: home.folder("attempts")?,
         logs: logs::LogShipper::start(Arc::clone(&controller), &home.folder("logs")?, config.logs.clone())?,
         uploads: artifacts::Uploader::new(Arc::clone(&controller), config.artifacts.clone())?,
@@ -202,6 +206,7 @@ pub async fn start_with(
     };
     let control = Control {
         home,
+        on_shutdown,
         grace: Duration::from_secs(config.shutdown_grace_seconds),
         has_gpus: machine.has_gpus(),
         attempts,

@@ -1,63 +1,69 @@
-//! What an earlier process of this agent left behind. Its attempts are ended and handed back; a later version takes
-//! their containers up again, from the same journal. Ended containers of ours that no journal names are swept.
+//! What an earlier process of this agent left behind: its attempts are gone on with, files kept for another upload
+//! wait their time, ended containers of ours that no journal names are swept. Never touches what is not ours.
 
 use crate::{
-    attempt::{Tools, clean},
+    attempt::{Attempts, Held, Left, Tools, clean},
     intake::Door,
-    journal::Intent,
+    journal::{self, Intent, Journal},
     link,
-    runtime::{ContainerId, Known, sweep::Sweeper},
+    runtime::{Known, sweep::Sweeper},
+    slots::Slots,
 };
 use longshore_common::{
     agent::{FinishReport, Usage},
     clock::Timestamp,
     ids::AttemptRef,
-    job::{JobState, Outcome},
+    job::Outcome,
     retry::Backoff,
 };
 use std::{collections::BTreeSet, time::Duration};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 /// Long enough for a person to see the failure and mend the store.
 const KEEP_FOR: Duration = Duration::from_secs(24 * 3600);
 const SWEEP: Duration = Duration::from_secs(3600);
 const SWEEP_CONTAINERS: Duration = Duration::from_secs(60);
 
-/// Ends what the journal names. Runs beside the intake; the attempts are listed as held until they are reported.
-pub(crate) async fn recover(tools: &Tools, intents: Vec<Intent>) {
-    let intents: Vec<_> = intents.into_iter().filter(|intent| intent.kept.is_none()).collect();
-    if intents.is_empty() {
+/// Lists and counts again what the journal names, before anything is offered or a heartbeat goes up.
+pub(crate) fn admit(journal: &Journal, held: &Held, slots: &Slots) -> Result<Vec<Left>, journal::Error> {
+    // Without a note the lease counts from now: only another agent could then run the job beside us.
+    let silent = journal.last_contact().map_or(Duration::ZERO, |at| Timestamp::now().since(at));
+    let since = Instant::now().checked_sub(silent).unwrap_or_else(Instant::now);
+    let admit = |intent: Intent| {
+        let (holding, signal) = held.admit(intent.attempt, intent.lease, since)?;
+        let permit = slots.take(&intent.short_id, &intent.spec.resources, &intent.gpus);
+        Some(Left { intent, holding, signal, permit })
+    };
+    let intents = journal.read()?.into_iter().filter(|intent| intent.kept.is_none());
+    Ok(intents.filter_map(admit).collect())
+}
+
+/// Goes on with the attempts of the earlier process. Those from before the machine's last start are handed back:
+/// their containers ended with it.
+pub(crate) async fn recover(attempts: &Attempts, left: Vec<Left>) {
+    if left.is_empty() {
         return;
     }
-    // All of it before the first await: the intake offers what is not counted.
-    let mut held = Vec::new();
-    for intent in &intents {
-        let Some((holding, _)) = tools.held.admit(intent.attempt) else { continue };
-        holding.phase(JobState::Collecting);
-        held.push((
-            intent,
-            holding,
-            tools.slots.take(&intent.short_id, &intent.spec.resources, &intent.gpus),
-        ));
-    }
+    let tools = attempts.tools();
     let known = containers(tools).await;
-    let mut cleaned = Vec::new();
-    for (intent, holding, permit) in held {
-        let container = known.iter().find(|known| known.attempt == intent.attempt);
-        tracing::warn!(
-            job.id = %intent.short_id,
-            attempt.id = %intent.attempt,
-            container = container.is_some(),
-            "handing back an attempt of the agent's earlier process",
-        );
-        let container: Option<&ContainerId> = container.map(|known| &known.container);
-        clean(tools, container, &tools.attempt_dir(&intent.short_id, &intent.attempt)).await;
-        drop(permit);
-        cleaned.push((intent, holding));
+    let mut over = Vec::new();
+    for left in left {
+        let container = known.iter().find(|known| known.attempt == left.intent.attempt);
+        let container = container.map(|known| known.container.clone());
+        let (job, attempt) = (&left.intent.short_id, left.intent.attempt);
+        if left.intent.boot_id == tools.boot_id {
+            tracing::info!(job.id = %job, attempt.id = %attempt, container = container.is_some(), "taking over");
+            attempts.take_over(left, container);
+        } else {
+            tracing::warn!(job.id = %job, attempt.id = %attempt, "lost with the machine's restart");
+            clean(tools, container.as_ref(), &tools.attempt_dir(job, &attempt)).await;
+            over.push(left);
+        }
     }
     // Only now, since a controller that is away is waited for.
-    for (intent, holding) in cleaned {
-        report(tools, intent).await;
+    for Left { intent, holding, permit, .. } in over {
+        drop(permit);
+        report(tools, &intent).await;
         drop(holding);
         tools.journal.forget(&intent.attempt);
     }
@@ -137,8 +143,8 @@ async fn containers(tools: &Tools) -> Vec<Known> {
 async fn report(tools: &Tools, intent: &Intent) {
     let report = FinishReport {
         attempt: intent.attempt,
-        outcome: Outcome::AgentShutdown,
-        detail: "the agent's process ended while it held the job".to_owned(),
+        outcome: Outcome::AgentLost,
+        detail: "the machine was restarted while it ran the job".to_owned(),
         log_end: 0,
         manifest_pages: 0,
         artifact_count: 0,

@@ -1,7 +1,10 @@
 //! Processes killed with SIGKILL while jobs run. Nothing is lost, nothing runs twice.
 
-use longshore_proto::v1::{JobState, Stream};
-use longshore_tests::env::{Client, Plan, embedded, image, on_servers, outcome, shell};
+use longshore_proto::v1::{Deadlines, JobState, Stream};
+use longshore_tests::env::{
+    Client, Plan, docker, embedded, image, on_servers, outcome, seconds, shell, until,
+};
+use std::time::Duration;
 
 #[tokio::test]
 async fn a_job_outlives_its_controller_embedded() {
@@ -45,11 +48,126 @@ async fn queued_jobs_outlive_a_restart_of_everything() {
 }
 
 #[tokio::test]
+async fn a_container_outlives_an_agent_that_was_killed() {
+    let mut cluster = embedded().start();
+    let client = Client::connect(&cluster).await;
+    let script = "i=0; while [ $i -lt 400 ]; do i=$((i + 1)); echo line $i; echo odd $i >&2; sleep 0.02; done; \
+                  echo kept >/out/a; exit 3";
+    let id = client.submit(shell(&image(), script)).await;
+    client.prints(&id, "line 50").await;
+    cluster.kill_agent(0);
+    let container = container_of(&id);
+    cluster.start_agent(0);
+    let job = client.ended(&id).await;
+    assert_eq!((outcome(&job).as_str(), job.attempts), ("exit_code", 1), "{job:?}");
+    let lines = |word: &str| (1..=400).map(|i| format!("{word} {i}\n")).collect::<String>();
+    assert_eq!(client.printed(&id, Stream::Stdout).await, lines("line").as_bytes());
+    assert_eq!(client.printed(&id, Stream::Stderr).await, lines("odd").as_bytes());
+    assert_eq!(client.artifacts(&id).await.len(), 1);
+    assert!(!container.is_empty(), "it ran while no agent did");
+    until("its container is removed", || async {
+        let left = container_of(&id);
+        if left.is_empty() { Ok(()) } else { Err(left) }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_ended_while_the_agent_was_dead_is_told_as_it_was() {
+    let mut cluster = embedded().start();
+    let client = Client::connect(&cluster).await;
+    let id = client.submit(shell(&image(), "echo begin; sleep 3; echo end; echo x >/out/x; exit 4")).await;
+    client.prints(&id, "begin").await;
+    cluster.kill_agent(0);
+    until("the container ends", || async {
+        let status = status_of(&id);
+        if status.starts_with("Exited") { Ok(()) } else { Err(status) }
+    })
+    .await;
+    cluster.start_agent(0);
+    let job = client.ended(&id).await;
+    assert_eq!((outcome(&job).as_str(), job.attempts), ("exit_code", 1), "{job:?}");
+    assert_eq!(client.printed(&id, Stream::Stdout).await, b"begin\nend\n");
+    assert_eq!(client.artifacts(&id).await.len(), 1);
+}
+
+#[tokio::test]
+async fn the_run_deadline_of_a_container_counts_from_its_true_start() {
+    let mut cluster = embedded().start();
+    let client = Client::connect(&cluster).await;
+    let mut spec = shell(&image(), "echo begin; sleep 600");
+    spec.deadlines = Some(Deadlines { run: seconds(6), ..Default::default() });
+    let id = client.submit(spec).await;
+    client.prints(&id, "begin").await;
+    for _ in 0..2 {
+        cluster.kill_agent(0);
+        cluster.start_agent(0);
+        client.prints(&id, "took the container over").await;
+    }
+    let job = client.ended(&id).await;
+    assert_eq!((outcome(&job).as_str(), job.attempts), ("run_timeout", 1), "{job:?}");
+    let ran = job.finished_at.expect("ended").seconds - job.started_at.expect("started").seconds;
+    assert!(ran <= 6 + 10 + 2, "deadline, grace and a little: {ran} s");
+}
+
+#[tokio::test]
+async fn an_agent_killed_while_it_pulls_or_collects_goes_on() {
+    let mut cluster = on_servers().start();
+    let client = Client::connect(&cluster).await;
+    // Enough files that the collection is under way when the agent dies.
+    let script = "echo begin; i=0; while [ $i -lt 3000 ]; do i=$((i + 1)); echo $i >/out/$i; done";
+    let id = client.submit(shell(&image(), script)).await;
+    client.reaches(&id, JobState::Collecting).await;
+    cluster.kill_agent(0);
+    cluster.start_agent(0);
+    let job = client.ended(&id).await;
+    assert_eq!((outcome(&job).as_str(), job.attempts), ("succeeded", 1), "{job:?}");
+    assert_eq!(client.artifacts(&id).await.len(), 3000);
+}
+
+#[tokio::test]
+async fn an_agent_that_is_exchanged_leaves_its_containers_running() {
+    let mut cluster = embedded().start();
+    let client = Client::connect(&cluster).await;
+    let id = client.submit(shell(&image(), "echo begin; sleep 4; echo end")).await;
+    client.prints(&id, "begin").await;
+    assert_eq!(cluster.agent(0).terminate(Duration::from_secs(30)).code(), Some(0));
+    assert!(status_of(&id).starts_with("Up"), "{}", status_of(&id));
+    cluster.start_agent(0);
+    let job = client.ended(&id).await;
+    assert_eq!((outcome(&job).as_str(), job.attempts), ("succeeded", 1), "{job:?}");
+    assert_eq!(client.printed(&id, Stream::Stdout).await, b"begin\nend\n");
+}
+
+#[tokio::test]
+async fn an_agent_set_to_drain_hands_back_what_runs() {
+    let plan =
+        embedded().agent_setting("on_shutdown = \"drain\"").agent_setting("shutdown_grace_seconds = 1");
+    let mut cluster = plan.start();
+    let client = Client::connect(&cluster).await;
+    let id = client.submit(shell(&image(), "echo begin; [ -e /tmp_disk/never ] || sleep 60")).await;
+    client.prints(&id, "begin").await;
+    assert_eq!(cluster.agent(0).terminate(Duration::from_secs(60)).code(), Some(0));
+    assert_eq!(client.get(&id).await.job.expect("there").state(), JobState::Queued);
+    assert_eq!(status_of(&id), "", "its container is gone");
+}
+
+/// The engine's id of the job's container; empty: there is none.
+fn container_of(job: &str) -> String {
+    docker(&["ps", "-aq", "--filter", &format!("name=longshore-{job}-")])
+}
+
+/// `Up 3 seconds`, `Exited (0) 1 second ago`
+fn status_of(job: &str) -> String {
+    docker(&["ps", "-a", "--format", "{{.Status}}", "--filter", &format!("name=longshore-{job}-")])
+}
+
+#[tokio::test]
 async fn sigterm_ends_controller_and_agent_in_good_order() {
     let mut cluster = embedded().start();
     let client = Client::connect(&cluster).await;
     assert_eq!(outcome(&client.run(shell(&image(), "true")).await), "succeeded");
-    let limit = std::time::Duration::from_secs(30);
+    let limit = Duration::from_secs(30);
     assert_eq!(cluster.agent(0).terminate(limit).code(), Some(0));
     assert_eq!(cluster.controller().terminate(limit).code(), Some(0));
 }

@@ -3,12 +3,14 @@
 
 use super::{Attempt, Cause, Cut, Tools, phase::Verdict};
 use crate::{
-    artifacts, link,
+    artifacts,
+    journal::Intent,
+    link,
     logs::{ClosedLog, Shipped},
     runtime::{ContainerId, Progress},
     tree,
 };
-use longshore_common::{agent::FinishReport, job::Outcome, retry::Backoff};
+use longshore_common::{agent::FinishReport, clock::Timestamp, job::Outcome, retry::Backoff};
 use std::{io::ErrorKind, path::Path, time::Duration};
 use tokio::{sync::mpsc, time::Instant};
 
@@ -23,7 +25,7 @@ const FIRST_REMOVE: Duration = Duration::from_secs(15);
 impl Attempt {
     /// Stores `/out`, whatever the exit.
     pub(super) async fn collect(&mut self, out: &Path) -> Result<(), Cut> {
-        if self.ending.stopped == Some(Cause::Leaving) || is_missing_or_empty(out) {
+        if self.ending.stopped == Some(Cause::HandingBack) || is_missing_or_empty(out) {
             return Ok(());
         }
         let (sender, mut lines) = mpsc::channel(PROGRESS_LINES);
@@ -62,6 +64,11 @@ impl Attempt {
 
     /// Reports how it ended and cleans up.
     pub(super) async fn end(mut self) {
+        if self.ending.stopped == Some(Cause::Leaving) && self.container.is_some() {
+            tracing::info!("leaving the container to the agent's next process");
+            self.holding.stay();
+            return;
+        }
         if self.is_gone().await {
             self.permit.release_compute();
         }
@@ -75,6 +82,7 @@ impl Attempt {
             Err(Revoked) => false,
         };
         let dir = self.dir();
+        let intent = self.intent();
         let Self { shared, grant, holding, permit, container, .. } = self;
         // The controller has its report: heartbeats must not list it any more.
         drop(holding);
@@ -82,7 +90,7 @@ impl Attempt {
         let tools = &shared.tools;
         if kept && accepted {
             tracing::warn!("files of /out could not be stored and are kept on this node");
-            tools.journal.keep(&grant).await;
+            tools.journal.note(Intent { kept: Some(Timestamp::now()), ..intent }).await;
         } else {
             clean(tools, container.as_ref(), &dir).await;
             tools.journal.forget(&grant.attempt);

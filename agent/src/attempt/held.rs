@@ -11,8 +11,9 @@ use longshore_common::{
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
 #[derive(Clone, Debug, Default)]
 pub struct Held(Arc<Inner>);
@@ -31,11 +32,26 @@ struct Entry {
     /// Used now; `usage` holds what was used in all.
     memory_bytes: u64,
     disk_bytes: u64,
+    lease: Lease,
+}
+
+/// How long the agent may act for the job without the controller's word.
+#[derive(Clone, Copy, Debug)]
+struct Lease {
+    length: Duration,
+    /// From before the renewal was asked for, on our own clock.
+    since: Instant,
 }
 
 impl Held {
-    /// Lists an attempt from now on; `None` if it is held already (a grant that was repeated).
-    pub(crate) fn admit(&self, attempt: AttemptRef) -> Option<(Holding, StopSignal)> {
+    /// Lists an attempt from now on, its lease counted from `since`; `None` if it is held already (a grant that was
+    /// repeated).
+    pub(crate) fn admit(
+        &self,
+        attempt: AttemptRef,
+        length: Duration,
+        since: Instant,
+    ) -> Option<(Holding, StopSignal)> {
         let (stopper, signal) = stop::channel();
         let mut entries = self.lock();
         if entries.contains_key(&attempt) {
@@ -48,7 +64,16 @@ impl Held {
             exited_at: None,
             usage: Usage::default(),
         };
-        entries.insert(attempt, Entry { attempt: listed, stopper, memory_bytes: 0, disk_bytes: 0 });
+        entries.insert(
+            attempt,
+            Entry {
+                attempt: listed,
+                stopper,
+                memory_bytes: 0,
+                disk_bytes: 0,
+                lease: Lease { length, since },
+            },
+        );
         drop(entries);
         self.0.changed.notify_one();
         Some((Holding { held: self.clone(), attempt }, signal))
@@ -69,6 +94,26 @@ impl Held {
 
     pub fn list(&self) -> Vec<HeldAttempt> {
         self.lock().values().map(|entry| entry.attempt.clone()).collect()
+    }
+
+    /// The controller renewed these leases; it was asked at `since`.
+    pub(crate) fn renewed(&self, attempts: &[AttemptRef], since: Instant) {
+        let mut entries = self.lock();
+        for attempt in attempts {
+            if let Some(entry) = entries.get_mut(attempt) {
+                entry.lease.since = entry.lease.since.max(since);
+            }
+        }
+    }
+
+    /// Stops what the controller has not renewed in time.
+    pub(crate) fn stop_expired(&self, now: Instant) {
+        for entry in self.lock().values() {
+            let Lease { length, since } = entry.lease;
+            if now.saturating_duration_since(since) >= length {
+                entry.stopper.raise(Cause::LeaseLost(length));
+            }
+        }
     }
 
     /// What the containers of all of them use.
@@ -119,6 +164,12 @@ pub struct Holding {
 }
 
 impl Holding {
+    /// Stays listed for as long as the process lives: the next one takes the attempt over, and until then heartbeats
+    /// keep it ours.
+    pub fn stay(self) {
+        std::mem::forget(self);
+    }
+
     pub fn phase(&self, phase: JobState) {
         self.update(|entry| entry.attempt.phase = phase);
         self.held.0.changed.notify_one();
@@ -178,8 +229,9 @@ mod tests {
     async fn an_attempt_is_held_once_and_leaves_when_dropped() {
         let held = Held::default();
         let attempt = AttemptRef { job: JobId::new(), number: 1, epoch: Epoch(1) };
-        let (holding, mut signal) = held.admit(attempt).expect("free");
-        assert!(held.admit(attempt).is_none());
+        let admit = || held.admit(attempt, Duration::from_secs(60), Instant::now());
+        let (holding, mut signal) = admit().expect("free");
+        assert!(admit().is_none());
         holding.started(Timestamp::from_micros(5));
         held.changed().await;
         assert_eq!(held.list()[0].phase, JobState::Running);
@@ -188,5 +240,24 @@ mod tests {
         drop(holding);
         held.empty().await;
         assert!(held.list().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_that_nobody_renewed_stops_its_attempt() {
+        let held = Held::default();
+        let attempts = [1, 2].map(|number| AttemptRef { job: JobId::new(), number, epoch: Epoch(1) });
+        let lease = Duration::from_secs(60);
+        let began = Instant::now();
+        let [(_silent, silent), (_heard, heard)] =
+            attempts.map(|attempt| held.admit(attempt, lease, began).expect("free"));
+        held.renewed(&attempts[1..], began + Duration::from_secs(30));
+        held.stop_expired(began + Duration::from_secs(59));
+        assert_eq!((silent.said(), heard.said()), (None, None));
+        held.stop_expired(began + lease);
+        assert_eq!((silent.said(), heard.said()), (Some(Cause::LeaseLost(lease)), None));
+        // An answer that comes late does not shorten a lease.
+        held.renewed(&attempts[1..], began);
+        held.stop_expired(began + Duration::from_secs(89));
+        assert_eq!(heard.said(), None);
     }
 }

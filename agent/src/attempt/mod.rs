@@ -9,15 +9,17 @@ mod phase;
 mod prepare;
 mod running;
 mod stop;
+mod takeover;
 
 pub(crate) use ending::clean;
 pub use held::{Held, Holding};
 pub use stop::Cause;
+pub(crate) use takeover::Left;
 
 use crate::{
     artifacts::{Collected, Uploader},
     inputs::Fetcher,
-    journal::Journal,
+    journal::{Intent, Journal},
     link::Controller,
     logs::{LogShipper, LogSink},
     runtime::{self, ContainerId, Runtime},
@@ -34,7 +36,7 @@ use longshore_common::{
 use phase::Ending;
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 use stop::StopSignal;
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 use tokio_util::task::{TaskTracker, task_tracker::TrackedFuture};
 use tracing::Instrument as _;
 
@@ -55,6 +57,8 @@ pub struct Tools {
     /// Between SIGTERM and SIGKILL when the agent leaves.
     pub leave_grace: Duration,
     pub agent: AgentId,
+    /// Of the machine, as long as it is up.
+    pub boot_id: String,
     /// One folder per attempt is made in it.
     pub dir: PathBuf,
     pub controller: Arc<dyn Controller>,
@@ -90,16 +94,27 @@ impl Attempts {
     }
 
     /// Carries out a grant beside the caller. One that is held already is not started again.
-    pub fn launch(&self, cluster: ClusterId, grant: Grant) {
-        let Some((holding, signal)) = self.0.tools.held.admit(grant.attempt) else { return };
+    /// Its lease counts from `asked_at`, when it was claimed.
+    pub fn launch(&self, cluster: ClusterId, grant: Grant, asked_at: Instant) {
         let tools = &self.0.tools;
+        let Some((holding, signal)) = tools.held.admit(grant.attempt, grant.lease, asked_at) else { return };
         let permit = tools.slots.take(&grant.short_id, &grant.spec.resources, &grant.gpus);
-        let span = tracing::info_span!("attempt", job.id = %grant.short_id, attempt.id = %grant.attempt);
         let log = tools.logs.open(grant.attempt);
-        let attempt = Attempt {
+        self.spawn(self.attempt(cluster, grant, (holding, signal, permit), log));
+    }
+
+    fn attempt(
+        &self,
+        cluster: ClusterId,
+        grant: Grant,
+        (holding, signal, permit): (Holding, StopSignal, Permit),
+        log: LogSink,
+    ) -> Attempt {
+        Attempt {
             shared: Arc::clone(&self.0),
             cluster,
             grant: Arc::new(grant),
+            origin: Origin::Granted,
             holding,
             permit,
             signal,
@@ -111,7 +126,12 @@ impl Attempts {
             started_at: None,
             exited_at: None,
             engine_away_told: false,
-        };
+        }
+    }
+
+    fn spawn(&self, attempt: Attempt) {
+        let grant = &attempt.grant;
+        let span = tracing::info_span!("attempt", job.id = %grant.short_id, attempt.id = %grant.attempt);
         let work = Box::pin(attempt.carry_out()).instrument(span);
         drop(tasks::spawn("attempt", self.0.tracker.track_future(work)));
     }
@@ -129,6 +149,7 @@ struct Attempt {
     shared: Arc<Shared>,
     cluster: ClusterId,
     grant: Arc<Grant>,
+    origin: Origin,
     holding: Holding,
     permit: Permit,
     signal: StopSignal,
@@ -140,6 +161,14 @@ struct Attempt {
     started_at: Option<Timestamp>,
     exited_at: Option<Timestamp>,
     engine_away_told: bool,
+}
+
+/// How this process came to an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    Granted,
+    /// An earlier process had it.
+    TakenOver,
 }
 
 /// Why an attempt does not go on.
@@ -157,7 +186,11 @@ impl From<Cause> for Cut {
 
 impl Attempt {
     async fn carry_out(mut self) {
-        if let Err(cut) = self.work().await {
+        let worked = match self.origin {
+            Origin::Granted => self.from_the_start().await,
+            Origin::TakenOver => self.go_on().await,
+        };
+        if let Err(cut) = worked {
             match cut {
                 Cut::Stopped(cause) => self.ending.stop(cause),
                 Cut::Failed(outcome, detail) => self.ending.failed = Some((outcome, detail)),
@@ -166,14 +199,14 @@ impl Attempt {
         self.end().await;
     }
 
-    async fn work(&mut self) -> Result<(), Cut> {
+    async fn from_the_start(&mut self) -> Result<(), Cut> {
         if self.grant.cancel_requested {
             return Err(Cause::Cancelled("cancelled before it started".to_owned()).into());
         }
         let deadline = self.prepare_deadline();
         let spec = self.prepare(&deadline).await?;
         let output = self.start(&spec, &deadline).await?;
-        self.follow(output).await?;
+        self.follow(output, Timestamp::now()).await?;
         self.permit.release_compute();
         self.collect(&spec.scratch.out).await
     }
@@ -189,6 +222,12 @@ impl Attempt {
             tracing::warn!(%error, "waiting for the container engine");
             self.log.system(&format!("{error}; waiting for it")).await;
         }
+    }
+
+    /// What the next process must know of it.
+    fn intent(&self) -> Intent {
+        let intent = Intent::of(self.cluster, &self.tools().boot_id, &self.grant);
+        Intent { stopping: self.ending.stopped.clone(), ..intent }
     }
 
     /// The attempt's own folder on this node.

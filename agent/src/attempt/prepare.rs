@@ -3,7 +3,8 @@
 use super::{Attempt, Cause, Cut, Tools, engine_backoff, stop::StopSignal};
 use crate::{
     contracts::plain,
-    inputs, journal,
+    inputs,
+    journal::{self, Intent},
     runtime::{self, ContainerSpec, ImageId, ImageRequest, Output, Progress, Scratch},
 };
 use longshore_common::{
@@ -39,9 +40,9 @@ impl Attempt {
         };
         let shared = std::sync::Arc::clone(&self.shared);
         let grant = std::sync::Arc::clone(&self.grant);
-        let log = self.log.clone();
+        let (log, intent) = (self.log.clone(), self.intent());
         let getting_ready = async {
-            let work = ready(&shared.tools, &grant, &dir, &progress);
+            let work = ready(&shared.tools, &grant, intent, &dir, &progress);
             tokio::pin!(work);
             let done = loop {
                 tokio::select! {
@@ -119,10 +120,11 @@ impl Attempt {
 async fn ready(
     tools: &Tools,
     grant: &Grant,
+    intent: Intent,
     dir: &Path,
     progress: &Progress,
 ) -> Result<(ImageId, BTreeMap<String, PathBuf>), Cut> {
-    let journalled = async { tools.journal.intend(grant).await.map_err(Cut::from) };
+    let journalled = async { tools.journal.intend(intent).await.map_err(Cut::from) };
     let (image, inputs, ()) =
         tokio::try_join!(image(tools, grant, progress), inputs(tools, grant, dir, progress), journalled)?;
     Ok((image, inputs))

@@ -91,20 +91,28 @@ impl Alarms {
 }
 
 impl Attempt {
-    /// Follows the container to its end.
-    pub(super) async fn follow(&mut self, Output(mut output): Output) -> Result<(), Cut> {
+    /// Follows the container, which runs since `started_at`, to its end.
+    pub(super) async fn follow(
+        &mut self,
+        Output(mut output): Output,
+        started_at: Timestamp,
+    ) -> Result<(), Cut> {
         let shared = Arc::clone(&self.shared);
         let container = self.container.clone().expect("it was started");
         let mut calls = Calls::new(&*shared.tools.runtime, &container);
         let now = Instant::now();
         let mut alarms = Alarms {
-            deadline: Some(deadlines::after(now, self.grant.spec.deadlines.run)),
+            deadline: Some(deadlines::after(now, self.run_left(started_at))),
             look: Some(now + deadlines::SHORTEST),
             looked: now,
             disk: DiskWatch::default(),
         };
-        self.started_at = Some(Timestamp::now());
-        self.holding.started(Timestamp::now());
+        self.started_at = Some(started_at);
+        self.holding.started(started_at);
+        if self.ending.stopped.is_some() {
+            alarms.deadline = None;
+            calls.stop(self.stop_grace());
+        }
         let mut open = true;
         let timer = tokio::time::sleep_until(alarms.next());
         tokio::pin!(timer);
@@ -146,7 +154,7 @@ impl Attempt {
     /// What to do about anything but output and the exit.
     async fn turn(&mut self, turn: Turn, calls: &mut Calls<'_>, alarms: &mut Alarms) -> Result<(), Cut> {
         match turn {
-            Turn::Stop(Cause::Revoked) => return Err(Cause::Revoked.into()),
+            Turn::Stop(cause @ (Cause::Leaving | Cause::Revoked)) => return Err(cause.into()),
             Turn::Stop(cause) => self.stop(cause, calls, alarms).await,
             Turn::Exit(Err(Error::Ends { outcome, detail })) => return Err(Cut::Failed(outcome, detail)),
             Turn::Exit(Err(away)) => {
@@ -179,20 +187,39 @@ impl Attempt {
 
     async fn stop(&mut self, cause: Cause, calls: &mut Calls<'_>, alarms: &mut Alarms) {
         let first = self.ending.stopped.is_none();
-        let mut grace = self.grant.spec.deadlines.stop_grace;
-        if cause == Cause::Leaving {
-            grace = grace.min(self.tools().leave_grace);
-        }
         alarms.deadline = None;
+        self.begin_stop(cause).await;
         if first {
-            if let Some((outcome, detail)) = cause.verdict() {
-                let line =
-                    format!("{outcome}: {detail}; SIGTERM now, SIGKILL after {} s", grace.as_secs_f64());
-                self.log.system(&line).await;
-            }
-            calls.stop(grace);
+            calls.stop(self.stop_grace());
         }
-        self.ending.stop(cause);
+    }
+
+    /// Says in the log and in the journal why it is stopped, before the container can end of it.
+    pub(super) async fn begin_stop(&mut self, cause: Cause) {
+        let first = self.ending.stopped.is_none();
+        self.ending.stop(cause.clone());
+        if !first {
+            return;
+        }
+        if let Some((outcome, detail)) = cause.verdict() {
+            let grace = self.stop_grace().as_secs_f64();
+            let line = format!("{outcome}: {detail}; SIGTERM now, SIGKILL after {grace} s");
+            self.log.system(&line).await;
+        }
+        self.tools().journal.note(self.intent()).await;
+    }
+
+    /// Between SIGTERM and SIGKILL.
+    pub(super) fn stop_grace(&self) -> Duration {
+        let grace = self.grant.spec.deadlines.stop_grace;
+        match self.ending.stopped {
+            Some(Cause::HandingBack) => grace.min(self.tools().leave_grace),
+            _ => grace,
+        }
+    }
+
+    fn run_left(&self, started_at: Timestamp) -> Duration {
+        self.grant.spec.deadlines.run.saturating_sub(Timestamp::now().since(started_at))
     }
 
     async fn sampled(&mut self, sample: Result<Sample, Error>, calls: &mut Calls<'_>, alarms: &mut Alarms) {

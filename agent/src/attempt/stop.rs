@@ -2,14 +2,17 @@
 //! different words; the strongest one said counts.
 
 use longshore_common::{agent::StopReason, job::Outcome};
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use tokio::sync::watch;
 
 /// In rising order of strength.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Cause {
-    /// The agent process ends.
+    /// The agent process ends; its next one takes the container over.
     Leaving,
+    /// The agent process ends and gives its jobs back.
+    HandingBack,
     PrepareDeadline(Duration),
     RunDeadline(Duration),
     DiskLimit {
@@ -18,6 +21,8 @@ pub enum Cause {
     },
     /// What it wrote cannot be measured, by its own doing; the text says how.
     Unmeasurable(String),
+    /// The controller did not renew the lease for its length: it may have given the job to another.
+    LeaseLost(Duration),
     /// The user asked; the text says who and why.
     Cancelled(String),
     /// Fenced: remove the container, report nothing.
@@ -37,7 +42,7 @@ impl Cause {
     /// How an attempt that was stopped for this ends; `None`: it is not ours to say.
     pub(super) fn verdict(&self) -> Option<(Outcome, String)> {
         Some(match self {
-            Self::Leaving => (Outcome::AgentShutdown, "the agent was stopped".to_owned()),
+            Self::Leaving | Self::HandingBack => (Outcome::AgentShutdown, "the agent was stopped".to_owned()),
             Self::PrepareDeadline(length) => (
                 Outcome::PrepareTimeout,
                 format!("image and inputs were not ready after {}", seconds(*length)),
@@ -50,6 +55,10 @@ impl Cause {
                 format!("the container wrote {} MiB, its limit is {} MiB", used >> 20, limit >> 20),
             ),
             Self::Unmeasurable(detail) => (Outcome::DiskLimit, detail.clone()),
+            Self::LeaseLost(length) => (
+                Outcome::AgentLost,
+                format!("the agent did not reach the controller for {}, the job's lease", seconds(*length)),
+            ),
             Self::Cancelled(detail) => (Outcome::Cancelled, detail.clone()),
             Self::Revoked => return None,
         })

@@ -14,6 +14,7 @@ use longshore_common::{
     agent::{FinishReport, Offer},
     artifact::{ManifestEntry, UploadTarget},
     ids::{ClaimId, Epoch, JobId},
+    logs::Position,
     queue::Lane,
 };
 use sha2::{Digest as _, Sha256};
@@ -141,6 +142,10 @@ async fn give(State(source): State<Source>, uri: Uri, headers: HeaderMap) -> Res
 
 #[async_trait]
 impl Controller for Source {
+    async fn resume_log(&self, _: AttemptRef) -> Result<Position, LinkError> {
+        Err(LinkError::Refused("inputs only".into()))
+    }
+
     async fn fetch_input(
         &self,
         _: AttemptRef,

@@ -10,6 +10,7 @@ use longshore_common::{
     agent::{FinishReport, Grant, LaneAnswer, Offer},
     artifact::{ManifestEntry, UploadTarget},
     ids::{AttemptRef, ClaimId, ClusterId, Epoch},
+    logs::Position,
     queue::{
         Lane,
         link::{LinkConsumer, Work},
@@ -26,7 +27,7 @@ use tokio::sync::{mpsc, watch};
 pub struct FakeController {
     state: Mutex<State>,
     version: watch::Sender<u64>,
-    events: mpsc::Sender<Event>,
+    events: Mutex<mpsc::Sender<Event>>,
     pub bell: Arc<LinkConsumer>,
 }
 
@@ -52,11 +53,19 @@ impl FakeController {
         let fake = Arc::new(Self {
             state: Mutex::default(),
             version: watch::Sender::new(0),
-            events,
+            events: Mutex::new(events),
             bell: Arc::new(LinkConsumer::new()),
         });
         fake.connect();
         (fake, received)
+    }
+
+    /// For an agent process after the first one: its link is up.
+    pub fn link_again(&self) -> mpsc::Receiver<Event> {
+        let (events, received) = mpsc::channel(64);
+        *self.events.lock().unwrap_or_else(PoisonError::into_inner) = events;
+        self.connect();
+        received
     }
 
     pub fn connect(&self) {
@@ -71,7 +80,8 @@ impl FakeController {
     }
 
     pub fn say(&self, event: Event) {
-        self.events.try_send(event).expect("tests say little");
+        let events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
+        events.try_send(event).expect("tests say little");
     }
 
     /// Queues a job and rings.
@@ -225,6 +235,15 @@ impl Controller for FakeController {
             })
         };
         Ok(appends.into_iter().map(append).collect())
+    }
+
+    async fn resume_log(&self, attempt: AttemptRef) -> Result<Position, Error> {
+        self.about(attempt, |state| {
+            let mut position = Position::default();
+            let log = state.logs.get(&attempt).cloned().unwrap_or_default();
+            position.pass(log.into()).expect("agents ship what can be decoded");
+            position
+        })
     }
 
     async fn fetch_input(

@@ -11,10 +11,11 @@ use longshore_common::{
     agent::{Capacity, FinishReport, Gpu, Grant, HeldAttempt, Inventory, LaneAnswer, Offer, StopReason},
     artifact::{ManifestEntry, UploadTarget},
     ids::{AttemptRef, ClaimId, ClusterId, Epoch},
+    logs::Position,
     queue::{Lane, link::LinkConsumer},
 };
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 
 /// A controller to call, what it says unasked, and the queue that it rings itself.
 #[derive(Debug)]
@@ -44,6 +45,9 @@ pub trait Controller: Send + Sync + fmt::Debug {
 
     /// Several attempts' log bytes at once; one answer each, in order.
     async fn append_logs(&self, appends: Vec<LogAppend>) -> Result<Vec<Result<u64, Error>>, Error>;
+
+    /// Where the attempt's log ends, as far as the controller has it.
+    async fn resume_log(&self, attempt: AttemptRef) -> Result<Position, Error>;
 
     /// One page of an input's files; `None` as the next page is the end.
     async fn fetch_input(
@@ -122,9 +126,19 @@ pub struct CompletedUpload {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     Connected(Welcome),
-    Disconnected { reason: String },
-    Renewed { sequence: u64, fenced: Vec<AttemptRef> },
-    Stop { attempt: AttemptRef, reason: StopReason },
+    Disconnected {
+        reason: String,
+    },
+    /// The answer to a heartbeat that went up at `asked_at`.
+    Renewed {
+        renewed: Vec<AttemptRef>,
+        fenced: Vec<AttemptRef>,
+        asked_at: Instant,
+    },
+    Stop {
+        attempt: AttemptRef,
+        reason: StopReason,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@
 use super::spool::Window;
 use longshore_common::{
     clock::Timestamp,
-    logs::{HEADER_LENGTH, MAX_PAYLOAD, RecordHeader, Stream},
+    logs::{HEADER_LENGTH, MAX_PAYLOAD, Position, RecordHeader, Stream},
     units::ByteSize,
 };
 
@@ -27,8 +27,10 @@ pub(super) struct Encoder {
 }
 
 impl Encoder {
-    pub(super) fn new(cap: u64) -> Self {
-        Self { window: Window::default(), sequence: 0, taken: 0, cap, over_cap: None, no_room: 0 }
+    pub(super) fn new(cap: u64, from: Position) -> Self {
+        let taken = from.stdout_bytes + from.stderr_bytes;
+        let window = Window::starting_at(from.end);
+        Self { window, sequence: from.sequence, taken, cap, over_cap: None, no_room: 0 }
     }
 
     /// Whether there is no room for output; what is refused is counted.

@@ -6,7 +6,11 @@ use super::{
     split::Splitter,
     spool::{Plan, SpoolFile, Window, lock},
 };
-use longshore_common::{clock::Timestamp, ids::AttemptRef, logs::Stream};
+use longshore_common::{
+    clock::Timestamp,
+    ids::AttemptRef,
+    logs::{Position, Stream},
+};
 use std::{
     io,
     path::PathBuf,
@@ -53,14 +57,14 @@ impl AsMut<Window> for State {
 }
 
 impl Log {
-    pub(super) fn new(attempt: AttemptRef, path: PathBuf, config: Config) -> Self {
+    pub(super) fn new(attempt: AttemptRef, from: Position, path: PathBuf, config: Config) -> Self {
         let state = State {
             stdout: Splitter::default(),
             stderr: Splitter::default(),
-            encoder: Encoder::new(config.cap_bytes),
+            encoder: Encoder::new(config.cap_bytes, from),
             closed: false,
             given_up: None,
-            stored: 0,
+            stored: from.end,
             listed: false,
             timer: false,
         };

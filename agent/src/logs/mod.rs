@@ -13,7 +13,10 @@ mod tests;
 use crate::link::Controller;
 use bytes::Bytes;
 use log::Log;
-use longshore_common::{ids::AttemptRef, logs::Stream};
+use longshore_common::{
+    ids::AttemptRef,
+    logs::{Position, Stream},
+};
 use serde::{Deserialize, Serialize};
 use ship::Lists;
 use std::{
@@ -75,8 +78,13 @@ impl LogShipper {
 
     /// The log of an attempt. Costs nothing until its first byte.
     pub fn open(&self, attempt: AttemptRef) -> LogSink {
+        self.resume(attempt, Position::default())
+    }
+
+    /// The log of an attempt, from where the controller has it.
+    pub fn resume(&self, attempt: AttemptRef, from: Position) -> LogSink {
         let name = format!("{attempt}.{}.{SPOOL_SUFFIX}", attempt.epoch.0);
-        let log = Arc::new(Log::new(attempt, self.dir.join(name), self.config.clone()));
+        let log = Arc::new(Log::new(attempt, from, self.dir.join(name), self.config.clone()));
         LogSink { log, lists: Arc::clone(&self.lists) }
     }
 }

@@ -32,6 +32,11 @@ pub(super) struct Plan {
 }
 
 impl Window {
+    /// Of a log whose bytes before `offset` the controller has.
+    pub(super) fn starting_at(offset: u64) -> Self {
+        Self { kept_from: offset, file_end: offset, ..Self::default() }
+    }
+
     pub(super) fn end(&self) -> u64 {
         self.file_end + self.tail.len() as u64
     }

@@ -117,6 +117,9 @@ impl Controller for FakeController {
     async fn claim(&self, _: ClaimId, _: Offer, _: BTreeMap<Lane, u32>) -> Result<Claimed, LinkError> {
         Err(LinkError::Refused("logs only".into()))
     }
+    async fn resume_log(&self, _: AttemptRef) -> Result<Position, LinkError> {
+        Err(LinkError::Refused("logs only".into()))
+    }
     async fn fetch_input(&self, _: AttemptRef, _: &str, _: Option<String>) -> Result<InputPage, LinkError> {
         Err(LinkError::Refused("logs only".into()))
     }

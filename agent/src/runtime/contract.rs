@@ -1,7 +1,7 @@
 //! What every runtime must do, as one suite that runs on each of them. A runtime's test gives a [`Subject`] and
 //! calls [`all`]; a breach panics with what was seen.
 
-use super::{ContainerSpec, Error, Exit, ImageId, ImageRequest, Output, Progress, Runtime, Scratch};
+use super::{ContainerSpec, Counts, Error, Exit, ImageId, ImageRequest, Output, Progress, Runtime, Scratch};
 use longshore_common::{
     ids::{AgentId, AttemptRef, ClusterId, Epoch, JobId, ShortId},
     job::{NetworkMode, Outcome, PullPolicy, Resources},
@@ -47,6 +47,7 @@ pub async fn all(subject: &dyn Subject) {
     files_of_out_are_on_the_host(subject).await;
     a_second_create_of_the_attempt_adopts(subject).await;
     own_containers_are_listed_until_they_are_removed(subject).await;
+    a_next_process_takes_over_what_runs_and_what_ended(subject).await;
     an_image_that_nobody_has_is_named(subject).await;
 }
 
@@ -131,6 +132,21 @@ async fn own_containers_are_listed_until_they_are_removed(subject: &dyn Subject)
     assert_eq!((known.attempt, known.cluster, known.running), (spec.attempt, spec.cluster, true));
     runtime.remove(&started.id).await.expect("remove what runs");
     assert_eq!(ours().await, None);
+}
+
+async fn a_next_process_takes_over_what_runs_and_what_ended(subject: &dyn Subject) {
+    let seen = Counts { stdout: 4, stderr: 0 };
+    let spec = spec(subject, Script::Speak { stdout: "one\ntwo\n", stderr: "warn\n", exit: 3 });
+    let runtime = subject.runtime();
+    let container = runtime.create(&spec).await.expect("create");
+    let attached = runtime.attach(&container, Counts::default()).await.expect("attach starts what never was");
+    assert_eq!(read(attached.output).await, ("one\ntwo\n".to_owned(), "warn\n".to_owned()));
+    let exit = runtime.wait(&container).await.expect("wait");
+    let again = runtime.attach(&container, seen).await.expect("attach to what has ended");
+    assert_eq!(read(again.output).await, ("two\n".to_owned(), "warn\n".to_owned()));
+    assert!(again.started_at <= exit.finished_at);
+    assert_eq!(runtime.wait(&container).await.expect("wait again").code, 3);
+    runtime.remove(&container).await.expect("remove");
 }
 
 async fn an_image_that_nobody_has_is_named(subject: &dyn Subject) {

@@ -21,8 +21,8 @@
 mod script;
 
 use super::{
-    Chunk, ContainerId, ContainerSpec, EngineInfo, Error, Exit, ImageId, ImageRequest, Known, Output,
-    Progress, Runtime, Sample,
+    Attached, Chunk, ContainerId, ContainerSpec, Counts, EngineInfo, Error, Exit, ImageId, ImageRequest,
+    Known, Output, Progress, Runtime, Sample,
 };
 use async_trait::async_trait;
 use longshore_common::{
@@ -94,6 +94,19 @@ impl Container {
             first
         });
         state.output = None;
+    }
+
+    /// What it writes, all of it at once, but for what was seen.
+    fn speak(&self, mut seen: Counts) -> (mpsc::Sender<Chunk>, Output) {
+        let chunks = self.script.chunks();
+        let (sender, output) = mpsc::channel(chunks.len().max(1));
+        for (stream, mut data) in chunks {
+            let skipped = (*seen.of(stream)).min(data.len() as u64);
+            *seen.of(stream) -= skipped;
+            let data = data.split_off(usize::try_from(skipped).expect("no longer than the data"));
+            sender.try_send(Chunk { stream, data }).expect("there is room for all of them");
+        }
+        (sender, Output(output))
     }
 
     async fn ended(&self) -> Exit {
@@ -184,11 +197,7 @@ impl Runtime for Fake {
             return Err(Error::ends(outcome.clone(), "scripted"));
         }
         container.script.write_files()?;
-        let chunks = container.script.chunks();
-        let (sender, output) = mpsc::channel(chunks.len().max(1));
-        for (stream, data) in chunks {
-            sender.try_send(Chunk { stream, data }).expect("there is room for all of them");
-        }
+        let (sender, output) = container.speak(Counts::default());
         container.state.lock().unwrap_or_else(PoisonError::into_inner).started =
             Some((Timestamp::now(), Instant::now()));
         if container.script.run == Some(Duration::ZERO) {
@@ -196,7 +205,21 @@ impl Runtime for Fake {
         } else {
             container.state.lock().unwrap_or_else(PoisonError::into_inner).output = Some(sender);
         }
-        Ok(Output(output))
+        Ok(output)
+    }
+
+    async fn attach(&self, container: &ContainerId, seen: Counts) -> Result<Attached, Error> {
+        let found = self.find(container)?;
+        let started = found.state.lock().unwrap_or_else(PoisonError::into_inner).started;
+        let Some((started_at, _)) = started else {
+            let output = self.start(container).await?;
+            return Ok(Attached { output, started_at: Timestamp::now() });
+        };
+        let (sender, output) = found.speak(seen);
+        if found.end.borrow().is_none() {
+            found.state.lock().unwrap_or_else(PoisonError::into_inner).output = Some(sender);
+        }
+        Ok(Attached { output, started_at })
     }
 
     async fn wait(&self, container: &ContainerId) -> Result<Exit, Error> {

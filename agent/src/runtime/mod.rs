@@ -45,6 +45,10 @@ pub trait Runtime: Send + Sync + fmt::Debug {
     /// Attaches, then starts. Output arrives through `Output`, byte-exact, until both streams have ended.
     async fn start(&self, container: &ContainerId) -> Result<Output, Error>;
 
+    /// Takes over a container that an earlier process made: starts it if it never was. Its output goes on after the
+    /// bytes that were `seen`, whatever the container did meanwhile.
+    async fn attach(&self, container: &ContainerId, seen: Counts) -> Result<Attached, Error>;
+
     /// Returns when the container has ended. A stream that closed, or an engine that went away, is not an end.
     async fn wait(&self, container: &ContainerId) -> Result<Exit, Error>;
 
@@ -183,6 +187,29 @@ pub struct Output(pub mpsc::Receiver<Chunk>);
 pub struct Chunk {
     pub stream: Stream,
     pub data: Bytes,
+}
+
+/// Bytes of each output stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub stdout: u64,
+    pub stderr: u64,
+}
+
+impl Counts {
+    pub const fn of(&mut self, stream: Stream) -> &mut u64 {
+        match stream {
+            Stream::Stdout => &mut self.stdout,
+            Stream::Stderr | Stream::System => &mut self.stderr,
+        }
+    }
+}
+
+/// A container that was taken over.
+#[derive(Debug)]
+pub struct Attached {
+    pub output: Output,
+    pub started_at: Timestamp,
 }
 
 /// How a container ended, as the engine tells it.

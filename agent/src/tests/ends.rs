@@ -10,12 +10,13 @@ use longshore_common::{
     logs::{self, Stream},
 };
 use std::time::Duration;
+use tokio::time::Instant;
 
 fn cancel(rig: &Rig, attempt: AttemptRef) {
     rig.controller.say(Event::Stop { attempt, reason: StopReason::Cancel("cancelled by anna".into()) });
 }
 
-fn text(rig: &Rig, attempt: &AttemptRef, stream: Stream) -> String {
+pub(super) fn text(rig: &Rig, attempt: &AttemptRef, stream: Stream) -> String {
     let mut bytes = Bytes::from(rig.controller.log(attempt));
     let mut text = String::new();
     while let Ok(Some((record, used))) = logs::decode(&bytes) {
@@ -185,7 +186,7 @@ async fn a_fenced_attempt_vanishes_without_a_word() {
     let attempt = rig.submit(job(&[("FAKE_RUN", "forever"), ("FAKE_IGNORE_TERM", "1")]));
     rig.phase(attempt, JobState::Running).await;
     rig.controller.fence(attempt);
-    rig.controller.say(Event::Renewed { sequence: 2, fenced: vec![attempt] });
+    rig.controller.say(Event::Renewed { renewed: vec![], fenced: vec![attempt], asked_at: Instant::now() });
     rig.running.held.empty().await;
     let controller = std::sync::Arc::clone(&rig.controller);
     rig.stop().await;

@@ -4,3 +4,4 @@ mod ends;
 mod intake;
 mod leaving;
 mod rig;
+mod takeover;

@@ -1,14 +1,15 @@
 //! What the tests start and how they look at it.
 
 use crate::{
-    AgentConfig, Parts, Running,
+    AgentConfig, OnShutdown, Parts, Running,
     attempt::Held,
     home::Home,
     host::{Facts, Host, Reading},
-    link::{Linked, Reporter, fake::FakeController},
+    journal::Journal,
+    link::{Event, Linked, Reporter, fake::FakeController},
     runtime::{
-        ContainerId, ContainerSpec, EngineInfo, Error, Exit, ImageId, ImageRequest, Known, Output, Progress,
-        Runtime, Sample, fake::Fake,
+        Attached, ContainerId, ContainerSpec, Counts, EngineInfo, Error, Exit, ImageId, ImageRequest, Known,
+        Output, Progress, Runtime, Sample, fake::Fake,
     },
 };
 use async_trait::async_trait;
@@ -28,28 +29,42 @@ use std::{
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
+    sync::mpsc,
 };
 
 pub(super) const CORES: u32 = 8;
+pub(super) const BOOT: &str = "boot-1";
 
 pub(super) struct Rig {
     pub(super) controller: Arc<FakeController>,
     pub(super) engine: Arc<Flaky>,
     pub(super) running: Running,
     pub(super) reporter: Arc<dyn Reporter>,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
+    on_shutdown: OnShutdown,
 }
 
-impl Rig {
-    pub(super) async fn start() -> Self {
-        Self::start_in(tempfile::tempdir().unwrap()).await
+/// Between two processes of the agent: what stays.
+pub(super) struct Away {
+    pub(super) controller: Arc<FakeController>,
+    engine: Arc<Flaky>,
+    dir: tempfile::TempDir,
+    on_shutdown: OnShutdown,
+}
+
+impl Away {
+    pub(super) fn journal(&self) -> Journal {
+        Journal::open(&self.dir.path().join("journal")).unwrap()
     }
 
-    pub(super) async fn start_in(dir: tempfile::TempDir) -> Self {
-        // Another test may have done so before.
-        drop(rustls::crypto::ring::default_provider().install_default());
-        let (controller, events) = FakeController::new();
-        let engine = Arc::new(Flaky::default());
+    /// The next process.
+    pub(super) async fn again(self) -> Rig {
+        let events = self.controller.link_again();
+        self.link(events).await
+    }
+
+    async fn link(self, events: mpsc::Receiver<Event>) -> Rig {
+        let Self { controller, engine, dir, on_shutdown } = self;
         let slot: Arc<Mutex<Option<Arc<dyn Reporter>>>> = Arc::default();
         let parts = Parts {
             runtime: Arc::clone(&engine) as Arc<dyn Runtime>,
@@ -62,11 +77,39 @@ impl Rig {
                 }
             }),
         };
-        let config = AgentConfig { data_dir: dir.path().to_owned(), ..AgentConfig::default() };
+        let config = AgentConfig { data_dir: dir.path().to_owned(), on_shutdown, ..AgentConfig::default() };
         let home = Home::open(dir.path()).unwrap();
         let running = crate::start_with(config, home, parts, Shutdown::new()).await.unwrap();
         let reporter = slot.lock().unwrap().take().expect("the agent connected");
-        Self { controller, engine, running, reporter, _dir: dir }
+        Rig { controller, engine, running, reporter, dir, on_shutdown }
+    }
+}
+
+impl Rig {
+    pub(super) async fn start() -> Self {
+        Self::start_in(tempfile::tempdir().unwrap()).await
+    }
+
+    pub(super) async fn start_in(dir: tempfile::TempDir) -> Self {
+        Self::start_as(dir, OnShutdown::Drain).await
+    }
+
+    pub(super) async fn start_as(dir: tempfile::TempDir, on_shutdown: OnShutdown) -> Self {
+        // Another test may have done so before.
+        drop(rustls::crypto::ring::default_provider().install_default());
+        let (controller, events) = FakeController::new();
+        Away { controller, engine: Arc::default(), dir, on_shutdown }.link(events).await
+    }
+
+    /// The agent's process ends as it does for an upgrade.
+    pub(super) async fn leave(self) -> Away {
+        self.running.stop().await;
+        Away {
+            controller: self.controller,
+            engine: self.engine,
+            dir: self.dir,
+            on_shutdown: self.on_shutdown,
+        }
     }
 
     pub(super) fn submit(&self, spec: JobSpec) -> AttemptRef {
@@ -124,6 +167,7 @@ impl Host for Bench {
     fn facts(&self) -> Facts {
         Facts {
             hostname: "bench".to_owned(),
+            boot_id: BOOT.to_owned(),
             arch: "amd64".to_owned(),
             cpu_millis: CORES * 1000,
             memory_bytes: 64 << 30,
@@ -177,6 +221,10 @@ impl Runtime for Flaky {
 
     async fn start(&self, container: &ContainerId) -> Result<Output, Error> {
         self.reach()?.start(container).await
+    }
+
+    async fn attach(&self, container: &ContainerId, seen: Counts) -> Result<Attached, Error> {
+        self.reach()?.attach(container, seen).await
     }
 
     async fn wait(&self, container: &ContainerId) -> Result<Exit, Error> {

@@ -4,7 +4,7 @@ use crate::daemon::leave_on_signal;
 use crate::failure::Failure;
 use crate::output::say;
 use clap::Args;
-use longshore_agent::{AgentConfig, runtime::Firewall};
+use longshore_agent::{AgentConfig, OnShutdown, runtime::Firewall};
 use longshore_common::shutdown::Shutdown;
 use longshore_controller::{Controller, ControllerConfig, config::DEFAULT_PORT};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -43,6 +43,8 @@ pub(crate) async fn run(args: DevArgs) -> anyhow::Result<i32> {
         data_dir: data_dir.join("agent"),
         ..AgentConfig::default()
     };
+    // The controller ends too: there is nobody to keep a container for.
+    agent.on_shutdown = OnShutdown::Drain;
     // One's own machine, often without root: the log says what is missing.
     agent.runtime.network.firewall = Firewall::BestEffort;
     let started = Box::pin(longshore_agent::start(agent, told)).await;

@@ -1,7 +1,7 @@
-//! Records of a log.
+//! Records of a log, and places in it.
 
 use super::{WireError, required, stream, timestamp_from, timestamp_to};
-use crate::logs::{Record, RecordHeader};
+use crate::logs::{Position, Record, RecordHeader};
 use longshore_proto::v1;
 
 impl From<Record> for v1::LogRecord {
@@ -27,6 +27,20 @@ impl TryFrom<v1::LogRecord> for Record {
             partial: message.partial,
         };
         Ok(Self { header, data: message.data })
+    }
+}
+
+impl From<Position> for v1::ResumeLogResponse {
+    fn from(position: Position) -> Self {
+        let Position { end, sequence, stdout_bytes, stderr_bytes } = position;
+        Self { end, sequence, stdout_bytes, stderr_bytes }
+    }
+}
+
+impl From<v1::ResumeLogResponse> for Position {
+    fn from(message: v1::ResumeLogResponse) -> Self {
+        let v1::ResumeLogResponse { end, sequence, stdout_bytes, stderr_bytes } = message;
+        Self { end, sequence, stdout_bytes, stderr_bytes }
     }
 }
 

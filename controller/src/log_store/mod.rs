@@ -3,10 +3,12 @@
 
 mod files;
 mod key;
+mod position;
 mod search;
 
 pub use files::{Config, Files};
 pub use key::LogKey;
+pub use position::position;
 pub use search::{since, tail};
 
 use async_trait::async_trait;

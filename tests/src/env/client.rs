@@ -107,6 +107,28 @@ impl Client {
         Ok(records)
     }
 
+    /// Waits until the job's log holds `text`.
+    pub async fn prints(&self, job: &str, text: &str) {
+        let request = StreamLogsRequest { job: job.to_owned(), follow: true, ..StreamLogsRequest::default() };
+        let reading = async {
+            let mut stream = self.jobs.clone().stream_logs(request).await.expect("follow a log").into_inner();
+            let mut seen = String::new();
+            while let Some(page) = stream.message().await.expect("read the log") {
+                for record in page.records {
+                    seen.push_str(&String::from_utf8_lossy(&record.data));
+                }
+                if seen.contains(text) {
+                    return;
+                }
+            }
+            panic!("{job} ended without `{text}`:\n{seen}");
+        };
+        let limit = std::time::Duration::from_secs(120);
+        tokio::time::timeout(limit, reading)
+            .await
+            .unwrap_or_else(|_| panic!("{job}: no `{text}` in {limit:?}"));
+    }
+
     /// The bytes one stream of the job has printed.
     pub async fn printed(&self, job: &str, stream: Stream) -> Vec<u8> {
         let records = self.records(job).await.expect("read a log");

@@ -14,6 +14,7 @@ use longshore_common::{
     agent::{FinishReport, Offer},
     artifact::{ManifestEntry, UploadTarget},
     ids::{AttemptRef, ClaimId},
+    logs::Position,
     queue::Lane,
 };
 use sha2::{Digest as _, Sha256};
@@ -212,6 +213,9 @@ impl Controller for Store {
         Err(LinkError::Refused("uploads only".into()))
     }
     async fn claim(&self, _: ClaimId, _: Offer, _: BTreeMap<Lane, u32>) -> Result<Claimed, LinkError> {
+        Err(LinkError::Refused("uploads only".into()))
+    }
+    async fn resume_log(&self, _: AttemptRef) -> Result<Position, LinkError> {
         Err(LinkError::Refused("uploads only".into()))
     }
     async fn fetch_input(&self, _: AttemptRef, _: &str, _: Option<String>) -> Result<InputPage, LinkError> {

@@ -9,6 +9,7 @@ use longshore_common::{
     agent::{FinishReport, Grant, Offer},
     artifact::{ManifestEntry, UploadTarget},
     ids::{AgentId, AttemptRef, ClaimId, SessionId},
+    logs::Position,
     queue::Lane,
     wire::{self, WireError},
 };
@@ -78,6 +79,12 @@ impl Controller for GrpcController {
             Some(error) => Err(refusal(&error.into())),
         };
         Ok(answer.results.into_iter().map(result).collect())
+    }
+
+    async fn resume_log(&self, attempt: AttemptRef) -> Result<Position, Error> {
+        let request = v1::ResumeLogRequest { r#ref: Some(attempt.into()) };
+        let mut client = self.client.clone();
+        within(APPEND, client.resume_log(limited(APPEND, request))).await.map(Into::into)
     }
 
     async fn fetch_input(

@@ -4,14 +4,14 @@
 use super::{Settings, calls::Client, error};
 use crate::link::{Error, Event, QueueAccess, Reporter, Welcome};
 use longshore_common::{
-    ids::Epoch,
+    ids::{AttemptRef, Epoch},
     queue::link::{LinkConsumer, Turn, Work},
     retry::Backoff,
     shutdown::Shutdown,
     wire::{self, Greeting, WireError},
 };
 use longshore_proto::v1::{self, link_request, link_response};
-use std::{sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 use tokio::{
     sync::mpsc,
     time::{Instant, timeout},
@@ -42,7 +42,16 @@ struct Stream {
     /// Hints come over the link.
     rings: bool,
     sequence: u64,
+    /// Heartbeats without an answer yet.
+    asked: VecDeque<Asked>,
     heard: Instant,
+}
+
+/// A heartbeat on its way.
+struct Asked {
+    sequence: u64,
+    at: Instant,
+    held: Vec<AttemptRef>,
 }
 
 impl Session {
@@ -113,7 +122,8 @@ impl Session {
             self.bell.connected();
         }
         self.tell(Event::Connected(welcome)).await?;
-        let mut stream = Stream { up, down, every, rings, sequence: 0, heard: Instant::now() };
+        let asked = VecDeque::new();
+        let mut stream = Stream { up, down, every, rings, sequence: 0, asked, heard: Instant::now() };
         self.beat(&mut stream).await?;
         Ok(stream)
     }
@@ -128,7 +138,7 @@ impl Session {
                 message = stream.down.message() => {
                     stream.heard = Instant::now();
                     match message {
-                        Ok(Some(message)) => self.heard(message).await?,
+                        Ok(Some(message)) => self.heard(&mut stream.asked, message).await?,
                         Ok(None) => return Err(Error::Unreachable("the controller ended the link".to_owned())),
                         Err(status) => return Err(error(&status)),
                     }
@@ -153,7 +163,11 @@ impl Session {
 
     async fn beat(&self, stream: &mut Stream) -> Result<(), Error> {
         stream.sequence += 1;
+        // Before the list is made: a lease must not seem longer than the controller counts it.
+        let at = Instant::now();
         let report = self.reporter.report();
+        let held = report.held.iter().map(|held| held.attempt).collect();
+        stream.asked.push_back(Asked { sequence: stream.sequence, at, held });
         let heartbeat = v1::Heartbeat {
             sequence: stream.sequence,
             held: report.held.iter().map(v1::HeldAttempt::from).collect(),
@@ -166,9 +180,9 @@ impl Session {
         send(&stream.up, link_request::Message::Heartbeat(heartbeat)).await
     }
 
-    async fn heard(&self, message: v1::LinkResponse) -> Result<(), Error> {
+    async fn heard(&self, asked: &mut VecDeque<Asked>, message: v1::LinkResponse) -> Result<(), Error> {
         let read = match message.message {
-            Some(link_response::Message::Renewed(renewed)) => renewal(renewed).map(Some),
+            Some(link_response::Message::Renewed(renewed)) => renewal(asked, renewed),
             Some(link_response::Message::Stop(message)) => {
                 wire::stop_from(message).map(|(attempt, reason)| Some(Event::Stop { attempt, reason }))
             }
@@ -213,9 +227,17 @@ fn listen(turn: Turn) -> v1::Listen {
     }
 }
 
-fn renewal(message: v1::Renewed) -> Result<Event, WireError> {
-    let fenced = message.fenced.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?;
-    Ok(Event::Renewed { sequence: message.sequence, fenced })
+/// What the answer to a heartbeat says of those it listed. Heartbeats are answered in order, or not at all.
+fn renewal(asked: &mut VecDeque<Asked>, message: v1::Renewed) -> Result<Option<Event>, WireError> {
+    let fenced = message.fenced.into_iter().map(TryInto::try_into).collect::<Result<Vec<AttemptRef>, _>>()?;
+    while asked.front().is_some_and(|asked| asked.sequence < message.sequence) {
+        asked.pop_front();
+    }
+    let answered = asked.pop_front_if(|asked| asked.sequence == message.sequence);
+    Ok(answered.map(|Asked { at, mut held, .. }| {
+        held.retain(|attempt| !fenced.contains(attempt));
+        Event::Renewed { renewed: held, fenced, asked_at: at }
+    }))
 }
 
 fn rung(message: &v1::Work) -> Result<Work, WireError> {

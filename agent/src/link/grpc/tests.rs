@@ -81,6 +81,10 @@ impl AgentLink for Server {
         unused()
     }
 
+    async fn resume_log(&self, _: Request<v1::ResumeLogRequest>) -> Answer<v1::ResumeLogResponse> {
+        unused()
+    }
+
     async fn fetch_input(&self, _: Request<v1::FetchInputRequest>) -> Answer<v1::FetchInputResponse> {
         unused()
     }
@@ -237,8 +241,11 @@ async fn a_change_goes_up_at_once_and_orders_come_down() {
     assert!(second.sequence > first.sequence);
 
     link.say(Down::Renewed(v1::Renewed { sequence: 2, fenced: vec![held.attempt.into()] })).await;
-    let fenced = Event::Renewed { sequence: 2, fenced: vec![held.attempt] };
-    assert_eq!(rig.linked.events.recv().await, Some(fenced));
+    let Some(Event::Renewed { renewed, fenced, asked_at }) = rig.linked.events.recv().await else {
+        panic!("an answer to the second heartbeat")
+    };
+    assert_eq!((renewed, fenced), (vec![], vec![held.attempt]));
+    assert!(asked_at <= tokio::time::Instant::now());
 }
 
 #[tokio::test]

@@ -7,9 +7,9 @@ use super::{
     live::Live,
     monitor,
     stream::{self, Follower},
-    trouble,
+    time, trouble,
 };
-use crate::runtime::{Chunk, ContainerId, ContainerSpec, Error, Exit, Known, Output};
+use crate::runtime::{Attached, Chunk, ContainerId, ContainerSpec, Counts, Error, Exit, Known, Output};
 use bollard::{
     errors::Error as DockerError,
     models::{ContainerState, ContainerStateStatusEnum, ContainerSummaryStateEnum},
@@ -19,6 +19,7 @@ use bollard::{
     },
 };
 use longshore_common::{
+    clock::Timestamp,
     job::{NetworkMode, Outcome},
     retry::Backoff,
     tasks,
@@ -96,7 +97,24 @@ impl Docker {
         Ok(was_started(found.state))
     }
 
+    pub(super) async fn attach_container(&self, id: &ContainerId, seen: Counts) -> Result<Attached, Error> {
+        let live = self.containers.get(id);
+        // Whether it was started is asked again by the start.
+        live.note_started_before(true);
+        let output = self.start_after(id, seen).await?;
+        let client = self.engine.client().await?;
+        let found = client.api.inspect_container(&id.0, None::<InspectContainerOptions>).await;
+        let found = found.map_err(|error| self.engine.failed("look at the container", &error))?;
+        let started_at = found.state.and_then(|state| state.started_at);
+        let started_at = started_at.as_deref().and_then(time::parse).unwrap_or_else(Timestamp::now);
+        Ok(Attached { output, started_at })
+    }
+
     pub(super) async fn start_container(&self, id: &ContainerId) -> Result<Output, Error> {
+        self.start_after(id, Counts::default()).await
+    }
+
+    async fn start_after(&self, id: &ContainerId, seen: Counts) -> Result<Output, Error> {
         let live = self.containers.get(id);
         if live.started_before() {
             live.note_started_before(self.is_started(id).await?);
@@ -105,7 +123,7 @@ impl Docker {
             if live.started_before() { None } else { Some(self.attach_and_start(id, &live).await?) };
         let (sender, output) = mpsc::channel::<Chunk>(stream::CHUNKS);
         monitor::begin(&self.engine, id, &live);
-        let follower = Follower::new(Arc::clone(&self.engine), id.clone(), live, sender);
+        let follower = Follower::new(Arc::clone(&self.engine), id.clone(), live, sender, seen);
         tasks::spawn("container.output", follower.run(attached));
         Ok(Output(output))
     }

@@ -2,24 +2,9 @@
 //! keeps lines apart in frames: a line over 16 KiB comes as several frames of one time and without its newline.
 //! What has been seen before is skipped by counting bytes per stream, never by time.
 
+use crate::runtime::Counts;
 use bytes::Bytes;
 use longshore_common::logs::Stream;
-
-/// Bytes per stream.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Counts {
-    pub(super) stdout: u64,
-    pub(super) stderr: u64,
-}
-
-impl Counts {
-    pub(super) const fn of(&mut self, stream: Stream) -> &mut u64 {
-        match stream {
-            Stream::Stdout => &mut self.stdout,
-            Stream::Stderr | Stream::System => &mut self.stderr,
-        }
-    }
-}
 
 /// Joins the frames of both streams.
 #[derive(Debug)]

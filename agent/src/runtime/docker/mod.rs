@@ -28,8 +28,8 @@ mod trouble;
 mod usage;
 
 use super::{
-    Config, ContainerId, ContainerSpec, EngineInfo, Error, Exit, ImageId, ImageRequest, Known, Output,
-    Progress, Runtime, Sample,
+    Attached, Config, ContainerId, ContainerSpec, Counts, EngineInfo, Error, Exit, ImageId, ImageRequest,
+    Known, Output, Progress, Runtime, Sample,
 };
 use async_trait::async_trait;
 use longshore_common::ids::AgentId;
@@ -77,6 +77,10 @@ impl Runtime for Docker {
 
     async fn start(&self, container: &ContainerId) -> Result<Output, Error> {
         self.start_container(container).await
+    }
+
+    async fn attach(&self, container: &ContainerId, seen: Counts) -> Result<Attached, Error> {
+        self.attach_container(container, seen).await
     }
 
     async fn wait(&self, container: &ContainerId) -> Result<Exit, Error> {

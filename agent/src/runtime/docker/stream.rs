@@ -3,10 +3,10 @@
 
 use super::{
     engine::{Client, Engine, message},
-    join::{Counts, Join},
+    join::Join,
     live::Live,
 };
-use crate::runtime::{Chunk, ContainerId, Error};
+use crate::runtime::{Chunk, ContainerId, Counts, Error};
 use bollard::{
     container::LogOutput,
     query_parameters::{AttachContainerOptions, LogsOptions},
@@ -61,8 +61,9 @@ impl Follower {
         container: ContainerId,
         live: Arc<Live>,
         out: mpsc::Sender<Chunk>,
+        seen: Counts,
     ) -> Self {
-        Self { engine, container, live, out, seen: Counts::default(), head: Vec::new() }
+        Self { engine, container, live, out, seen, head: Vec::new() }
     }
 
     /// Runs until the container has ended and everything it wrote is forwarded. `None`: begin with the engine's log.

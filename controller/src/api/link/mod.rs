@@ -46,6 +46,10 @@ impl v1::agent_link_server::AgentLink for Service {
         append_logs(&self.0, request.into_inner()).await.map(Response::new)
     }
 
+    async fn resume_log(&self, request: Request<v1::ResumeLogRequest>) -> Answer<v1::ResumeLogResponse> {
+        resume_log(&self.0, request.into_inner()).await.map(Response::new)
+    }
+
     async fn fetch_input(&self, request: Request<v1::FetchInputRequest>) -> Answer<v1::FetchInputResponse> {
         fetch::fetch(&self.0, request.into_inner()).await.map(Response::new)
     }
@@ -132,6 +136,16 @@ async fn append_logs(
         },
     });
     Ok(v1::AppendLogsResponse { results: results.collect() })
+}
+
+async fn resume_log(
+    context: &Context,
+    request: v1::ResumeLogRequest,
+) -> Result<v1::ResumeLogResponse, Status> {
+    let attempt = live(context, request.r#ref)?.attempt;
+    let position = crate::log_store::position(&*context.logs, attempt.into()).await;
+    let position = position.map_err(|error| Status::from(status::of_logs(&error)))?;
+    Ok(position.into())
 }
 
 fn appended(result: Result<u64, Refusal>) -> v1::LogAppended {

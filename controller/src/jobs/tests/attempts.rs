@@ -99,6 +99,24 @@ async fn a_manifest_commits_only_whole() {
 }
 
 #[tokio::test]
+async fn a_manifest_that_begins_again_forgets_what_an_earlier_agent_process_listed() {
+    let bench = Bench::new().await;
+    let (_, grant) = bench.held(spec()).await;
+    let put = |page, entries| bench.jobs.put_manifest(grant.attempt, page, entries);
+    put(0, vec![file(0, "a"), file(1, "b")]).await.expect("stored").expect("its own");
+    put(1, vec![file(2, "c"), file(3, "d")]).await.expect("stored").expect("its own");
+    // Killed, restarted, and the walk gives another order.
+    put(0, vec![file(0, "d"), file(1, "c"), file(2, "b"), file(3, "a")]).await.expect("stored").expect("own");
+    let mut finish = report(grant.attempt, Outcome::Succeeded);
+    (finish.manifest_pages, finish.artifact_count, finish.artifact_bytes) = (1, 4, 40);
+    bench.finish(finish).await.expect("taken");
+    let attempt = bench.jobs.attempts(grant.attempt.job).await.expect("there").remove(0);
+    let page = bench.jobs.artifacts(&attempt, b"", 10, "").await.expect("a page");
+    let ordinals: Vec<_> = page.items.iter().map(|item| item.entry.ordinal).collect();
+    assert_eq!(ordinals, [3, 2, 1, 0]);
+}
+
+#[tokio::test]
 async fn a_silent_agent_loses_its_attempt_and_a_late_finish_still_counts() {
     let bench = Bench::new().await;
     let (agent, grant) = bench.held(spec()).await;

@@ -57,7 +57,8 @@ pub(crate) struct Arrived {
 }
 
 impl Tx {
-    /// A repeat of a page replaces it.
+    /// A repeat of a page replaces it. The first page begins a manifest anew: an agent that was restarted collects
+    /// again, and files may come in another order.
     pub(crate) async fn put_page(
         &mut self,
         attempt: AttemptRef,
@@ -67,14 +68,15 @@ impl Tx {
         let job = &attempt.job.as_bytes()[..];
         let number = i64::from(attempt.number);
         let bytes = entries.iter().fold(0_u64, |sum, entry| sum.saturating_add(entry.artifact.size));
-        let known = sqlx::query("DELETE FROM manifest_pages WHERE job_id = $1 AND number = $2 AND page = $3")
-            .bind(job)
-            .bind(number)
-            .bind(i64::from(page))
-            .execute(self.connection())
-            .await?;
+        let known =
+            sqlx::query("DELETE FROM manifest_pages WHERE job_id = $1 AND number = $2 AND $3 IN (0, page)")
+                .bind(job)
+                .bind(number)
+                .bind(i64::from(page))
+                .execute(self.connection())
+                .await?;
         if known.rows_affected() > 0 {
-            sqlx::query("DELETE FROM artifacts WHERE job_id = $1 AND number = $2 AND page = $3")
+            sqlx::query("DELETE FROM artifacts WHERE job_id = $1 AND number = $2 AND $3 IN (0, page)")
                 .bind(job)
                 .bind(number)
                 .bind(i64::from(page))

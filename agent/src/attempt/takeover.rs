@@ -1,0 +1,114 @@
+//! An attempt of the agent's earlier process, gone on with: the same container, its log from where the controller has
+//! it, its deadline from the true start. What had not come to a container begins anew. Never starts one twice.
+
+use super::{Attempt, Attempts, Cause, Cut, Origin, clean, engine_backoff, held::Holding, stop::StopSignal};
+use crate::{
+    journal::Intent,
+    link,
+    runtime::{Attached, ContainerId, Counts, Error},
+    slots::Permit,
+};
+use longshore_common::{job::Outcome, logs::Position, retry::Backoff};
+use std::{sync::Arc, time::Duration};
+
+/// An attempt that an earlier process left, listed and counted again.
+#[derive(Debug)]
+pub(crate) struct Left {
+    pub(crate) intent: Intent,
+    pub(crate) holding: Holding,
+    pub(crate) signal: StopSignal,
+    pub(crate) permit: Permit,
+}
+
+impl Attempts {
+    /// Goes on with it beside the caller. Without a container it is as if it had just been granted.
+    pub(crate) fn take_over(&self, left: Left, container: Option<ContainerId>) {
+        let Left { intent, holding, signal, permit } = left;
+        let log = self.tools().logs.open(intent.attempt);
+        let mut attempt = self.attempt(intent.cluster, intent.grant(), (holding, signal, permit), log);
+        attempt.origin = Origin::TakenOver;
+        attempt.container = container;
+        attempt.ending.stopped = intent.stopping;
+        self.spawn(attempt);
+    }
+}
+
+impl Attempt {
+    pub(super) async fn go_on(&mut self) -> Result<(), Cut> {
+        let position = self.position().await?;
+        self.log = self.tools().logs.resume(self.grant.attempt, position);
+        let Some(container) = self.container.clone() else {
+            if let Some(cause) = self.ending.stopped.clone() {
+                return Err(cause.into());
+            }
+            // Half of an input may lie there.
+            clean(self.tools(), None, &self.dir()).await;
+            return self.from_the_start().await;
+        };
+        let seen = Counts { stdout: position.stdout_bytes, stderr: position.stderr_bytes };
+        let Attached { output, started_at } = self.attach(&container, seen).await?;
+        self.log.system("the agent was restarted and took the container over").await;
+        self.follow(output, started_at).await?;
+        self.permit.release_compute();
+        self.collect(&self.dir().join("out")).await
+    }
+
+    /// Where the controller has the log. Without that word lines would be lost or come twice, so it is waited for;
+    /// a stop is carried out meanwhile.
+    async fn position(&mut self) -> Result<Position, Cut> {
+        let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
+        let shared = Arc::clone(&self.shared);
+        loop {
+            match shared.tools.controller.resume_log(self.grant.attempt).await {
+                Ok(position) => return Ok(position),
+                Err(link::Error::Fenced(_)) => return Err(Cause::Revoked.into()),
+                Err(link::Error::Refused(detail)) => {
+                    let detail = format!("the log cannot be gone on with after a restart: {detail}");
+                    return Err(Cut::Failed(Outcome::RuntimeError, detail));
+                }
+                Err(link::Error::Unreachable(_)) => {}
+            }
+            let known = self.ending.stopped.clone();
+            tokio::select! {
+                cause = self.signal.beyond(known.as_ref()) => self.stop_unfollowed(cause).await?,
+                () = backoff.wait() => {}
+            }
+        }
+    }
+
+    /// A stop before the container is followed again.
+    async fn stop_unfollowed(&mut self, cause: Cause) -> Result<(), Cut> {
+        if matches!(cause, Cause::Leaving | Cause::Revoked) {
+            return Err(cause.into());
+        }
+        self.begin_stop(cause).await;
+        if let Some(container) = &self.container {
+            let stopped = self.tools().runtime.stop(container, self.stop_grace()).await;
+            if let Err(error) = stopped {
+                tracing::warn!(%error, "the container is not stopped yet");
+            }
+        }
+        Ok(())
+    }
+
+    async fn attach(&mut self, container: &ContainerId, seen: Counts) -> Result<Attached, Cut> {
+        let shared = Arc::clone(&self.shared);
+        let mut backoff = engine_backoff();
+        loop {
+            match shared.tools.runtime.attach(container, seen).await {
+                Ok(attached) => return Ok(attached),
+                Err(Error::Ends { outcome, detail }) => return Err(Cut::Failed(outcome, detail)),
+                Err(away @ Error::Unreachable(_)) => self.engine_away(&away).await,
+            }
+            let known = self.ending.stopped.clone();
+            tokio::select! {
+                cause = self.signal.beyond(known.as_ref()) => match cause {
+                    Cause::Leaving | Cause::Revoked => return Err(cause.into()),
+                    // Carried out as soon as the container is followed.
+                    cause => self.begin_stop(cause).await,
+                },
+                () = backoff.wait() => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! What an agent process goes on with that its predecessor left.
+
+use super::{
+    ends::text,
+    rig::{Away, BOOT, Rig, grant, job},
+};
+use crate::{OnShutdown, attempt::Cause, journal::Intent};
+use longshore_common::{
+    agent::Grant,
+    ids::{AttemptRef, ClusterId},
+    job::{JobSpec, JobState, Outcome},
+    logs::Stream,
+};
+use std::time::Duration;
+
+fn intent(boot_id: &str, grant: &Grant) -> Intent {
+    Intent::of(ClusterId::from_uuid(uuid::Uuid::nil()), boot_id, grant)
+}
+
+/// An agent that has left while the container of this job runs.
+async fn left(spec: JobSpec) -> (Away, AttemptRef) {
+    let rig = Rig::start_as(tempfile::tempdir().unwrap(), OnShutdown::Leave).await;
+    let attempt = rig.submit(spec);
+    rig.phase(attempt, JobState::Running).await;
+    let controller = std::sync::Arc::clone(&rig.controller);
+    controller.until(|fake| (!fake.log(&attempt).is_empty()).then_some(())).await;
+    let away = rig.leave().await;
+    assert_eq!(controller.finished(), [], "nothing was given back");
+    (away, attempt)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_container_runs_on_while_the_agent_is_exchanged() {
+    let spec = job(&[("FAKE_RUN", "60s"), ("FAKE_STDOUT", "one\ntwo\n"), ("FAKE_STDERR", "three\n")]);
+    let (away, attempt) = left(spec).await;
+    let rig = away.again().await;
+    rig.phase(attempt, JobState::Running).await;
+    let report = rig.controller.report(attempt).await;
+    assert_eq!(report.outcome, Outcome::Succeeded);
+    assert_eq!(text(&rig, &attempt, Stream::Stdout), "one\ntwo\n");
+    assert_eq!(text(&rig, &attempt, Stream::Stderr), "three\n");
+    assert_eq!(report.log_end, rig.controller.log(&attempt).len() as u64);
+    rig.running.held.empty().await;
+    rig.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_ended_while_no_agent_ran_is_still_the_same_attempt() {
+    let spec = job(&[
+        ("FAKE_RUN", "5s"),
+        ("FAKE_EXIT", "3"),
+        ("FAKE_STDOUT", "last words"),
+        ("FAKE_FILES", "a.txt:11"),
+    ]);
+    let (away, attempt) = left(spec).await;
+    away.controller.store_at(super::rig::store(true).await);
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    let rig = away.again().await;
+    let report = rig.controller.report(attempt).await;
+    assert_eq!((report.outcome, report.artifact_count), (Outcome::ExitCode(3), 1));
+    assert_eq!(text(&rig, &attempt, Stream::Stdout), "last words");
+    rig.running.held.empty().await;
+    assert_eq!(rig.controller.finished().len(), 1);
+    rig.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_had_no_container_yet_begins_anew() {
+    let rig = Rig::start_as(tempfile::tempdir().unwrap(), OnShutdown::Leave).await;
+    let away = rig.leave().await;
+    let waiting = grant(job(&[("FAKE_RUN", "1s")]));
+    away.journal().intend(intent(BOOT, &waiting)).await.unwrap();
+    let rig = away.again().await;
+    assert_eq!(rig.controller.report(waiting.attempt).await.outcome, Outcome::Succeeded);
+    rig.running.held.empty().await;
+    rig.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_machine_took_along_is_lost() {
+    let rig = Rig::start_as(tempfile::tempdir().unwrap(), OnShutdown::Leave).await;
+    let away = rig.leave().await;
+    let taken = grant(job(&[]));
+    away.journal().intend(intent("an earlier boot", &taken)).await.unwrap();
+    let rig = away.again().await;
+    let report = rig.controller.report(taken.attempt).await;
+    assert_eq!(report.outcome, Outcome::AgentLost);
+    rig.running.held.empty().await;
+    assert_eq!(rig.leave().await.journal().read().unwrap(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_that_had_begun_keeps_its_reason() {
+    let (away, attempt) = left(job(&[("FAKE_RUN", "forever"), ("FAKE_STDOUT", "x")])).await;
+    let stopping = Some(Cause::RunDeadline(Duration::from_secs(9)));
+    let begun = away.journal().read().unwrap().remove(0);
+    away.journal().note(Intent { stopping, ..begun }).await;
+    let rig = away.again().await;
+    let report = rig.controller.report(attempt).await;
+    assert_eq!(report.outcome, Outcome::RunTimeout, "not exit_code(143)");
+    rig.running.held.empty().await;
+    rig.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fenced_attempt_is_not_taken_over_and_its_container_goes() {
+    let (away, attempt) = left(job(&[("FAKE_RUN", "forever"), ("FAKE_STDOUT", "x")])).await;
+    away.controller.fence(attempt);
+    let rig = away.again().await;
+    rig.running.held.empty().await;
+    assert_eq!(rig.controller.finished(), []);
+    rig.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_nobody_renews_ends_the_container() {
+    let rig = Rig::start().await;
+    let mut grant = grant(job(&[("FAKE_RUN", "forever")]));
+    grant.lease = Duration::from_secs(60);
+    let attempt = grant.attempt;
+    rig.controller.submit(grant);
+    let began = tokio::time::Instant::now();
+    let report = rig.controller.report(attempt).await;
+    assert_eq!(report.outcome, Outcome::AgentLost);
+    let after = began.elapsed();
+    assert!((Duration::from_secs(60)..Duration::from_secs(63)).contains(&after), "{after:?}");
+    rig.stop().await;
+}
