@@ -6,6 +6,7 @@
 mod check;
 mod client;
 mod faults;
+mod health;
 mod jobs;
 mod monkey;
 mod recovery;
@@ -38,8 +39,8 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         ref filters => {
-            let mut names = filters.iter().filter(|word| !word.starts_with('-')).peekable();
-            if names.peek().is_some() && !names.any(|name| STORY.contains(name)) {
+            let filters: Vec<_> = filters.iter().filter(|word| !word.starts_with('-')).collect();
+            if !filters.is_empty() && !filters.iter().any(|name| STORY.contains(**name)) {
                 return ExitCode::SUCCESS;
             }
             run()
@@ -54,14 +55,12 @@ fn run() -> ExitCode {
     // As the binary does; a second installation would be this one again.
     drop(rustls::crypto::ring::default_provider().install_default());
     let runtime = tokio::runtime::Runtime::new().expect("build a runtime");
-    match runtime.block_on(story(seed, length)) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            println!("chaos: seed {seed}: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    let held = runtime.block_on(story(seed, length)).unwrap_or_else(|error| {
+        println!("chaos: seed {seed}: {error:#}");
+        false
+    });
+    println!("test {STORY} ... {}", if held { "ok" } else { "FAILED" });
+    if held { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Whether every promise was held.
@@ -71,6 +70,7 @@ async fn story(seed: u64, length: Duration) -> anyhow::Result<bool> {
     let starts = starts::Starts::listen(&stack.engine_socket());
     let timeline = timeline::Timeline::begin();
     let watched = stream::watch(&client);
+    let health = health::Health::ask(&client, &timeline);
     let plan = faults::plan(seed, length);
     let monkey = {
         let timeline = timeline.clone();
@@ -90,6 +90,7 @@ async fn story(seed: u64, length: Duration) -> anyhow::Result<bool> {
         orders: &orders,
         watched: &watched.stop(),
         starts: &starts.counts(),
+        queue_well: &health.queue_well(),
         timeline: &timeline,
     };
     let findings = evidence.examine().await?;

@@ -38,7 +38,12 @@ fn uses(part: Part, evidence: &Evidence<'_>, findings: &Findings) -> Vec<Duratio
     };
     match part {
         Part::Controller => each(|attempt| attempt.finished_at.as_ref()),
-        Part::Broker => each(|attempt| attempt.claimed_at.as_ref()),
+        // An agent that has just become free asks without a hint: such a claim says nothing of the broker.
+        Part::Broker => {
+            let mut claims: Vec<Duration> = each(|attempt| attempt.claimed_at.as_ref());
+            claims.retain(|at| was_well(evidence.queue_well, *at));
+            claims
+        }
         Part::Engine => each(|attempt| attempt.started_at.as_ref()),
         Part::Agent(seat) => attempts()
             .filter(|attempt| attempt.agent == agent_name(seat))
@@ -54,4 +59,9 @@ fn uses(part: Part, evidence: &Evidence<'_>, findings: &Findings) -> Vec<Duratio
             .filter_map(|(_, known)| of(known.job.as_ref()?.finished_at.as_ref()))
             .collect(),
     }
+}
+
+/// As it was asked last.
+fn was_well(asked: &[(Duration, bool)], at: Duration) -> bool {
+    asked.iter().rev().find(|(when, _)| *when <= at).is_some_and(|(_, well)| *well)
 }

@@ -2,6 +2,8 @@
 
 mod cancel;
 mod descriptors;
+mod examples;
 mod gpus;
+mod reliability;
 mod submit_to_done;
 mod two_agents;

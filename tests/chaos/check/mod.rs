@@ -27,6 +27,8 @@ pub(crate) struct Evidence<'a> {
     pub(crate) orders: &'a Orders,
     pub(crate) watched: &'a Watched,
     pub(crate) starts: &'a HashMap<String, u32>,
+    /// When the controller was asked how its queue is, and whether it was well.
+    pub(crate) queue_well: &'a [(Duration, bool)],
     pub(crate) timeline: &'a Timeline,
 }
 
