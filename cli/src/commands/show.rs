@@ -109,6 +109,10 @@ fn describe_spec(spec: &JobSpec, lines: &mut Lines) {
     lines.set("run", HumanDuration(asked.run), asked.run == usual.run);
     lines.set("upload", HumanDuration(asked.upload), asked.upload == usual.upload);
     lines.set("stop grace", HumanDuration(asked.stop_grace), asked.stop_grace == usual.stop_grace);
+    let tolerance = spec.disconnect_tolerance;
+    let length =
+        tolerance.map_or_else(|| "the cluster's".to_owned(), |length| HumanDuration(length).to_string());
+    lines.set("tolerance", length, tolerance.is_none());
     let on = if spec.retry.on.is_empty() {
         "the platform's failures".to_owned()
     } else {

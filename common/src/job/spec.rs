@@ -36,6 +36,10 @@ pub struct JobSpec {
     pub outputs: Outputs,
     /// An operator's word for a set of agents.
     pub pool: String,
+    /// The length of its lease: how long its agent may be out of touch before another gets the job. `None`: the
+    /// cluster's.
+    #[serde(default)]
+    pub disconnect_tolerance: Option<Duration>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -143,6 +147,7 @@ impl JobSpec {
             inputs: BTreeMap::new(),
             outputs: Outputs::default(),
             pool: DEFAULT_POOL.to_owned(),
+            disconnect_tolerance: None,
         }
     }
 

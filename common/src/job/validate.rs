@@ -19,6 +19,8 @@ const MOST_PIDS: u32 = 4_194_304;
 const PRIORITIES: std::ops::RangeInclusive<i32> = -100..=100;
 const MOST_ATTEMPTS: u32 = 100;
 const LONGEST_DEADLINE: Duration = Duration::from_secs(366 * 24 * 3600);
+/// A few heartbeats.
+const LEAST_TOLERANCE: Duration = Duration::from_secs(10);
 const LARGEST_SPEC: u64 = MIB;
 
 /// What is wrong with the spec, if anything is.
@@ -39,6 +41,9 @@ pub fn validate(spec: &JobSpec) -> Result<(), FieldErrors> {
     resources(&spec.resources, &mut errors);
     deadlines(&spec.deadlines, &mut errors);
     retry(&spec.retry, &mut errors);
+    if let Some(length) = spec.disconnect_tolerance {
+        errors.take(tolerance(length));
+    }
     for (name, source) in &spec.inputs {
         errors.take(check_name(&format!("inputs.{name}"), name));
         errors.take(input(name, source));
@@ -166,6 +171,17 @@ fn deadlines(asked: &Deadlines, errors: &mut FieldErrors) {
             errors.push(format!("deadlines.{name}"), "is longer than a year");
         }
     }
+}
+
+fn tolerance(length: Duration) -> Result<(), FieldError> {
+    if length < LEAST_TOLERANCE {
+        let problem = "is less than 10s: a hiccup of the network would end the job";
+        return Err(FieldError::new("disconnect_tolerance", problem));
+    }
+    if length > LONGEST_DEADLINE {
+        return Err(FieldError::new("disconnect_tolerance", "is longer than a year"));
+    }
+    Ok(())
 }
 
 fn retry(asked: &RetryPolicy, errors: &mut FieldErrors) {
@@ -318,6 +334,16 @@ mod tests {
         assert_eq!(paths(|s| s.deadlines.stop_grace = Duration::ZERO), Vec::<String>::new());
         assert_eq!(paths(|s| s.deadlines.queue = Some(Duration::ZERO)), ["deadlines.queue"]);
         assert_eq!(paths(|s| s.deadlines.run = LONGEST_DEADLINE * 2), ["deadlines.run"]);
+    }
+
+    #[test]
+    fn a_tolerance_outlasts_a_few_heartbeats() {
+        let with = |seconds| paths(|s| s.disconnect_tolerance = Some(Duration::from_secs(seconds)));
+        assert_eq!(with(10), Vec::<String>::new());
+        assert_eq!(
+            (with(9), with(400 * 24 * 3600)),
+            (vec!["disconnect_tolerance".into()], vec!["disconnect_tolerance".into()])
+        );
     }
 
     #[test]

@@ -88,6 +88,8 @@ fn read(message: v1::JobSpec) -> (JobSpec, FieldErrors) {
         spec.outputs = read_outputs(outputs);
     }
     spec.pool = text(message.pool).unwrap_or_else(|| DEFAULT_POOL.to_owned());
+    spec.disconnect_tolerance =
+        length("disconnect_tolerance", message.disconnect_tolerance.as_ref(), &mut errors);
     (spec, errors)
 }
 
@@ -153,6 +155,7 @@ impl From<&JobSpec> for v1::JobSpec {
             inputs: spec.inputs.iter().map(|(name, input)| (name.clone(), input.into())).collect(),
             outputs: Some((&spec.outputs).into()),
             pool: spec.pool.clone(),
+            disconnect_tolerance: spec.disconnect_tolerance.map(duration_to),
         }
     }
 }
@@ -247,6 +250,7 @@ mod tests {
         spec.inputs.insert("c".into(), Input::Url { url: "https://example.org/x".into() });
         spec.outputs = Outputs { include: vec!["*.txt".into()], max_files: 3, ..Outputs::default() };
         spec.pool = "big".into();
+        spec.disconnect_tolerance = Some(Duration::from_secs(90));
         spec
     }
 

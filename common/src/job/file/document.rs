@@ -64,6 +64,8 @@ pub(super) struct Document {
     outputs: OutputsDocument,
     /// The set of agents that may run it. Default `default`.
     pool: Option<String>,
+    /// How long its agent may be out of touch before the job is given to another. Default: the cluster's, 10m.
+    disconnect_tolerance: Option<HumanDuration>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -239,6 +241,7 @@ impl Document {
             self.agents.into_iter().map(|(name, any)| (name, Words(any.0).into_strings())).collect();
         spec.outputs = self.outputs.outputs();
         set(&mut spec.pool, self.pool);
+        spec.disconnect_tolerance = self.disconnect_tolerance.map(|length| length.0);
         JobFile { spec, folders }
     }
 }

@@ -14,6 +14,7 @@ inputs:
   web: {url: "https://example.org/x"}
   scans: {dir: ./scans}
 outputs: {exclude: ["*.tmp"], max_size: 50GiB}
+disconnect_tolerance: 1h
 deadlines: {queue: 24h, prepare: 30m, run: 12h, upload: 1h, stop_grace: 30s}
 retry: {attempts: 3, backoff: 30s, on: [exit_code]}
 agents: {arch: amd64, site: [zurich, bern]}
@@ -45,6 +46,7 @@ fn the_job_file_of_the_documentation_is_read() {
     assert_eq!(spec.inputs["init"], Input::Job { job: "k3m9q2xw".into(), path: "ckpt/".into() });
     assert_eq!(folders["scans"], PathBuf::from("./scans"));
     assert_eq!(spec.deadlines.queue, Some(Duration::from_secs(86_400)));
+    assert_eq!(spec.disconnect_tolerance, Some(Duration::from_secs(3600)));
     assert_eq!((spec.retry.attempts, spec.retry.backoff), (3, Duration::from_secs(30)));
     assert_eq!(spec.agents["arch"], ["amd64"]);
     assert_eq!(spec.agents["site"], ["zurich", "bern"]);

@@ -35,6 +35,7 @@ pub fn write(spec: &JobSpec) -> Value {
     put("inputs", inputs(spec), false);
     put("outputs", outputs(spec, &default), false);
     put("pool", json!(spec.pool), spec.pool == default.pool);
+    put("disconnect_tolerance", spec.disconnect_tolerance.map_or(Value::Null, length), false);
     Value::Object(document)
 }
 
