@@ -27,6 +27,13 @@ struct Known {
     unsaved: bool,
 }
 
+/// One run of an agent on one run of its machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Process {
+    pub(super) session: SessionId,
+    pub(super) boot_id: String,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Agents {
     known: RwLock<HashMap<AgentId, Known>>,
@@ -75,6 +82,15 @@ impl Agents {
     pub(super) fn name(&self, agent: AgentId) -> String {
         let known = self.known.read().expect("nobody panics under this lock");
         known.get(&agent).map_or_else(|| agent.to_string(), |known| known.row.identity.name.clone())
+    }
+
+    /// The one that said hello last.
+    pub(super) fn process(&self, agent: AgentId) -> Option<Process> {
+        let known = self.known.read().expect("nobody panics under this lock");
+        known.get(&agent).map(|known| Process {
+            session: known.row.identity.session,
+            boot_id: known.row.identity.boot_id.clone(),
+        })
     }
 
     /// Times to be stored; asked for by the slow sweep.

@@ -139,10 +139,11 @@ fn open(view: &ViewRow, gpus: &[String], command: &ClaimCommand, work: &mut Work
     let row = work.jobs.get_mut(&id)?;
     row.started_at = None;
     let attempt = row.job.latest?.attempt;
+    let lease = view.spec.disconnect_tolerance.unwrap_or(work.lease);
     let nonce: [u8; 16] = rand::random();
     let granted =
         command.offer.gpus.iter().filter(|gpu: &&Gpu| gpus.contains(&gpu.uuid)).map(GrantedGpu::from);
-    work.open(AttemptRow {
+    let attempt_row = AttemptRow {
         attempt,
         agent: command.agent,
         agent_name: None,
@@ -160,13 +161,16 @@ fn open(view: &ViewRow, gpus: &[String], command: &ClaimCommand, work: &mut Work
         artifact_bytes: 0,
         usage: Usage::default(),
         notes: Vec::new(),
-    });
+        unheard: 0,
+        lease_until: None,
+    };
+    work.open(attempt_row, lease);
     Some(Grant {
         attempt,
         short_id: view.row.short_id.clone(),
         project: view.row.project.clone(),
         spec: (*view.spec).clone(),
-        lease: work.lease,
+        lease,
         gpus: gpus.to_vec(),
         lane: view.row.lane.clone(),
         cancel_requested: false,
@@ -177,7 +181,7 @@ fn open(view: &ViewRow, gpus: &[String], command: &ClaimCommand, work: &mut Work
 async fn repeat(
     row: &ClaimRow,
     command: &ClaimCommand,
-    work: &Work,
+    work: &mut Work,
     tx: &mut Tx,
 ) -> Result<Claimed, store::Error> {
     let mut answer = Claimed::default();
@@ -195,6 +199,7 @@ async fn repeat(
         if !view.row.job.state.is_held() {
             continue;
         }
+        work.repeat(view.row.job.id);
         answer.grants.push(again(&view, latest.attempt, work, tx).await?);
     }
     Ok(answer)
@@ -213,7 +218,7 @@ async fn again(
         short_id: view.row.short_id.clone(),
         project: view.row.project.clone(),
         spec: (*view.spec).clone(),
-        lease: work.lease,
+        lease: view.spec.disconnect_tolerance.unwrap_or(work.lease),
         gpus: gpus.unwrap_or_default(),
         lane: view.row.lane.clone(),
         cancel_requested: view.row.job.desired.is_cancel(),

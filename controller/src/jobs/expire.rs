@@ -2,7 +2,7 @@
 
 use super::{Jobs, chores::Chore, command::Command, error::Error};
 use crate::lifecycle::Event;
-use longshore_common::clock::Timestamp;
+use longshore_common::{clock::Timestamp, units::HumanDuration};
 use std::time::Duration;
 
 /// Jobs looked at in one sweep; the next one follows at once if there were as many.
@@ -33,14 +33,16 @@ impl Jobs {
         }
     }
 
-    /// Takes attempts away from agents that were silent for a lease and `grace`. Answers how many.
+    /// Takes attempts away from agents that were silent for their lease and `grace`. Answers how many.
     pub async fn expire_leases(&self, grace: Duration) -> Result<usize, Error> {
         let shared = &self.inner.shared;
-        let silent = shared.live.silent(shared.config.disconnect_tolerance + grace);
+        let silent = shared.live.silent(grace);
         let count = silent.len();
-        let events = silent.into_iter().map(|(attempt, agent)| {
-            let detail = format!("agent {} was not heard of for its lease", shared.agents.name(agent));
-            (attempt.job, Event::AgentLost { attempt, detail, jitter: rand::random_range(0.0..1.0) })
+        let events = silent.into_iter().map(|(attempt, agent, lease)| {
+            let (name, lease) = (shared.agents.name(agent), HumanDuration(lease));
+            let detail = format!("agent {name} was not heard of for its lease of {lease}");
+            let jitter = rand::random_range(0.0..1.0);
+            (attempt.job, Event::AgentLost { attempt, detail, died: false, jitter })
         });
         self.events(events.collect()).await?;
         Ok(count)
@@ -55,7 +57,10 @@ impl Jobs {
         Ok(())
     }
 
-    async fn events(&self, events: Vec<(longshore_common::ids::JobId, Event)>) -> Result<(), Error> {
+    pub(super) async fn events(
+        &self,
+        events: Vec<(longshore_common::ids::JobId, Event)>,
+    ) -> Result<(), Error> {
         if !events.is_empty() {
             // A refusal says that the job moved on meanwhile.
             self.call(Command::Events, events).await?;

@@ -5,6 +5,7 @@ use super::{
     chores::Chore,
     command::{Command, Results},
     error::Error,
+    live::Live,
     types::LiveAttempt,
     work::Work,
 };
@@ -52,16 +53,27 @@ pub(super) struct Known {
     manifests: HashMap<(JobId, u32), Arrived>,
     /// Earlier attempts that were reported.
     reported: HashSet<AttemptRef>,
+    /// Their machines were started anew under them.
+    rebooted: HashSet<AttemptRef>,
 }
 
 impl Known {
-    pub(super) async fn load(batch: &[Command], work: &Work, tx: &mut Tx) -> Result<Self, store::Error> {
+    pub(super) async fn load(
+        batch: &[Command],
+        live: &Live,
+        work: &Work,
+        tx: &mut Tx,
+    ) -> Result<Self, store::Error> {
         let (mut paged, mut earlier) = (Vec::new(), Vec::new());
+        let mut rebooted = HashSet::new();
         for command in batch {
             let Command::Finish(call) = command else { continue };
             for report in &call.input {
                 if report.manifest_pages > 0 {
                     paged.push(report.attempt);
+                }
+                if live.was_rebooted(report.attempt) {
+                    rebooted.insert(report.attempt);
                 }
                 let row = work.jobs.get(&report.attempt.job);
                 if row.is_some_and(|row| row.job.check(report.attempt).is_err()) {
@@ -71,7 +83,7 @@ impl Known {
         }
         let reported = tx.load_attempts(&earlier).await?;
         let reported = reported.into_iter().filter(|row| row.reported).map(|row| row.attempt).collect();
-        Ok(Self { manifests: tx.manifests(&paged).await?, reported })
+        Ok(Self { manifests: tx.manifests(&paged).await?, reported, rebooted })
     }
 }
 
@@ -99,6 +111,7 @@ fn one(report: &FinishReport, known: &Known, work: &mut Work) -> Result<(), Refu
         Event::Finished {
             attempt,
             ending: Ending { outcome: report.outcome.clone(), detail },
+            died: report.outcome == Outcome::AgentLost && known.rebooted.contains(&attempt),
             jitter: rand::random_range(0.0..1.0),
         }
     };

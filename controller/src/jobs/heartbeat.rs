@@ -2,9 +2,10 @@
 
 use super::{
     Jobs,
+    agents::Process,
     command::Command,
     error::Error,
-    live::Standing,
+    live::{Missing, Standing},
     types::{AgentReport, HeartbeatAnswer},
     work::Work,
 };
@@ -15,7 +16,7 @@ use crate::{
 use longshore_common::{
     agent::{AgentIdentity, HeldAttempt, Inventory},
     clock::Timestamp,
-    ids::{AgentId, SessionId},
+    ids::{AgentId, JobId, SessionId},
 };
 
 impl Jobs {
@@ -42,8 +43,10 @@ impl Jobs {
         let mut answer = HeartbeatAnswer::default();
         let mut news = Vec::new();
         let mut unknown = Vec::new();
+        let process = self.inner.shared.agents.process(agent);
+        let missing = process.as_ref().map(|process| self.missing(agent, process, &held)).unwrap_or_default();
         for held in held {
-            match self.inner.shared.live.renew(agent, &held) {
+            match self.inner.shared.live.renew(agent, process.as_ref(), &held) {
                 Standing::Held { news: is_news, stop } => {
                     answer.stops.extend(stop);
                     if is_news {
@@ -68,7 +71,37 @@ impl Jobs {
                 Err(error) => return Err(error),
             }
         }
+        match self.events(missing).await {
+            // The next heartbeat finds them missing again.
+            Err(error) if error.is_transient() => tracing::warn!(%error, "lost attempts were not stored"),
+            other => other?,
+        }
         Ok(answer)
+    }
+
+    /// What follows from attempts that the agent should hold and does not.
+    fn missing(&self, agent: AgentId, process: &Process, held: &[HeldAttempt]) -> Vec<(JobId, Event)> {
+        let shared = &self.inner.shared;
+        let name = || shared.agents.name(agent);
+        let missing = shared.live.missing(agent, process, held, shared.config.grant_patience);
+        let event = |missing: Missing| {
+            let Missing { attempt, never_taken, died, rebooted } = missing;
+            tracing::warn!(attempt.id = %attempt, agent.id = %agent, never_taken, died, "an agent does not hold its attempt");
+            let jitter = rand::random_range(0.0..1.0);
+            let event = if rebooted {
+                let detail = format!("the machine of agent {} was restarted while it had the job", name());
+                Event::AgentLost { attempt, detail, died: true, jitter }
+            } else if never_taken {
+                let detail = format!("the grant never came to agent {}", name());
+                Event::NotTaken { attempt, detail, died }
+            } else {
+                let why = if died { "its process was restarted" } else { "it forgot it" };
+                let detail = format!("agent {} has the job no longer: {why}", name());
+                Event::AgentLost { attempt, detail, died, jitter }
+            };
+            (attempt.job, event)
+        };
+        missing.into_iter().map(event).collect()
     }
 }
 
@@ -92,5 +125,6 @@ pub(super) fn apply(news: &[HeldAttempt], work: &mut Work) {
         let update = work.update(held.attempt);
         update.started_at = held.started_at.or(update.started_at);
         update.exited_at = held.exited_at.or(update.exited_at);
+        update.heard = true;
     }
 }

@@ -1,16 +1,16 @@
 //! Attempts that speak for an unfinished job, in memory: what every log line, upload and heartbeat asks for.
 //! Changed only after a commit, filled from the database at start.
 
-use super::types::LiveAttempt;
+use super::{agents::Process, types::LiveAttempt};
 use crate::lifecycle::Refusal;
 use longshore_common::{
-    agent::StopReason,
+    agent::{HeldAttempt, StopReason},
     clock::Timestamp,
     ids::{AgentId, AttemptRef, JobId},
     job::JobState,
 };
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{RwLock, RwLockReadGuard, RwLockWriteGuard},
     time::Duration,
 };
@@ -25,11 +25,33 @@ pub(super) struct Entry {
     pub(super) exited_at: Option<Timestamp>,
     /// Why it is to be stopped.
     pub(super) stop: Option<String>,
-    /// When its agent listed it last, on our own clock.
-    pub(super) renewed: Instant,
+    pub(super) lease: Duration,
+    /// When it ends unless it is renewed, on our own clock.
+    pub(super) until: Instant,
+    /// Controllers that granted a whole lease since its agent was last heard of.
+    pub(super) unheard: u32,
+    /// Of its agent, when the attempt was granted or last listed.
+    pub(super) process: Option<Process>,
+    /// When the grant went out last.
+    pub(super) granted: Instant,
+    /// Its agent has listed it.
+    pub(super) listed: bool,
+    /// The last heartbeat should have listed it and did not.
+    pub(super) absent: bool,
+    /// Its machine was started anew under it.
+    pub(super) rebooted: bool,
 }
 
 impl Entry {
+    /// Its agent is another process by now, or its machine was started anew.
+    fn is_outlived(&self, now: &Process) -> bool {
+        self.process.as_ref().is_some_and(|then| then != now)
+    }
+
+    fn is_rebooted(&self, now: &Process) -> bool {
+        self.process.as_ref().is_some_and(|then| then.boot_id != now.boot_id)
+    }
+
     pub(super) fn stop(&self) -> Option<(AttemptRef, StopReason)> {
         let reason = self.stop.clone().filter(|_| self.state.is_held())?;
         Some((self.live.attempt, StopReason::Cancel(reason)))
@@ -49,6 +71,17 @@ pub(super) enum Standing {
     Unknown,
 }
 
+/// An attempt that its agent should hold and does not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Missing {
+    pub(super) attempt: AttemptRef,
+    /// The agent never listed it: the grant did not come.
+    pub(super) never_taken: bool,
+    /// The process or machine that had it is gone.
+    pub(super) died: bool,
+    pub(super) rebooted: bool,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Live {
     entries: RwLock<HashMap<JobId, Entry>>,
@@ -63,38 +96,97 @@ impl Live {
     }
 
     /// An agent lists an attempt: its lease begins anew.
-    pub(super) fn renew(&self, agent: AgentId, held: &longshore_common::agent::HeldAttempt) -> Standing {
+    pub(super) fn renew(&self, agent: AgentId, process: Option<&Process>, held: &HeldAttempt) -> Standing {
         let mut entries = self.write();
         let entry = entries
             .get_mut(&held.attempt.job)
             .filter(|entry| entry.live.attempt == held.attempt && entry.live.agent == agent);
         let Some(entry) = entry else { return Standing::Unknown };
+        if let Some(process) = process {
+            entry.rebooted |= entry.is_rebooted(process);
+            entry.process = Some(process.clone());
+        }
         if !entry.state.is_held() {
             return Standing::Expired;
         }
-        entry.renewed = Instant::now();
-        let news = held.phase > entry.state
+        entry.until = Instant::now() + entry.lease;
+        (entry.listed, entry.absent) = (true, false);
+        let news = entry.unheard > 0
+            || held.phase > entry.state
             || (held.started_at.is_some() && entry.started_at.is_none())
             || (held.exited_at.is_some() && entry.exited_at.is_none());
         Standing::Held { news, stop: entry.stop() }
     }
 
     /// These times are in the database: they are no news any more.
-    pub(super) fn stored(&self, held: &longshore_common::agent::HeldAttempt) {
+    pub(super) fn stored(&self, held: &HeldAttempt) {
         let mut entries = self.write();
         let entry = entries.get_mut(&held.attempt.job).filter(|entry| entry.live.attempt == held.attempt);
         if let Some(entry) = entry {
             entry.started_at = held.started_at.or(entry.started_at);
             entry.exited_at = held.exited_at.or(entry.exited_at);
+            entry.unheard = 0;
         }
     }
 
-    /// Held attempts whose agent was silent for longer than `lease`.
-    pub(super) fn silent(&self, lease: Duration) -> Vec<(AttemptRef, AgentId)> {
+    /// What a heartbeat of `agent` that lists `held` should have listed too, and the one before it as well. One
+    /// heartbeat is enough from a machine that was started anew. A grant that went out to this very process within
+    /// `patience` may be on its way.
+    pub(super) fn missing(
+        &self,
+        agent: AgentId,
+        process: &Process,
+        held: &[HeldAttempt],
+        patience: Duration,
+    ) -> Vec<Missing> {
         let now = Instant::now();
-        let silent =
-            |entry: &&Entry| entry.state.is_held() && now.saturating_duration_since(entry.renewed) > lease;
-        self.read().values().filter(silent).map(|entry| (entry.live.attempt, entry.live.agent)).collect()
+        let listed: HashSet<_> = held.iter().map(|held| held.attempt).collect();
+        let mut missing = Vec::new();
+        for entry in self.write().values_mut() {
+            if entry.live.agent != agent || listed.contains(&entry.live.attempt) {
+                continue;
+            }
+            let (outlived, rebooted) = (entry.is_outlived(process), entry.is_rebooted(process));
+            if !outlived && now.saturating_duration_since(entry.granted) < patience {
+                continue;
+            }
+            // What has expired is only told dead, and once.
+            let told = if entry.state.is_held() {
+                std::mem::replace(&mut entry.absent, true) || rebooted
+            } else {
+                outlived
+            };
+            if told {
+                missing.push(Missing {
+                    attempt: entry.live.attempt,
+                    never_taken: !entry.listed && entry.state.is_held(),
+                    died: outlived,
+                    rebooted,
+                });
+                if !entry.state.is_held() {
+                    entry.process = Some(process.clone());
+                }
+            }
+        }
+        missing
+    }
+
+    /// Whether its machine was started anew under it.
+    pub(super) fn was_rebooted(&self, attempt: AttemptRef) -> bool {
+        self.read().get(&attempt.job).is_some_and(|entry| entry.live.attempt == attempt && entry.rebooted)
+    }
+
+    /// The answer to its claim goes out for another time.
+    pub(super) fn granted_again(&self, job: JobId) {
+        self.update(job, |entry| entry.granted = Instant::now());
+    }
+
+    /// Held attempts whose lease ended longer than `grace` ago.
+    pub(super) fn silent(&self, grace: Duration) -> Vec<(AttemptRef, AgentId, Duration)> {
+        let now = Instant::now();
+        let silent = |entry: &&Entry| entry.state.is_held() && now > entry.until + grace;
+        let told = |entry: &Entry| (entry.live.attempt, entry.live.agent, entry.lease);
+        self.read().values().filter(silent).map(told).collect()
     }
 
     pub(super) fn put(&self, entry: Entry) {

@@ -12,6 +12,7 @@ mod explain;
 mod finish;
 mod heartbeat;
 mod inputs;
+mod leases;
 mod live;
 mod nudges;
 mod query;
@@ -56,8 +57,11 @@ pub struct Config {
     pub retention: Duration,
     /// How long past `retention` a `request_id` is remembered.
     pub request_memory: Duration,
-    /// The length of a lease: how long an agent may be out of touch before its attempts are given to others.
+    /// The length of a lease unless the job says otherwise: how long an agent may be out of touch before its
+    /// attempts are given to others.
     pub disconnect_tolerance: Duration,
+    /// How long the answer to a claim may be on its way: no heartbeat within it tells that a grant was lost.
+    pub grant_patience: Duration,
 }
 
 impl Default for Config {
@@ -69,6 +73,8 @@ impl Default for Config {
             request_memory: Duration::from_secs(7 * 24 * 3600),
             // A switch that reboots must not cost a day of training.
             disconnect_tolerance: Duration::from_secs(600),
+            // An agent asks again when it has had no answer for 15 s, and waits up to 5 s before it does.
+            grant_patience: Duration::from_secs(25),
         }
     }
 }
@@ -111,14 +117,11 @@ impl Shared {
 }
 
 impl Jobs {
-    /// Loads what must be at hand and starts the writer. Every attempt that was live gets one whole lease.
+    /// Loads what must be at hand and starts the writer.
     pub async fn start(store: Store, config: Config) -> Result<Self, Error> {
         let Cluster { id, epoch, revision, token_key } = store.cluster().await?;
-        let live = live::Live::default();
-        for (view, attempt) in store.live().await? {
-            live.put(work::entry(&view.row, &attempt));
-        }
         let agents = agents::Agents::new(store.agents().await?);
+        let live = leases::taken_over(&store, &agents, config.disconnect_tolerance).await?;
         let shared = Arc::new(Shared {
             store,
             config,

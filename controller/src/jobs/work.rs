@@ -2,6 +2,7 @@
 //! with one statement per table.
 
 use super::{
+    agents::{Agents, Process},
     live::{Entry, Live},
     nudges::{Nudges, Stop, Work as Lanes},
     types::{Change, LiveAttempt},
@@ -14,11 +15,13 @@ use longshore_common::{
     agent::{StopReason, Usage},
     clock::Timestamp,
     ids::{AttemptRef, Epoch, JobId, ShortId},
+    job::JobState,
 };
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     time::Duration,
 };
+use tokio::time::Instant;
 
 #[derive(Debug)]
 pub(super) struct Work {
@@ -37,12 +40,21 @@ pub(super) struct Work {
     named: HashMap<String, ShortId>,
     new: Vec<NewJobRow>,
     dirty: BTreeSet<JobId>,
-    opened: Vec<AttemptRow>,
+    opened: Vec<Opened>,
     updates: BTreeMap<(JobId, u32), AttemptUpdate>,
     stops: Vec<Stop>,
     changes: BTreeMap<JobId, Change>,
     /// Opened attempts that are saved.
-    granted: Vec<AttemptRow>,
+    granted: Vec<Opened>,
+    /// Grants that were asked for again.
+    repeated: Vec<JobId>,
+}
+
+/// A new attempt and the length of its lease.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) attempt: AttemptRow,
+    pub(super) lease: Duration,
 }
 
 impl Work {
@@ -71,6 +83,7 @@ impl Work {
             stops: Vec::new(),
             changes: BTreeMap::new(),
             granted: Vec::new(),
+            repeated: Vec::new(),
         }
     }
 
@@ -114,8 +127,13 @@ impl Work {
         self.changes.insert(id, Change { job: id, revision: self.revision, state: row.job.state });
     }
 
-    pub(super) fn open(&mut self, attempt: AttemptRow) {
-        self.opened.push(attempt);
+    pub(super) fn open(&mut self, attempt: AttemptRow, lease: Duration) {
+        self.opened.push(Opened { attempt, lease });
+    }
+
+    /// A grant goes out for another time.
+    pub(super) fn repeat(&mut self, job: JobId) {
+        self.repeated.push(job);
     }
 
     /// The row of what happens to an attempt in this batch.
@@ -126,6 +144,7 @@ impl Work {
             state: state.expect("only attempts of loaded jobs are updated"),
             started_at: None,
             exited_at: None,
+            heard: false,
             close: None,
         })
     }
@@ -191,7 +210,7 @@ impl Work {
         let dirty: Vec<_> =
             std::mem::take(&mut self.dirty).iter().filter_map(|id| self.jobs.get(id)).collect();
         tx.update_jobs(dirty.into_iter()).await?;
-        tx.insert_attempts(&self.opened).await?;
+        tx.insert_attempts(self.opened.iter().map(|opened| &opened.attempt)).await?;
         self.granted.append(&mut self.opened);
         tx.update_attempts(std::mem::take(&mut self.updates).values()).await
     }
@@ -207,11 +226,14 @@ impl Work {
     }
 
     /// After the commit: memory follows, and whoever waits is told.
-    pub(super) fn publish(self, live: &Live, nudges: &Nudges) {
-        for attempt in self.granted {
+    pub(super) fn publish(self, live: &Live, agents: &Agents, nudges: &Nudges) {
+        for Opened { attempt, lease } in self.granted {
             if let Some(row) = self.jobs.get(&attempt.attempt.job) {
-                live.put(entry(row, &attempt));
+                live.put(entry(row, &attempt, lease, agents.process(attempt.agent)));
             }
+        }
+        for job in self.repeated {
+            live.granted_again(job);
         }
         for id in self.changes.keys() {
             let Some(row) = self.jobs.get(id) else { continue };
@@ -236,7 +258,8 @@ impl Work {
 }
 
 /// A fresh lease on a granted attempt.
-pub(super) fn entry(row: &JobRow, attempt: &AttemptRow) -> Entry {
+pub(super) fn entry(row: &JobRow, attempt: &AttemptRow, lease: Duration, process: Option<Process>) -> Entry {
+    let now = Instant::now();
     Entry {
         live: LiveAttempt {
             attempt: attempt.attempt,
@@ -250,6 +273,14 @@ pub(super) fn entry(row: &JobRow, attempt: &AttemptRow) -> Entry {
         started_at: attempt.started_at,
         exited_at: attempt.exited_at,
         stop: row.job.desired.is_cancel().then(|| row.job.desired.sentence()),
-        renewed: tokio::time::Instant::now(),
+        lease,
+        until: now + lease,
+        unheard: attempt.unheard,
+        process,
+        granted: now,
+        // No agent is past it before it spoke for the attempt.
+        listed: row.job.state != JobState::Claimed,
+        absent: false,
+        rebooted: false,
     }
 }

@@ -73,7 +73,7 @@ async fn attempt(shared: &Shared, batch: &mut [Command]) -> Result<(), crate::st
     work.finish(&mut tx, before).await?;
     tx.commit().await?;
     shared.set_revision(work.revision);
-    work.publish(&shared.live, &shared.nudges);
+    work.publish(&shared.live, &shared.agents, &shared.nudges);
     Ok(())
 }
 
@@ -91,7 +91,7 @@ async fn apply(
     let jobs: Vec<_> = touched(batch).into_iter().collect();
     work.jobs.extend(tx.load_jobs(&jobs).await?.into_iter().map(|row| (row.job.id, row)));
     let requests = submit::Known::load(batch, tx).await?;
-    let reports = finish::Known::load(batch, work, tx).await?;
+    let reports = finish::Known::load(batch, &shared.live, work, tx).await?;
     let needs = remove::Known::load(batch, tx).await?;
     let mut submits = submit::Round::new(requests);
     for command in batch.iter_mut() {

@@ -54,6 +54,8 @@ pub enum Event {
     Finished {
         attempt: AttemptRef,
         ending: Ending,
+        /// The agent's process or machine ended under it.
+        died: bool,
         jitter: f64,
     },
     /// The agent leaves and gives the job back; no retry is spent.
@@ -61,10 +63,18 @@ pub enum Event {
         attempt: AttemptRef,
         detail: String,
     },
-    /// The lease has run out.
+    /// The grant never came to its agent: no retry is spent.
+    NotTaken {
+        attempt: AttemptRef,
+        detail: String,
+        died: bool,
+    },
+    /// The lease has run out, or the agent holds it no longer.
     AgentLost {
         attempt: AttemptRef,
         detail: String,
+        /// The agent's process or machine is known to have ended under it.
+        died: bool,
         jitter: f64,
     },
     CancelRequested {
@@ -82,6 +92,7 @@ impl Event {
             Self::Phase { .. } => "phase",
             Self::Finished { .. } => "finished",
             Self::HandedBack { .. } => "handed_back",
+            Self::NotTaken { .. } => "not_taken",
             Self::AgentLost { .. } => "agent_lost",
             Self::CancelRequested { .. } => "cancel_requested",
             Self::QueueDeadlinePassed => "queue_deadline_passed",
@@ -95,6 +106,7 @@ impl Event {
             Self::Phase { attempt, .. }
             | Self::Finished { attempt, .. }
             | Self::HandedBack { attempt, .. }
+            | Self::NotTaken { attempt, .. }
             | Self::AgentLost { attempt, .. } => Some(*attempt),
             Self::Claimed { .. }
             | Self::CancelRequested { .. }

@@ -6,6 +6,7 @@ use longshore_common::{
     ids::{AgentId, AttemptRef, JobId},
     job::{JobState, Outcome, RetryPolicy},
 };
+use std::collections::BTreeSet;
 
 /// What somebody wants of the job; `JobState` is what is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,8 +54,10 @@ pub struct Job {
     pub desired: Desired,
     /// How many attempts there were; the number of the last one.
     pub attempts: u32,
-    /// Of these, how many were handed back: they spend no retry.
+    /// Of these, how many were handed back or never taken: they spend no retry.
     pub handed_back: u32,
+    /// Agents whose process or machine ended while they had the job.
+    pub died_on: BTreeSet<AgentId>,
     pub latest: Option<Latest>,
     /// End of a backoff.
     pub not_before: Option<Timestamp>,
@@ -74,6 +77,7 @@ impl Job {
             desired: Desired::Run,
             attempts: 0,
             handed_back: 0,
+            died_on: BTreeSet::new(),
             latest: None,
             not_before: None,
             queue_deadline,

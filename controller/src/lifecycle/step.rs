@@ -13,6 +13,9 @@ use longshore_common::{
 };
 use std::time::Duration;
 
+/// So many agents that died under one job are no chance: the next one is spared.
+const POISON: usize = 2;
+
 /// The job after the event, and what follows from it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
@@ -37,9 +40,10 @@ pub fn step(job: &Job, event: Event, now: Timestamp) -> Result<Step, Refusal> {
         }
         (S::Waiting | S::Queued, E::Phase { .. }) => spent(job),
 
-        (S::Claimed | S::Preparing | S::Running | S::Collecting, E::Finished { attempt, ending, jitter }) => {
-            Ok(finished(job, attempt, ending, jitter, now))
-        }
+        (
+            S::Claimed | S::Preparing | S::Running | S::Collecting,
+            E::Finished { attempt, ending, died, jitter },
+        ) => Ok(finished(job, attempt, ending, (died, jitter), now)),
         (S::Waiting | S::Queued, E::Finished { attempt, ending, .. }) => {
             finished_late(job, attempt, ending, now)
         }
@@ -49,11 +53,17 @@ pub fn step(job: &Job, event: Event, now: Timestamp) -> Result<Step, Refusal> {
         }
         (S::Waiting | S::Queued, E::HandedBack { .. }) => spent(job),
 
+        (S::Claimed, E::NotTaken { attempt, detail, died }) => Ok(not_taken(job, attempt, detail, died, now)),
+        // It was: somebody spoke for it.
+        (S::Preparing | S::Running | S::Collecting, E::NotTaken { .. }) => illegal,
+        (S::Waiting | S::Queued, E::NotTaken { .. }) => spent(job),
+
         (
             S::Claimed | S::Preparing | S::Running | S::Collecting,
-            E::AgentLost { attempt, detail, jitter },
-        ) => Ok(lost(job, attempt, detail, jitter, now)),
-        (S::Waiting | S::Queued, E::AgentLost { .. }) => spent(job),
+            E::AgentLost { attempt, detail, died, jitter },
+        ) => Ok(lost(job, attempt, detail, (died, jitter), now)),
+        (S::Waiting | S::Queued, E::AgentLost { died: true, .. }) => died_after_expiry(job, now),
+        (S::Waiting | S::Queued, E::AgentLost { died: false, .. }) => spent(job),
 
         (S::Waiting | S::Queued, E::CancelRequested { by, reason }) => {
             Ok(cancelled_at_rest(job, by, reason, now))
@@ -70,7 +80,11 @@ pub fn step(job: &Job, event: Event, now: Timestamp) -> Result<Step, Refusal> {
 
         (
             S::Succeeded | S::Failed | S::Cancelled | S::TimedOut,
-            E::Phase { .. } | E::Finished { .. } | E::HandedBack { .. } | E::AgentLost { .. },
+            E::Phase { .. }
+            | E::Finished { .. }
+            | E::HandedBack { .. }
+            | E::NotTaken { .. }
+            | E::AgentLost { .. },
         ) => match spent(job) {
             Err(Refusal::AlreadyReported) => Err(Refusal::AlreadyReported),
             Ok(_) | Err(_) => Err(Refusal::AlreadyFinished(job.state)),
@@ -109,11 +123,22 @@ fn moved(job: &Job, attempt: AttemptRef, phase: Phase) -> Result<Step, Refusal> 
     Ok(Step { job, effects })
 }
 
-fn finished(job: &Job, attempt: AttemptRef, ending: Ending, jitter: f64, now: Timestamp) -> Step {
+fn finished(
+    job: &Job,
+    attempt: AttemptRef,
+    ending: Ending,
+    (died, jitter): (bool, f64),
+    now: Timestamp,
+) -> Step {
     let mut step = close(job, attempt, ending.clone(), true);
+    if died {
+        note_death(&mut step.job);
+    }
     // Whoever asked for the end gets the end that was reached, and no further attempt.
     if step.job.desired.is_cancel() {
         end(&mut step, ending, now);
+    } else if died && is_poison(&step.job) {
+        end_poisoned(&mut step, now);
     } else {
         retry_or_end(&mut step, ending, jitter, now);
     }
@@ -145,15 +170,50 @@ fn handed_back(job: &Job, attempt: AttemptRef, detail: String, now: Timestamp) -
     step
 }
 
-fn lost(job: &Job, attempt: AttemptRef, detail: String, jitter: f64, now: Timestamp) -> Step {
-    let ending = Ending { outcome: Outcome::AgentLost, detail };
-    let mut step = close(job, attempt, ending.clone(), false);
+/// Not reported: should the grant come to the agent after all, its finish is taken until somebody else has the job.
+fn not_taken(job: &Job, attempt: AttemptRef, detail: String, died: bool, now: Timestamp) -> Step {
+    let mut step = close(job, attempt, Ending { outcome: Outcome::AgentLost, detail }, false);
+    if died {
+        note_death(&mut step.job);
+    }
     if step.job.desired.is_cancel() {
         end_cancelled(&mut step, now);
+    } else if died && is_poison(&step.job) {
+        end_poisoned(&mut step, now);
+    } else {
+        step.job.handed_back += 1;
+        queue(&mut step);
+    }
+    step
+}
+
+fn lost(job: &Job, attempt: AttemptRef, detail: String, (died, jitter): (bool, f64), now: Timestamp) -> Step {
+    let ending = Ending { outcome: Outcome::AgentLost, detail };
+    let mut step = close(job, attempt, ending.clone(), false);
+    if died {
+        note_death(&mut step.job);
+    }
+    if step.job.desired.is_cancel() {
+        end_cancelled(&mut step, now);
+    } else if died && is_poison(&step.job) {
+        end_poisoned(&mut step, now);
     } else {
         retry_or_end(&mut step, ending, jitter, now);
     }
     step
+}
+
+/// The lease had run out before it was known that the agent had died.
+fn died_after_expiry(job: &Job, now: Timestamp) -> Result<Step, Refusal> {
+    let mut step = Step { job: job.clone(), effects: Vec::new() };
+    let is_news = job.latest.is_some_and(|latest| !latest.reported) && note_death(&mut step.job);
+    if !is_news {
+        return spent(job);
+    }
+    if is_poison(&step.job) {
+        end_poisoned(&mut step, now);
+    }
+    Ok(step)
 }
 
 fn cancelled_at_rest(job: &Job, by: String, reason: String, now: Timestamp) -> Step {
@@ -234,6 +294,20 @@ fn queue(step: &mut Step) {
     step.job.state = JobState::Queued;
     step.job.not_before = None;
     step.effects.push(Effect::Queued);
+}
+
+/// Whether it was not known before.
+fn note_death(job: &mut Job) -> bool {
+    job.latest.is_some_and(|latest| job.died_on.insert(latest.agent))
+}
+
+fn is_poison(job: &Job) -> bool {
+    job.died_on.len() >= POISON
+}
+
+fn end_poisoned(step: &mut Step, now: Timestamp) {
+    let detail = format!("{} agents died while they had it", step.job.died_on.len());
+    end(step, Ending { outcome: Outcome::LostTooOften, detail }, now);
 }
 
 fn end_cancelled(step: &mut Step, now: Timestamp) {

@@ -31,11 +31,28 @@ fn ending(outcome: Outcome) -> Ending {
 }
 
 fn finish(job: &Job, outcome: Outcome) -> Event {
-    Event::Finished { attempt: token(job), ending: ending(outcome), jitter: 0.5 }
+    Event::Finished { attempt: token(job), ending: ending(outcome), died: false, jitter: 0.5 }
 }
 
 fn lose(job: &Job) -> Event {
-    Event::AgentLost { attempt: token(job), detail: String::new(), jitter: 0.5 }
+    Event::AgentLost { attempt: token(job), detail: String::new(), died: false, jitter: 0.5 }
+}
+
+fn die(job: &Job) -> Event {
+    Event::AgentLost { attempt: token(job), detail: String::new(), died: true, jitter: 0.5 }
+}
+
+fn miss(job: &Job, died: bool) -> Event {
+    Event::NotTaken { attempt: token(job), detail: String::new(), died }
+}
+
+fn claim(job: &Job, agent: AgentId) -> Job {
+    let later = NOW.plus(Duration::from_secs(3600));
+    let queued = match job.state {
+        JobState::Waiting => step(job, Event::BackoffOver, later).expect("legal").job,
+        _ => job.clone(),
+    };
+    after(&queued, Event::Claimed { agent, epoch: EPOCH })
 }
 
 fn cancel() -> Event {
@@ -118,6 +135,58 @@ fn handing_back_spends_no_retry() {
 }
 
 #[test]
+fn a_grant_that_never_came_to_its_agent_spends_no_retry_and_its_late_finish_counts() {
+    let mut job = held();
+    for _ in 0..20 {
+        let queued = after(&job, miss(&job, false));
+        assert_eq!(queued.state, JobState::Queued);
+        assert_eq!(after(&queued, finish(&job, Outcome::Succeeded)).state, JobState::Succeeded);
+        job = claim(&queued, AgentId::new());
+    }
+    assert_eq!(after(&job, lose(&job)).state, JobState::Waiting);
+    let running = after(&job, Event::Phase { attempt: token(&job), phase: Phase::Running });
+    let refused = step(&running, miss(&running, false), NOW);
+    assert_eq!(refused, Err(Refusal::Illegal { from: JobState::Running, event: "not_taken" }));
+    assert_eq!(after(&after(&job, cancel()), miss(&job, false)).state, JobState::Cancelled);
+}
+
+#[test]
+fn a_job_under_which_two_agents_died_is_not_given_to_a_third() {
+    let (one, two) = (AgentId::new(), AgentId::new());
+    let outcome = |job: &Job| job.ending.clone().map(|ending| ending.outcome);
+    let first = claim(&job(), one);
+    let again = claim(&after(&first, die(&first)), one);
+    let waiting = after(&again, die(&again));
+    assert_eq!(waiting.state, JobState::Waiting, "the same agent twice may be the agent's fault");
+    let second = claim(&waiting, two);
+    assert_eq!(outcome(&after(&second, die(&second))), Some(Outcome::LostTooOften));
+    assert_eq!(outcome(&after(&second, miss(&second, true))), Some(Outcome::LostTooOften));
+    let reported = Event::Finished {
+        attempt: token(&second),
+        ending: ending(Outcome::AgentLost),
+        died: true,
+        jitter: 0.5,
+    };
+    assert_eq!(outcome(&after(&second, reported)), Some(Outcome::LostTooOften));
+    // A machine that is only silent is not known to be dead, until it comes back as another process.
+    let silent = after(&second, lose(&second));
+    assert_eq!(silent.state, JobState::Waiting);
+    assert_eq!(step(&silent, lose(&second), NOW), Err(Refusal::Expired));
+    assert_eq!(outcome(&after(&silent, die(&second))), Some(Outcome::LostTooOften));
+    let cancelled = after(&second, cancel());
+    assert_eq!(outcome(&after(&cancelled, die(&second))), Some(Outcome::Cancelled));
+}
+
+#[test]
+fn one_death_is_told_once() {
+    let job = held();
+    let waiting = after(&job, lose(&job));
+    let told = after(&waiting, die(&job));
+    assert_eq!((told.state, told.died_on.len()), (JobState::Waiting, 1));
+    assert_eq!(step(&told, die(&job), NOW), Err(Refusal::Expired));
+}
+
+#[test]
 fn expired_is_not_fenced() {
     let job = held();
     let waiting = after(&job, lose(&job));
@@ -164,7 +233,8 @@ enum Draw {
     Phase(Phase, u32),
     Finished(usize, u32),
     HandedBack(u32),
-    Lost(u32),
+    NotTaken(u32, bool),
+    Lost(u32, bool),
     Cancel,
     QueueDeadline,
     BackoffOver,
@@ -178,7 +248,8 @@ fn draws() -> impl Strategy<Value = Vec<(Draw, u32)>> {
         4 => (phase, age()).prop_map(|(phase, age)| Draw::Phase(phase, age)),
         3 => (0..Outcome::ALL.len(), age()).prop_map(|(outcome, age)| Draw::Finished(outcome, age)),
         2 => age().prop_map(Draw::HandedBack),
-        2 => age().prop_map(Draw::Lost),
+        2 => (age(), any::<bool>()).prop_map(|(age, died)| Draw::NotTaken(age, died)),
+        2 => (age(), any::<bool>()).prop_map(|(age, died)| Draw::Lost(age, died)),
         1 => Just(Draw::Cancel),
         1 => Just(Draw::QueueDeadline),
         4 => Just(Draw::BackoffOver),
@@ -186,19 +257,26 @@ fn draws() -> impl Strategy<Value = Vec<(Draw, u32)>> {
     proptest::collection::vec((draw, 0..400_u32), 1..60)
 }
 
-fn event(draw: &Draw, job: &Job) -> Event {
+fn event(draw: &Draw, job: &Job, agents: &[AgentId]) -> Event {
     let attempt =
         |age: &u32| AttemptRef { job: job.id, number: job.attempts.saturating_sub(*age), epoch: EPOCH };
     match draw {
-        Draw::Claimed => Event::Claimed { agent: AgentId::new(), epoch: EPOCH },
+        // Of three, so that deaths on one and on several come together.
+        Draw::Claimed => Event::Claimed { agent: agents[job.attempts as usize % agents.len()], epoch: EPOCH },
         Draw::Phase(phase, age) => Event::Phase { attempt: attempt(age), phase: *phase },
         Draw::Finished(outcome, age) => Event::Finished {
             attempt: attempt(age),
             ending: ending(Outcome::ALL[*outcome].clone()),
+            died: false,
             jitter: 0.3,
         },
         Draw::HandedBack(age) => Event::HandedBack { attempt: attempt(age), detail: String::new() },
-        Draw::Lost(age) => Event::AgentLost { attempt: attempt(age), detail: String::new(), jitter: 0.3 },
+        Draw::NotTaken(age, died) => {
+            Event::NotTaken { attempt: attempt(age), detail: String::new(), died: *died }
+        }
+        Draw::Lost(age, died) => {
+            Event::AgentLost { attempt: attempt(age), detail: String::new(), died: *died, jitter: 0.3 }
+        }
         Draw::Cancel => cancel(),
         Draw::QueueDeadline => Event::QueueDeadlinePassed,
         Draw::BackoffOver => Event::BackoffOver,
@@ -212,9 +290,11 @@ proptest! {
         let mut now = NOW;
         let mut live: Option<AttemptRef> = None;
         let mut ended = 0;
+        let agents = [AgentId::new(), AgentId::new(), AgentId::new()];
         for (draw, seconds) in history {
             now = now.plus(Duration::from_secs(seconds.into()));
-            let event = event(&draw, &job);
+            let event = event(&draw, &job, &agents);
+            let event_name = event.name();
             let stale = event.attempt().is_some_and(|attempt| job.check(attempt).is_err());
             let Ok(Step { job: next, effects }) = step(&job, event, now) else { continue };
             prop_assert!(!stale, "a stale token changed something");
@@ -240,6 +320,15 @@ proptest! {
             prop_assert_eq!(next.state.is_held(), live.is_some(), "held means: under the live attempt");
             prop_assert_eq!(next.state.is_terminal(), next.ending.is_some());
             prop_assert_eq!(next.state == JobState::Waiting, next.not_before.is_some());
+            prop_assert!(next.died_on.is_superset(&job.died_on), "deaths are not forgotten");
+            prop_assert!(next.handed_back <= next.attempts);
+            if job.desired.is_cancel() && next.state.is_terminal() {
+                let lost = matches!(event_name, "agent_lost" | "handed_back" | "not_taken");
+                prop_assert!(!lost || next.state == JobState::Cancelled, "a cancelled job that was lost");
+            }
+            if job.state == JobState::Cancelled {
+                prop_assert_eq!(next.state, JobState::Cancelled, "never cancelled and then something else");
+            }
             job = next;
         }
         prop_assert!(ended <= 1, "exactly one committed outcome");

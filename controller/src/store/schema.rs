@@ -8,9 +8,10 @@ use sqlx::{
 };
 use std::path::Path;
 
-const STEPS: [(i64, &str, &str); 2] = [
+const STEPS: [(i64, &str, &str); 3] = [
     (1, "first", include_str!("../../migrations/sqlite/0001_first.sql")),
     (2, "job sources", include_str!("../../migrations/sqlite/0002_job_sources.sql")),
+    (3, "leases", include_str!("../../migrations/sqlite/0003_leases.sql")),
 ];
 
 pub(super) async fn migrate(pool: &SqlitePool, path: &Path) -> Result<(), Error> {

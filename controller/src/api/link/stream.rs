@@ -153,6 +153,10 @@ impl Session {
     }
 
     async fn heartbeat(&mut self, heartbeat: v1::Heartbeat) -> Result<(), Refused> {
+        if !self.linked.is_current() {
+            // Of a process that has gone: what it listed is for its successor to say.
+            return Err(Refused::Over);
+        }
         let sequence = heartbeat.sequence;
         if !heartbeat.held_unchanged {
             self.held.clear();

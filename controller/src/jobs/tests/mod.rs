@@ -3,6 +3,7 @@
 
 mod attempts;
 mod claims;
+mod leases;
 mod lists;
 mod sources;
 mod submits;

@@ -49,6 +49,10 @@ pub(crate) struct AttemptRow {
     pub(crate) artifact_bytes: u64,
     pub(crate) usage: Usage,
     pub(crate) notes: Vec<String>,
+    /// How many controllers granted it a whole lease since its agent was last heard of.
+    pub(crate) unheard: u32,
+    /// When the last of these leases ends.
+    pub(crate) lease_until: Option<Timestamp>,
 }
 
 impl AttemptRow {
@@ -81,6 +85,8 @@ impl AttemptRow {
                 disk_peak_bytes: unsigned(row.try_get("disk_peak")?),
             },
             notes: from_json("notes", row.try_get("notes")?)?,
+            unheard: small(row.try_get("unheard")?),
+            lease_until: time(row.try_get("lease_until")?),
         })
     }
 }
@@ -92,6 +98,8 @@ pub(crate) struct AttemptUpdate {
     pub(crate) state: JobState,
     pub(crate) started_at: Option<Timestamp>,
     pub(crate) exited_at: Option<Timestamp>,
+    /// Its agent was heard of.
+    pub(crate) heard: bool,
     pub(crate) close: Option<AttemptClose>,
 }
 
@@ -137,11 +145,12 @@ struct Updated<'a> {
     memory_peak: Option<i64>,
     disk_peak: Option<i64>,
     notes: Option<String>,
+    unheard: Option<u8>,
 }
 
 /// Many new attempts as one bind.
-pub(in crate::store) fn pack_opened(rows: &[AttemptRow]) -> String {
-    super::pack_list(rows.iter().map(|row| Opened {
+pub(in crate::store) fn pack_opened<'a>(rows: impl Iterator<Item = &'a AttemptRow>) -> String {
+    super::pack_list(rows.map(|row| Opened {
         job_id: hex::encode(row.attempt.job.as_bytes()),
         number: row.attempt.number,
         epoch: signed(row.attempt.epoch.0),
@@ -174,6 +183,7 @@ pub(in crate::store) fn pack_updated<'a>(rows: impl Iterator<Item = &'a AttemptU
             memory_peak: close.map(|close| signed(close.usage.memory_peak_bytes)),
             disk_peak: close.map(|close| signed(close.usage.disk_peak_bytes)),
             notes: close.map(|close| to_json(&close.notes)),
+            unheard: row.heard.then_some(0),
         }
     }))
 }

@@ -7,7 +7,10 @@ use crate::store::{
     pack_list,
     rows::{attempts, jobs, signed},
 };
-use longshore_common::ids::{AttemptRef, JobId};
+use longshore_common::{
+    clock::Timestamp,
+    ids::{AttemptRef, JobId},
+};
 
 const LOAD: &str =
     concat!("SELECT j.* FROM ", rows!("$1"), " AS v JOIN jobs AS j ON j.id = ", bytes!("v.value"),);
@@ -47,6 +50,7 @@ const UPDATE: &str = concat!(
     "UPDATE jobs SET state = v.value->>'state', desired = v.value->>'desired', \
      cancel_by = v.value->>'cancel_by', cancel_reason = v.value->>'cancel_reason', \
      attempts = CAST(v.value->>'attempts' AS BIGINT), handed_back = CAST(v.value->>'handed_back' AS BIGINT), \
+     died_on = v.value->>'died_on', \
      epoch = CAST(v.value->>'epoch' AS BIGINT), agent_id = ",
     bytes!("v.value->>'agent_id'"),
     ", reported = CAST(v.value->>'reported' AS BIGINT), not_before = CAST(v.value->>'not_before' AS BIGINT), \
@@ -84,11 +88,21 @@ const UPDATE_ATTEMPTS: &str = concat!(
      cpu_micros = COALESCE(CAST(v.value->>'cpu_micros' AS BIGINT), cpu_micros), \
      memory_peak = COALESCE(CAST(v.value->>'memory_peak' AS BIGINT), memory_peak), \
      disk_peak = COALESCE(CAST(v.value->>'disk_peak' AS BIGINT), disk_peak), \
-     notes = COALESCE(v.value->>'notes', notes) FROM ",
+     notes = COALESCE(v.value->>'notes', notes), \
+     unheard = COALESCE(CAST(v.value->>'unheard' AS BIGINT), unheard) FROM ",
     rows!("$1"),
     " AS v WHERE attempts.job_id = ",
     bytes!("v.value->>'job_id'"),
     " AND attempts.number = CAST(v.value->>'number' AS BIGINT)",
+);
+
+/// `[[job, number, unheard, lease_until], …]`
+const OWN: &str = concat!(
+    "UPDATE attempts SET unheard = CAST(v.value->>2 AS BIGINT), lease_until = CAST(v.value->>3 AS BIGINT) FROM ",
+    rows!("$1"),
+    " AS v WHERE attempts.job_id = ",
+    bytes!("v.value->>0"),
+    " AND attempts.number = CAST(v.value->>1 AS BIGINT)",
 );
 
 /// Whether these attempts were reported: `[[job, number], …]`.
@@ -146,8 +160,11 @@ impl Tx {
         Ok(())
     }
 
-    pub(crate) async fn insert_attempts(&mut self, opened: &[AttemptRow]) -> Result<(), Error> {
-        if !opened.is_empty() {
+    pub(crate) async fn insert_attempts<'a>(
+        &mut self,
+        opened: impl ExactSizeIterator<Item = &'a AttemptRow>,
+    ) -> Result<(), Error> {
+        if opened.len() > 0 {
             self.run(OPEN_ATTEMPTS, attempts::pack_opened(opened)).await?;
         }
         Ok(())
@@ -160,6 +177,15 @@ impl Tx {
         if changed.len() > 0 {
             self.run(UPDATE_ATTEMPTS, attempts::pack_updated(changed)).await?;
         }
+        Ok(())
+    }
+
+    /// A new controller has these attempts now: how often that happened unheard, and until when it waits for each.
+    pub(crate) async fn own_leases(&mut self, owned: &[(AttemptRef, u32, Timestamp)]) -> Result<(), Error> {
+        let owned = owned.iter().map(|(attempt, unheard, until)| {
+            (hex::encode(attempt.job.as_bytes()), attempt.number, *unheard, until.as_micros())
+        });
+        self.run(OWN, pack_list(owned)).await?;
         Ok(())
     }
 
