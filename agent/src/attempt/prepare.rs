@@ -5,17 +5,23 @@ use crate::{
     contracts::plain,
     inputs,
     journal::{self, Intent},
-    runtime::{self, ContainerSpec, ImageId, ImageRequest, Output, Progress, Scratch},
+    runtime::{self, ContainerId, ContainerSpec, ImageId, ImageRequest, Output, Progress, Runtime, Scratch},
 };
 use longshore_common::{
     agent::Grant,
     job::{JobState, Outcome},
 };
 use std::{collections::BTreeMap, future::Future, path::Path, path::PathBuf, time::Duration};
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout},
+};
 
 /// Lines of progress that may wait for the log; more are dropped.
 const PROGRESS_LINES: usize = 32;
+
+/// How long a stop waits for a call to the engine. A cancelled job must be gone within grace and five seconds.
+const MOMENT: Duration = Duration::from_secs(4);
 
 /// When image, inputs and container must be ready.
 #[derive(Clone, Copy, Debug)]
@@ -60,32 +66,43 @@ impl Attempt {
         Ok(self.container_spec(image, inputs, &dir))
     }
 
-    /// Creates and starts the container. A call under way is never dropped, or a container could be left behind
-    /// that nobody knows.
+    /// Creates and starts the container. On a stop the call under way gets a moment, for what it makes must be removed;
+    /// an engine that hangs does not keep the attempt, and what it makes later is swept.
     pub(super) async fn start(
         &mut self,
         spec: &ContainerSpec,
         deadline: &PrepareDeadline,
     ) -> Result<Output, Cut> {
         let shared = std::sync::Arc::clone(&self.shared);
-        let runtime = &shared.tools.runtime;
         let mut backoff = engine_backoff();
         loop {
             if let Some(cause) = self.signal.said() {
                 return Err(cause.into());
             }
-            let started = match &self.container {
-                None => runtime.create(spec).await.map(|container| {
-                    self.container = Some(container);
-                    None
-                }),
-                Some(container) => runtime.start(container).await.map(Some),
+            let container = self.container.clone();
+            let call = step(&*shared.tools.runtime, spec, container.as_ref());
+            tokio::pin!(call);
+            let (done, stopped) = match until(&mut self.signal, deadline, &mut call).await {
+                Ok(done) => (done, None),
+                Err(cause) => match timeout(MOMENT, call).await {
+                    Ok(done) => (done, Some(cause)),
+                    Err(_) => return Err(cause.into()),
+                },
             };
-            match started {
-                Ok(None) => {}
-                Ok(Some(output)) => return Ok(output),
-                Err(runtime::Error::Ends { outcome, detail }) => return Err(Cut::Failed(outcome, detail)),
-                Err(away @ runtime::Error::Unreachable(_)) => {
+            match (done, stopped) {
+                // It runs: whoever follows it carries out the stop.
+                (Ok(Step::Started(output)), _) => return Ok(output),
+                (Ok(Step::Made(container)), stopped) => {
+                    self.container = Some(container);
+                    if let Some(cause) = stopped {
+                        return Err(cause.into());
+                    }
+                }
+                (Err(_), Some(cause)) => return Err(cause.into()),
+                (Err(runtime::Error::Ends { outcome, detail }), None) => {
+                    return Err(Cut::Failed(outcome, detail));
+                }
+                (Err(away @ runtime::Error::Unreachable(_)), None) => {
                     self.engine_away(&away).await;
                     until(&mut self.signal, deadline, backoff.wait()).await?;
                 }
@@ -113,6 +130,23 @@ impl Attempt {
             stop_grace: spec.deadlines.stop_grace,
             scratch: Scratch { out: dir.join("out"), tmp: dir.join("tmp"), inputs },
         }
+    }
+}
+
+/// What the next call to the engine brings.
+enum Step {
+    Made(ContainerId),
+    Started(Output),
+}
+
+async fn step(
+    runtime: &dyn Runtime,
+    spec: &ContainerSpec,
+    container: Option<&ContainerId>,
+) -> Result<Step, runtime::Error> {
+    match container {
+        None => runtime.create(spec).await.map(Step::Made),
+        Some(container) => runtime.start(container).await.map(Step::Started),
     }
 }
 

@@ -45,7 +45,7 @@ impl Cause {
             Self::Leaving | Self::HandingBack => (Outcome::AgentShutdown, "the agent was stopped".to_owned()),
             Self::PrepareDeadline(length) => (
                 Outcome::PrepareTimeout,
-                format!("image and inputs were not ready after {}", seconds(*length)),
+                format!("image, inputs and container were not ready after {}", seconds(*length)),
             ),
             Self::RunDeadline(length) => {
                 (Outcome::RunTimeout, format!("the container ran for {}", seconds(*length)))

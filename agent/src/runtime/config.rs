@@ -1,7 +1,7 @@
 //! Settings of the container runtime. Defaults stand here once, each with its reason.
 
 use serde::{Deserialize, Serialize};
-use std::{fmt, time::Duration};
+use std::{fmt, num::NonZeroU32, time::Duration};
 
 /// `[runtime]` of the agent's configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,6 +13,8 @@ pub struct Config {
     pub registries: Vec<Login>,
     /// What one container's log may hold on the engine's side; more than a job's own cap.
     pub engine_log_bytes: u64,
+    /// Containers created, started and removed at one time; the rest waits its turn.
+    pub calls_at_once: NonZeroU32,
     pub network: NetworkConfig,
     pub pull: PullConfig,
 }
@@ -72,6 +74,8 @@ impl Default for Config {
             registries: Vec::new(),
             // A job's log is capped at 256 MiB by default; the engine must be able to repeat all of it.
             engine_log_bytes: 320 << 20,
+            // More does not make the engine faster, and some versions lock themselves up under hundreds.
+            calls_at_once: NonZeroU32::new(8).expect("it is not zero"),
             network: NetworkConfig::default(),
             pull: PullConfig::default(),
         }

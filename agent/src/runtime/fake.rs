@@ -15,6 +15,7 @@
 //! | `FAKE_FILES` | files of `/out`: `a.txt:11,b/c.bin:3000000` |
 //! | `FAKE_DISK` | bytes of disk it claims to use, or `unmeasurable` |
 //! | `FAKE_START_ERROR` | an outcome: the start fails so |
+//! | `FAKE_HANG` | `create` or `start`: that call is never answered |
 //!
 //! Images begin with `fake.missing/`, `fake.denied/` or `fake.silent/` to fail, `fake.slow/` to take two seconds.
 
@@ -31,7 +32,7 @@ use longshore_common::{
     ids::{AgentId, AttemptRef, ClusterId},
     job::{Outcome, PullPolicy},
 };
-use script::Script;
+use script::{Hang, Script};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
@@ -170,6 +171,9 @@ impl Runtime for Fake {
     async fn create(&self, spec: &ContainerSpec) -> Result<ContainerId, Error> {
         let id = ContainerId(format!("fake-{}-{}", spec.attempt, spec.attempt.epoch.0));
         let script = Script::read(&spec.env, &spec.scratch)?;
+        if script.hang == Some(Hang::Create) {
+            return std::future::pending().await;
+        }
         script.make_folders()?;
         let mut all = self.containers.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(there) = all.get(&id) {
@@ -193,6 +197,9 @@ impl Runtime for Fake {
 
     async fn start(&self, container: &ContainerId) -> Result<Output, Error> {
         let container = self.find(container)?;
+        if container.script.hang == Some(Hang::Start) {
+            return std::future::pending().await;
+        }
         if let Some(outcome) = &container.script.start_error {
             return Err(Error::ends(outcome.clone(), "scripted"));
         }

@@ -39,10 +39,11 @@ pub trait Runtime: Send + Sync + fmt::Debug {
     async fn ensure_image(&self, request: &ImageRequest, progress: &Progress) -> Result<ImageId, Error>;
 
     /// Makes scratch folders and the container, not started. A container of the same attempt that is already there
-    /// is adopted.
+    /// is adopted. A call that nobody waits for any more goes on; what it makes is listed.
     async fn create(&self, spec: &ContainerSpec) -> Result<ContainerId, Error>;
 
-    /// Attaches, then starts. Output arrives through `Output`, byte-exact, until both streams have ended.
+    /// Attaches, then starts. Output arrives through `Output`, byte-exact, until both streams have ended. A call that
+    /// nobody waits for any more goes on; the next one joins it.
     async fn start(&self, container: &ContainerId) -> Result<Output, Error>;
 
     /// Takes over a container that an earlier process made: starts it if it never was. Its output goes on after the

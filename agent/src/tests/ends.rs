@@ -134,6 +134,25 @@ async fn a_prepare_deadline_ends_a_slow_pull() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_engine_that_hangs_does_not_keep_its_attempts() {
+    let rig = Rig::start().await;
+    for call in ["create", "start"] {
+        let mut late = job(&[("FAKE_HANG", call)]);
+        late.deadlines.prepare = Duration::from_secs(60);
+        let late = rig.submit(late);
+        let cancelled = rig.submit(job(&[("FAKE_HANG", call)]));
+        rig.phase(cancelled, JobState::Preparing).await;
+        let began = tokio::time::Instant::now();
+        cancel(&rig, cancelled);
+        assert_eq!(rig.controller.report(cancelled).await.outcome, Outcome::Cancelled, "{call}");
+        assert!(began.elapsed() <= Duration::from_secs(5), "{call}: {:?}", began.elapsed());
+        let report = rig.controller.report(late).await;
+        assert_eq!(report.outcome, Outcome::PrepareTimeout, "{call}: {}", report.detail);
+    }
+    rig.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_the_runtime_says_before_the_start_is_the_outcome() {
     let rig = Rig::start().await;
     let mut missing = job(&[]);

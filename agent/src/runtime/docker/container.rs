@@ -2,17 +2,19 @@
 
 use super::{
     Docker, body,
-    engine::{message, status},
+    calls::{self, ANSWER, Kind},
+    engine::{Client, Engine, message, status},
     labels,
     live::Live,
     monitor,
+    network::Network,
     stream::{self, Follower},
     time, trouble,
 };
 use crate::runtime::{Attached, Chunk, ContainerId, ContainerSpec, Counts, Error, Exit, Known, Output};
 use bollard::{
     errors::Error as DockerError,
-    models::{ContainerState, ContainerStateStatusEnum, ContainerSummaryStateEnum},
+    models::{ContainerCreateBody, ContainerState, ContainerStateStatusEnum, ContainerSummaryStateEnum},
     query_parameters::{
         CreateContainerOptions, InspectContainerOptions, KillContainerOptions, ListContainersOptions,
         StartContainerOptions,
@@ -43,7 +45,8 @@ impl Docker {
     pub(super) async fn create_container(&self, spec: &ContainerSpec) -> Result<ContainerId, Error> {
         let client = self.engine.client().await?;
         if spec.network == NetworkMode::Bridge {
-            self.network.ready().await?;
+            let ready = tokio::time::timeout(ANSWER, self.network.ready()).await;
+            ready.unwrap_or_else(|_| Err(calls::unanswered(Kind::Create)))?;
         }
         let node = body::Node {
             network: self.network.name(),
@@ -60,23 +63,45 @@ impl Docker {
         .await
         .map_err(|error| Error::ends(Outcome::RuntimeError, format!("make the scratch folders: {error}")))?;
         let name = body::name(spec);
-        let options = CreateContainerOptions { name: Some(name.clone()), ..Default::default() };
-        let id = match client.api.create_container(Some(options), body).await {
-            Ok(created) => ContainerId(created.id),
-            Err(error) if status(&error) == Some(409) => self.adopt(spec, &name).await?,
-            Err(error) => return Err(trouble::create(&self.engine, &error, spec)),
+        let id = match self.create_named(&client, spec, &name, body).await? {
+            Some(created) => created,
+            None => self.adopt(spec, &name).await?,
         };
         *self.containers.get(&id).scratch.lock().unwrap_or_else(PoisonError::into_inner) = folders;
         Ok(id)
     }
 
+    /// The new container; `None`: there is one of this name.
+    async fn create_named(
+        &self,
+        client: &Client,
+        spec: &ContainerSpec,
+        name: &str,
+        body: ContainerCreateBody,
+    ) -> Result<Option<ContainerId>, Error> {
+        let pending = {
+            let mut creating = self.creating.lock().unwrap_or_else(PoisonError::into_inner);
+            creating.retain(|_, pending| Arc::strong_count(pending) > 1 || pending.is_under_way());
+            Arc::clone(creating.entry(name.to_owned()).or_default())
+        };
+        let options = CreateContainerOptions { name: Some(name.to_owned()), ..Default::default() };
+        let (api, engine, spec) = (client.api.clone(), Arc::clone(&self.engine), spec.clone());
+        let call = async move {
+            match api.create_container(Some(options), body).await {
+                Ok(created) => Ok(Some(ContainerId(created.id))),
+                Err(error) if status(&error) == Some(409) => Ok(None),
+                Err(error) => Err(trouble::create(&engine, &error, &spec)),
+            }
+        };
+        self.calls.ask(&pending, Kind::Create, client, call).await
+    }
+
     /// The container of this name, if it is this very attempt's.
     async fn adopt(&self, spec: &ContainerSpec, name: &str) -> Result<ContainerId, Error> {
         let client = self.engine.client().await?;
-        let found = client
-            .api
-            .inspect_container(name, None::<InspectContainerOptions>)
-            .await
+        let found = self.engine.look(client.api.inspect_container(name, None::<InspectContainerOptions>));
+        let found = found
+            .await?
             .map_err(|error| self.engine.failed("look at the container that is already there", &error))?;
         let labels = found.config.and_then(|config| config.labels).unwrap_or_default();
         let id = found.id.unwrap_or_default();
@@ -92,7 +117,8 @@ impl Docker {
     /// Whether the start that nobody answered took place.
     async fn is_started(&self, id: &ContainerId) -> Result<bool, Error> {
         let client = self.engine.client().await?;
-        let found = client.api.inspect_container(&id.0, None::<InspectContainerOptions>).await;
+        let found = client.api.inspect_container(&id.0, None::<InspectContainerOptions>);
+        let found = self.engine.look(found).await?;
         let found = found.map_err(|error| self.engine.failed("look at the container", &error))?;
         Ok(was_started(found.state))
     }
@@ -103,7 +129,8 @@ impl Docker {
         live.note_started_before(true);
         let output = self.start_after(id, seen).await?;
         let client = self.engine.client().await?;
-        let found = client.api.inspect_container(&id.0, None::<InspectContainerOptions>).await;
+        let found = client.api.inspect_container(&id.0, None::<InspectContainerOptions>);
+        let found = self.engine.look(found).await?;
         let found = found.map_err(|error| self.engine.failed("look at the container", &error))?;
         let started_at = found.state.and_then(|state| state.started_at);
         let started_at = started_at.as_deref().and_then(time::parse).unwrap_or_else(Timestamp::now);
@@ -116,11 +143,15 @@ impl Docker {
 
     async fn start_after(&self, id: &ContainerId, seen: Counts) -> Result<Output, Error> {
         let live = self.containers.get(id);
-        if live.started_before() {
-            live.note_started_before(self.is_started(id).await?);
-        }
-        let attached =
-            if live.started_before() { None } else { Some(self.attach_and_start(id, &live).await?) };
+        let attached = match self.calls.join(&live.starting, Kind::Start).await {
+            Some(started) => Some(started?),
+            None => {
+                if live.started_before() {
+                    live.note_started_before(self.is_started(id).await?);
+                }
+                if live.started_before() { None } else { Some(self.attach_and_start(id, &live).await?) }
+            }
+        };
         let (sender, output) = mpsc::channel::<Chunk>(stream::CHUNKS);
         monitor::begin(&self.engine, id, &live);
         let follower = Follower::new(Arc::clone(&self.engine), id.clone(), live, sender, seen);
@@ -128,30 +159,11 @@ impl Docker {
         Ok(Output(output))
     }
 
-    async fn attach_and_start(&self, id: &ContainerId, live: &Live) -> Result<stream::Raw, Error> {
+    async fn attach_and_start(&self, id: &ContainerId, live: &Arc<Live>) -> Result<stream::Raw, Error> {
         let client = self.engine.client().await?;
-        let attached = stream::attach(&client, id)
-            .await
-            .map_err(|error| self.engine.failed("attach to the container", &error))?;
-        live.runs_under(&client, true);
-        match client.api.start_container(&id.0, None::<StartContainerOptions>).await {
-            Ok(()) => {
-                client.tether.note_contact();
-                Ok(attached)
-            }
-            Err(error) => {
-                if is_network_missing(&error) {
-                    // Somebody pruned it. The next attempt makes it again.
-                    self.network.forget();
-                }
-                let error = trouble::start(&self.engine, &error);
-                if error.is_transient() {
-                    // It may run already: what it wrote meanwhile is in the engine's log.
-                    live.note_started_before(true);
-                }
-                Err(error)
-            }
-        }
+        let (engine, network) = (Arc::clone(&self.engine), Arc::clone(&self.network));
+        let call = attach_and_start(engine, network, client.clone(), id.clone(), Arc::clone(live));
+        self.calls.ask(&live.starting, Kind::Start, &client, call).await
     }
 
     pub(super) async fn wait_container(&self, id: &ContainerId) -> Result<Exit, Error> {
@@ -230,6 +242,37 @@ impl Docker {
             labels::known(&container.id?, running, &container.labels?)
         });
         Ok(known.collect())
+    }
+}
+
+async fn attach_and_start(
+    engine: Arc<Engine>,
+    network: Arc<Network>,
+    client: Client,
+    id: ContainerId,
+    live: Arc<Live>,
+) -> Result<stream::Raw, Error> {
+    let attached = stream::attach(&client, &id)
+        .await
+        .map_err(|error| engine.failed("attach to the container", &error))?;
+    live.runs_under(&client, true);
+    match client.api.start_container(&id.0, None::<StartContainerOptions>).await {
+        Ok(()) => {
+            client.tether.note_contact();
+            Ok(attached)
+        }
+        Err(error) => {
+            if is_network_missing(&error) {
+                // Somebody pruned it. The next attempt makes it again.
+                network.forget();
+            }
+            let error = trouble::start(&engine, &error);
+            if error.is_transient() {
+                // It may run already: what it wrote meanwhile is in the engine's log.
+                live.note_started_before(true);
+            }
+            Err(error)
+        }
     }
 }
 

@@ -12,9 +12,10 @@ use std::{
 };
 
 const DEFAULT_HOST: &str = "unix:///var/run/docker.sock";
-/// A loaded engine takes its time to create a container; a dead one breaks the connection at once.
+/// A dead engine breaks the connection at once, and whoever waits for one that hangs has less patience than this.
 const REQUEST_TIMEOUT_SECONDS: u64 = 300;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_secs(10);
 /// Podman's Docker API stops at 1.41, Debian's engine too; nothing here needs more.
 const OLDEST: (usize, usize) = (1, 40);
 
@@ -84,6 +85,16 @@ impl Engine {
         } else {
             Error::ends(Outcome::RuntimeError, format!("{doing}: {}", message(error)))
         }
+    }
+
+    /// The answer to a question about one container, with little patience: the engine may be busy with that one.
+    pub(super) async fn look<T>(
+        &self,
+        question: impl Future<Output = Result<T, bollard::errors::Error>>,
+    ) -> Result<Result<T, bollard::errors::Error>, Error> {
+        tokio::time::timeout(LOOK, question).await.map_err(|_| {
+            Error::Unreachable(format!("Docker at {} does not say how the container is", self.host))
+        })
     }
 
     pub(super) async fn describe(&self) -> Result<EngineInfo, Error> {

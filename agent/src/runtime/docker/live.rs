@@ -1,10 +1,11 @@
 //! What is remembered of a container while this process runs it: its end, once known, and the
 //! engine it runs under. Losing all of it is harmless, labels and the engine say it again.
 
-use super::engine::Client;
+use super::{calls::Pending, engine::Client, stream::Raw};
 use crate::runtime::{ContainerId, Error, Exit};
 use std::{
     collections::HashMap,
+    fmt,
     path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
@@ -17,10 +18,11 @@ use tokio::sync::watch;
 #[derive(Debug, Default)]
 pub(super) struct Containers(Mutex<HashMap<ContainerId, Arc<Live>>>);
 
-#[derive(Debug)]
 pub(super) struct Live {
     /// Folders to delete with the container; empty: ask its labels.
     pub(super) scratch: Mutex<Vec<PathBuf>>,
+    pub(super) starting: Pending<Raw>,
+    pub(super) removing: Pending<()>,
     /// It may have written before we attached: its log is read from the engine, from the beginning.
     started_before: AtomicBool,
     /// The attached stream has ended.
@@ -53,10 +55,18 @@ impl Containers {
     }
 }
 
+impl fmt::Debug for Live {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Live").field("end", &self.end.borrow()).finish_non_exhaustive()
+    }
+}
+
 impl Default for Live {
     fn default() -> Self {
         Self {
             scratch: Mutex::default(),
+            starting: Pending::default(),
+            removing: Pending::default(),
             started_before: AtomicBool::new(false),
             drained: watch::Sender::new(false),
             usage: Mutex::default(),

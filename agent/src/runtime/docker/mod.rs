@@ -2,6 +2,7 @@
 //! not tell again. Must never know the controller or a job's state.
 
 mod body;
+mod calls;
 mod container;
 mod disk;
 mod engine;
@@ -24,6 +25,7 @@ mod stream;
 mod subnet;
 mod tether;
 mod time;
+mod trial;
 mod trouble;
 mod usage;
 
@@ -33,7 +35,11 @@ use super::{
 };
 use async_trait::async_trait;
 use longshore_common::ids::AgentId;
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 /// The runtime of an agent on a real node.
 #[derive(Debug)]
@@ -41,19 +47,27 @@ pub struct Docker {
     agent: AgentId,
     config: Config,
     engine: Arc<engine::Engine>,
+    calls: Arc<calls::Calls>,
+    /// By name.
+    creating: Mutex<HashMap<String, Arc<calls::Pending<Option<ContainerId>>>>>,
     containers: live::Containers,
     pulls: Arc<pull::Pulls>,
-    network: network::Network,
+    network: Arc<network::Network>,
+    trial: trial::Trial,
 }
 
 impl Docker {
     /// Connects at the first call, and again whenever the engine went away.
     pub fn new(config: Config, agent: AgentId) -> Self {
         let engine = Arc::new(engine::Engine::new(config.host.clone()));
+        let network = network::Network::new(Arc::clone(&engine), agent, config.network.clone());
         Self {
             agent,
             pulls: Arc::new(pull::Pulls::new(Arc::clone(&engine), config.pull.clone())),
-            network: network::Network::new(Arc::clone(&engine), agent, config.network.clone()),
+            network: Arc::new(network),
+            calls: Arc::new(calls::Calls::new(config.calls_at_once, calls::ANSWER)),
+            creating: Mutex::default(),
+            trial: trial::Trial::default(),
             engine,
             containers: live::Containers::default(),
             config,
@@ -64,7 +78,14 @@ impl Docker {
 #[async_trait]
 impl Runtime for Docker {
     async fn describe(&self) -> Result<EngineInfo, Error> {
-        self.engine.describe().await
+        let engine = self.engine.describe().await?;
+        match self.calls.hangs() {
+            None => Ok(engine),
+            Some(kind) => {
+                self.try_out().await;
+                Err(calls::unanswered(kind))
+            }
+        }
     }
 
     async fn ensure_image(&self, request: &ImageRequest, progress: &Progress) -> Result<ImageId, Error> {

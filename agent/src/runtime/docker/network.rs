@@ -60,6 +60,10 @@ impl Network {
         &self.name
     }
 
+    pub(super) fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire)
+    }
+
     /// Somebody removed it.
     pub(super) fn forget(&self) {
         self.ready.store(false, Ordering::Release);
@@ -67,7 +71,7 @@ impl Network {
 
     /// Before a container is put on it. Costs nothing once it is prepared.
     pub(super) async fn ready(&self) -> Result<(), Error> {
-        if self.ready.load(Ordering::Acquire) {
+        if self.is_ready() {
             return Ok(());
         }
         match self.prepare().await {

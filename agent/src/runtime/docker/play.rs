@@ -10,6 +10,9 @@ use axum::{
 use std::{path::Path, sync::Arc, time::Duration};
 use tokio::runtime::Runtime;
 
+/// Instead of a status: the call is taken and never answered.
+pub(super) const NEVER: u16 = 0;
+
 /// Status and body for a method and a path; `None`: an answer that begins and never ends.
 type Answer = Arc<dyn Fn(&str, &str) -> Option<(u16, String)> + Send + Sync>;
 
@@ -46,7 +49,9 @@ impl Process {
 impl Drop for Process {
     /// A test that fails must not wait.
     fn drop(&mut self) {
-        self.0.take().map(Runtime::shutdown_background);
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 
@@ -60,8 +65,12 @@ async fn respond(State(answer): State<Answer>, method: Method, uri: Uri) -> Resp
         answer(method.as_str(), path).or_else(|| path.ends_with("/info").then(|| (200, "{}".to_owned())))
     };
     match said {
+        Some((NEVER, _)) => std::future::pending().await,
         Some((status, body)) => {
             let status = StatusCode::from_u16(status).expect("a status");
+            if status == StatusCode::SWITCHING_PROTOCOLS {
+                return (status, [("connection", "upgrade"), ("upgrade", "tcp")]).into_response();
+            }
             (status, [("content-type", "application/json")], body).into_response()
         }
         None => Body::from_stream(futures::stream::pending::<std::io::Result<Vec<u8>>>()).into_response(),

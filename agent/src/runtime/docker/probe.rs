@@ -57,7 +57,7 @@ pub(super) async fn run(engine: &Engine, agent: AgentId, network: &str) -> Resul
     result
 }
 
-async fn import(client: &Client, image: &str) -> Result<(), String> {
+pub(super) async fn import(client: &Client, image: &str) -> Result<(), String> {
     let archive = pause::archive().ok_or("no probe is known for this processor")?;
     let (repo, tag) = image.split_once(':').ok_or("the probe's image has a tag")?;
     let options = CreateImageOptions {

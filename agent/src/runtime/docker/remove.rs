@@ -2,8 +2,9 @@
 
 use super::{
     Docker,
+    calls::Kind,
     container::blocking,
-    engine::{Client, status},
+    engine::{Client, Engine, status},
     labels,
 };
 use crate::{
@@ -18,7 +19,7 @@ use longshore_common::job::Outcome;
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::PoisonError,
+    sync::{Arc, PoisonError},
 };
 
 impl Docker {
@@ -28,17 +29,9 @@ impl Docker {
             folders if folders.is_empty() => self.labelled_folders(id).await?,
             folders => folders,
         };
-        let mut removed = remove(&client, id).await;
-        if removed.as_ref().is_err_and(|error| status(error) == Some(500))
-            && let Some(layer) = layer_of_ended(&client, id).await
-        {
-            // The engine opens every level of a tree at once, and runs out of files in a deep one.
-            match blocking(move || tree::remove(&layer)).await {
-                Ok(()) => removed = remove(&client, id).await,
-                Err(error) => tracing::warn!(container = %id.0, %error, "its layer cannot be emptied either"),
-            }
-        }
-        removed.map_err(|error| self.engine.failed("remove the container", &error))?;
+        let live = self.containers.get(id);
+        let call = remove_fully(Arc::clone(&self.engine), client.clone(), id.clone());
+        self.calls.ask(&live.removing, Kind::Remove, &client, call).await?;
         self.containers.forget(id);
         blocking(move || folders.iter().try_for_each(|folder| remove_scratch(folder))).await.map_err(
             |error| Error::ends(Outcome::RuntimeError, format!("remove the scratch folders: {error}")),
@@ -52,7 +45,7 @@ impl Docker {
     /// After a restart of the agent: the folders that the labels name, if they belong to this agent.
     async fn labelled_folders(&self, id: &ContainerId) -> Result<Vec<PathBuf>, Error> {
         let client = self.engine.client().await?;
-        match client.api.inspect_container(&id.0, None::<InspectContainerOptions>).await {
+        match self.engine.look(client.api.inspect_container(&id.0, None::<InspectContainerOptions>)).await? {
             Ok(found) => {
                 let labels = found.config.and_then(|config| config.labels).unwrap_or_default();
                 let ours = labels.get(labels::AGENT) == Some(&self.agent.to_string());
@@ -62,6 +55,20 @@ impl Docker {
             Err(error) => Err(self.engine.failed("look at the container", &error)),
         }
     }
+}
+
+async fn remove_fully(engine: Arc<Engine>, client: Client, id: ContainerId) -> Result<(), Error> {
+    let mut removed = remove(&client, &id).await;
+    if removed.as_ref().is_err_and(|error| status(error) == Some(500))
+        && let Some(layer) = layer_of_ended(&client, &id).await
+    {
+        // The engine opens every level of a tree at once, and runs out of files in a deep one.
+        match blocking(move || tree::remove(&layer)).await {
+            Ok(()) => removed = remove(&client, &id).await,
+            Err(error) => tracing::warn!(container = %id.0, %error, "its layer cannot be emptied either"),
+        }
+    }
+    removed.map_err(|error| engine.failed("remove the container", &error))
 }
 
 async fn remove(client: &Client, id: &ContainerId) -> Result<(), DockerError> {
@@ -95,10 +102,7 @@ mod tests {
     use super::*;
     use crate::runtime::{Config, docker::play::Process};
     use longshore_common::ids::AgentId;
-    use std::sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    };
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     #[tokio::test]
     async fn a_container_whose_tree_is_too_deep_for_the_engine_is_removed_all_the_same() {

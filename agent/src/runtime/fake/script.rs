@@ -28,12 +28,20 @@ pub(super) struct Script {
     /// `None`: it cannot be measured.
     pub(super) disk: Option<u64>,
     pub(super) start_error: Option<Outcome>,
+    pub(super) hang: Option<Hang>,
     stdout: Bytes,
     stderr: Bytes,
     output_bytes: usize,
     files: Vec<(PathBuf, u64)>,
     /// Made only if there are files: a job that writes nothing costs nothing.
     folders: Vec<PathBuf>,
+}
+
+/// A call that is never answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hang {
+    Create,
+    Start,
 }
 
 impl Script {
@@ -58,6 +66,12 @@ impl Script {
             start_error: match env.get("FAKE_START_ERROR") {
                 Some(name) => Some(name.parse().map_err(|_| wrong("FAKE_START_ERROR", name))?),
                 None => None,
+            },
+            hang: match text("FAKE_HANG") {
+                "" => None,
+                "create" => Some(Hang::Create),
+                "start" => Some(Hang::Start),
+                other => return Err(wrong("FAKE_HANG", other)),
             },
             stdout: Bytes::copy_from_slice(text("FAKE_STDOUT").as_bytes()),
             stderr: Bytes::copy_from_slice(text("FAKE_STDERR").as_bytes()),
