@@ -30,6 +30,11 @@ const SWEEP: Duration = Duration::from_secs(30);
 const REPEAT_FOR: Duration = Duration::from_secs(30);
 /// After a claim that was refused, so that a disagreement with the controller does not become a storm.
 const AFTER_FAILURE: Duration = Duration::from_secs(2);
+/// A claim that found nothing and did not come to its lane's end is gone on with so soon, so that work behind ten
+/// thousand jobs for other machines is found within seconds.
+const SEARCHING: Duration = Duration::from_millis(150);
+/// And for so many claims in a row. No lane is longer: after that it is a disagreement.
+const SEARCHES: u32 = 200;
 /// With this many attempts held their ends come in crowds: one claim for several costs a moment each and spares the
 /// controller a transaction each.
 const MANY: u32 = 32;
@@ -66,6 +71,8 @@ struct Memory {
     /// Lanes whose jobs do not fit, and when to ask again.
     parked: BTreeSet<Lane>,
     parking: Backoff,
+    /// Claims in a row that found nothing and did not come to the end.
+    searches: u32,
     listening: Vec<Lane>,
     /// A claim may bring something.
     due: bool,
@@ -81,6 +88,7 @@ impl Intake {
             hints: Vec::new(),
             parked: BTreeSet::new(),
             parking: PARKED,
+            searches: 0,
             listening: Vec::new(),
             due: true,
             next_ask: Instant::now() + SWEEP,
@@ -224,7 +232,7 @@ impl Memory {
 
     fn answered(&mut self, lanes: &BTreeMap<Lane, LaneAnswer>, granted: usize, slots: u32) {
         let more = lanes.values().any(|answer| *answer == LaneAnswer::More);
-        // With nothing granted, "more" is for later: asking at once would only spin.
+        // With nothing granted, "more" is for a little later: asking at once would only spin.
         let parks = |answer: LaneAnswer| {
             answer == LaneAnswer::MoreButNotForYou || (answer == LaneAnswer::More && granted == 0)
         };
@@ -233,8 +241,11 @@ impl Memory {
         if self.parked.is_empty() || granted > 0 {
             self.parking.reset();
         }
+        let searching = more && granted == 0;
+        self.searches = if searching { self.searches.saturating_add(1) } else { 0 };
         if !self.parked.is_empty() {
-            self.next_ask = Instant::now() + self.parking.next_wait();
+            let soon = searching && self.searches <= SEARCHES;
+            self.next_ask = Instant::now() + if soon { SEARCHING } else { self.parking.next_wait() };
         }
         self.due = more && granted > 0 && u32::try_from(granted).unwrap_or(u32::MAX) < slots;
     }
