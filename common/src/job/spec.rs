@@ -111,6 +111,9 @@ pub struct Outputs {
     pub max_files: u64,
 }
 
+/// Files of one attempt at most, whatever `max_files` says: each is a line of several lists.
+pub const MOST_FILES: u64 = 10_000_000;
+
 impl Default for Outputs {
     fn default() -> Self {
         Self {

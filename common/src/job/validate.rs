@@ -2,7 +2,10 @@
 //! in: job files, flags and the API. Knows nothing of what machines there are.
 
 use super::resources::{GIB, MIB};
-use super::{Deadlines, Input, JobSpec, Outcome, Outputs, Resources, RetryPolicy, image, spec::PLAIN};
+use super::{
+    Deadlines, Input, JobSpec, Outcome, Outputs, Resources, RetryPolicy, image,
+    spec::{MOST_FILES, PLAIN},
+};
 use crate::fields::{FieldError, FieldErrors};
 use globset::Glob;
 use std::{io, time::Duration};
@@ -229,6 +232,9 @@ fn is_inside(path: &str) -> bool {
 }
 
 fn outputs(asked: &Outputs, errors: &mut FieldErrors) {
+    if asked.max_files > MOST_FILES {
+        errors.push("outputs.max_files", format!("is more than {MOST_FILES}: pack them"));
+    }
     for (field, globs) in [("include", &asked.include), ("exclude", &asked.exclude)] {
         for (index, text) in globs.iter().enumerate() {
             errors.take(glob(&format!("outputs.{field}[{index}]"), text));
@@ -292,6 +298,7 @@ mod tests {
             spec.deadlines.run = Duration::ZERO;
             spec.retry.attempts = 0;
             spec.outputs.include = vec!["[".into()];
+            spec.outputs.max_files = MOST_FILES + 1;
         });
         assert_eq!(
             found,
@@ -308,6 +315,7 @@ mod tests {
                 "resources.memory",
                 "deadlines.run",
                 "retry.attempts",
+                "outputs.max_files",
                 "outputs.include[0]"
             ]
         );

@@ -12,11 +12,32 @@ use longshore_common::{
 pub(super) enum Chore {
     Agent(Box<AgentRow>),
     AgentsSeen(Vec<(AgentId, Timestamp)>),
-    Page { attempt: AttemptRef, page: u32, entries: Vec<ManifestEntry> },
-    Input { input: CreatedInput, files: Vec<InputFile> },
-    RemoveInputs { before: Timestamp, limit: u32 },
-    DropGarbage { kind: &'static str, names: Vec<String> },
-    Forget { claims: Timestamp, requests: Timestamp },
+    Page {
+        attempt: AttemptRef,
+        page: u32,
+        entries: Vec<ManifestEntry>,
+    },
+    /// Objects with an ordinal below `opened` may come to be.
+    Opened {
+        attempt: AttemptRef,
+        opened: u64,
+    },
+    Input {
+        input: CreatedInput,
+        files: Vec<InputFile>,
+    },
+    RemoveInputs {
+        before: Timestamp,
+        limit: u32,
+    },
+    DropGarbage {
+        kind: &'static str,
+        names: Vec<String>,
+    },
+    Forget {
+        claims: Timestamp,
+        requests: Timestamp,
+    },
 }
 
 impl Chore {
@@ -26,6 +47,7 @@ impl Chore {
             Self::Agent(row) => tx.put_agent(row).await?,
             Self::AgentsSeen(seen) => tx.agents_seen(seen).await?,
             Self::Page { attempt, page, entries } => tx.put_page(*attempt, *page, entries).await?,
+            Self::Opened { attempt, opened } => tx.note_opened(*attempt, *opened).await?,
             Self::Input { input, files } => tx.put_input(input, files, now).await?,
             Self::RemoveInputs { before, limit } => return tx.remove_inputs(*before, *limit).await,
             Self::DropGarbage { kind, names } => tx.drop_garbage(kind, names).await?,

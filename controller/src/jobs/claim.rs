@@ -163,6 +163,7 @@ fn open(view: &ViewRow, gpus: &[String], command: &ClaimCommand, work: &mut Work
         notes: Vec::new(),
         unheard: 0,
         lease_until: None,
+        opened: 0,
     };
     work.open(attempt_row, lease);
     Some(Grant {

@@ -41,6 +41,22 @@ impl Jobs {
         Ok(Ok(()))
     }
 
+    /// Notes that objects with these ordinals may come to be, before anybody is told where to put them: what an attempt
+    /// uploads and never lists is removed with its job.
+    pub async fn open_uploads(
+        &self,
+        attempt: AttemptRef,
+        ordinals: impl Iterator<Item = u64>,
+    ) -> Result<(), Error> {
+        let Some(opened) = ordinals.max().map(|last| last.saturating_add(1)) else { return Ok(()) };
+        let live = &self.inner.shared.live;
+        if live.opened(attempt) < opened {
+            self.chore(Chore::Opened { attempt, opened }).await?;
+            live.set_opened(attempt, opened);
+        }
+        Ok(())
+    }
+
     /// Idempotent: a repeat of an accepted report is accepted.
     pub async fn finish(&self, reports: Vec<FinishReport>) -> Result<Results<(), Refusal>, Error> {
         if reports.is_empty() { Ok(Vec::new()) } else { self.call(Command::Finish, reports).await }

@@ -40,6 +40,8 @@ pub(super) struct Entry {
     pub(super) absent: bool,
     /// Its machine was started anew under it.
     pub(super) rebooted: bool,
+    /// Objects with an ordinal below this may exist.
+    pub(super) opened: u64,
 }
 
 impl Entry {
@@ -174,6 +176,23 @@ impl Live {
     /// Whether its machine was started anew under it.
     pub(super) fn was_rebooted(&self, attempt: AttemptRef) -> bool {
         self.read().get(&attempt.job).is_some_and(|entry| entry.live.attempt == attempt && entry.rebooted)
+    }
+
+    /// Objects of it with an ordinal below this may exist.
+    pub(super) fn opened(&self, attempt: AttemptRef) -> u64 {
+        let entries = self.read();
+        entries
+            .get(&attempt.job)
+            .filter(|entry| entry.live.attempt == attempt)
+            .map_or(0, |entry| entry.opened)
+    }
+
+    pub(super) fn set_opened(&self, attempt: AttemptRef, opened: u64) {
+        self.update(attempt.job, |entry| {
+            if entry.live.attempt == attempt {
+                entry.opened = entry.opened.max(opened);
+            }
+        });
     }
 
     /// The answer to its claim goes out for another time.

@@ -282,5 +282,6 @@ pub(super) fn entry(row: &JobRow, attempt: &AttemptRow, lease: Duration, process
         listed: row.job.state != JobState::Claimed,
         absent: false,
         rebooted: false,
+        opened: attempt.opened,
     }
 }

@@ -1,8 +1,12 @@
 //! Where an attempt puts its files. What is uploaded counts only when a manifest names it.
 
 use super::{Context, at_most, live, status};
-use crate::{api::artifacts::AT_ONCE, jobs::object_key};
+use crate::{
+    api::artifacts::AT_ONCE,
+    jobs::{LiveAttempt, object_key},
+};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
+use longshore_common::job::spec::MOST_FILES;
 use longshore_proto::v1;
 use tonic::Status;
 
@@ -13,7 +17,12 @@ pub(super) async fn open(
     request: v1::OpenUploadsRequest,
 ) -> Result<v1::OpenUploadsResponse, Status> {
     at_most("files", request.files.len(), FILES)?;
-    let nonce = live(context, request.r#ref)?.nonce;
+    let LiveAttempt { attempt, nonce, .. } = live(context, request.r#ref)?;
+    if request.files.iter().any(|file| file.ordinal >= MOST_FILES) {
+        return Err(status::field("files", format!("an ordinal is not below {MOST_FILES}")));
+    }
+    let ordinals = request.files.iter().map(|file| file.ordinal);
+    context.jobs.open_uploads(attempt, ordinals).await.map_err(status::jobs)?;
     let valid = context.config.write_valid;
     let files = request.files.into_iter().map(|file| (object_key(&nonce, file.ordinal), file));
     let targets = stream::iter(files)

@@ -220,6 +220,32 @@ async fn removal_takes_ended_jobs_and_writes_down_their_bytes() {
 }
 
 #[tokio::test]
+async fn what_a_lost_attempt_uploaded_and_never_listed_is_removed_with_its_job() {
+    let mut quick = spec();
+    quick.retry.backoff = Duration::ZERO;
+    let bench = Bench::new().await;
+    let (_, lost) = bench.held(quick).await;
+    let open = async |bench: &Bench, grant: &Grant, ordinals: Vec<u64>| {
+        bench.jobs.open_uploads(grant.attempt, ordinals.into_iter()).await.expect("stored");
+    };
+    open(&bench, &lost, vec![2, 0]).await;
+    open(&bench, &lost, vec![1]).await;
+    let bench = bench.reopen(impatient()).await;
+    open(&bench, &lost, vec![]).await;
+    while bench.jobs.expire_leases(Duration::ZERO).await.expect("stored") == 0 {}
+    let won = bench.claim(AgentId::new(), offer(16, 1)).await.grants.remove(0);
+    open(&bench, &won, vec![0]).await;
+    bench.finish(report(won.attempt, Outcome::ExitCode(3))).await.expect("taken");
+    let attempts = bench.jobs.attempts(won.attempt.job).await.expect("there");
+    bench.jobs.remove(vec![won.attempt.job]).await.expect("stored");
+    let key = |attempt: usize, ordinal| object_key(&attempts[attempt].nonce, ordinal);
+    let mut expected = vec![key(0, 0), key(0, 1), key(0, 2), key(1, 0)];
+    let mut objects = bench.jobs.garbage("object", 10).await.expect("read");
+    (expected.sort(), objects.sort());
+    assert_eq!(objects, expected);
+}
+
+#[tokio::test]
 async fn retention_takes_what_is_old() {
     let bench = Bench::new().await.reopen(Config { retention: Duration::ZERO, ..Config::default() }).await;
     let job = bench.submit(spec()).await;

@@ -53,6 +53,8 @@ pub(crate) struct AttemptRow {
     pub(crate) unheard: u32,
     /// When the last of these leases ends.
     pub(crate) lease_until: Option<Timestamp>,
+    /// Objects with an ordinal below this may exist.
+    pub(crate) opened: u64,
 }
 
 impl AttemptRow {
@@ -87,6 +89,7 @@ impl AttemptRow {
             notes: from_json("notes", row.try_get("notes")?)?,
             unheard: small(row.try_get("unheard")?),
             lease_until: time(row.try_get("lease_until")?),
+            opened: unsigned(row.try_get("opened")?),
         })
     }
 }

@@ -57,6 +57,20 @@ pub(crate) struct Arrived {
 }
 
 impl Tx {
+    /// Objects with an ordinal below `opened` may come to be.
+    pub(crate) async fn note_opened(&mut self, attempt: AttemptRef, opened: u64) -> Result<(), Error> {
+        sqlx::query(
+            "UPDATE attempts SET opened = $4 WHERE job_id = $1 AND number = $2 AND epoch = $3 AND opened < $4",
+        )
+        .bind(&attempt.job.as_bytes()[..])
+        .bind(i64::from(attempt.number))
+        .bind(signed(attempt.epoch.0))
+        .bind(signed(opened))
+        .execute(self.connection())
+        .await?;
+        Ok(())
+    }
+
     /// A repeat of a page replaces it. The first page begins a manifest anew: an agent that was restarted collects
     /// again, and files may come in another order.
     pub(crate) async fn put_page(

@@ -23,6 +23,17 @@ const OBJECTS: &str = concat!(
      ON CONFLICT (kind, name) DO NOTHING",
 );
 
+/// What was opened for upload, whether a manifest lists it or not.
+const OPENED: &str = concat!(
+    "WITH RECURSIVE objects (nonce, ordinal) AS (SELECT t.nonce, t.opened - 1 FROM ",
+    rows!("$1"),
+    " AS v JOIN attempts AS t ON t.job_id = ",
+    bytes!("v.value"),
+    " WHERE t.opened > 0 UNION ALL SELECT nonce, ordinal - 1 FROM objects WHERE ordinal > 0) \
+     INSERT INTO garbage (kind, name) SELECT 'object', $2 || o.nonce || '/' || o.ordinal FROM objects AS o \
+     WHERE true ON CONFLICT (kind, name) DO NOTHING",
+);
+
 const LOGS: &str = concat!(
     "INSERT INTO garbage (kind, name) SELECT 'log', ",
     text!("t.job_id"),
@@ -87,6 +98,7 @@ impl Tx {
         }
         let list = pack_ids(ids);
         sqlx::query(OBJECTS).bind(&list).bind(OBJECT_KEYS).execute(self.connection()).await?;
+        sqlx::query(OPENED).bind(&list).bind(OBJECT_KEYS).execute(self.connection()).await?;
         self.run(LOGS, list.clone()).await?;
         for sql in DELETES {
             self.run(sql, list.clone()).await?;
