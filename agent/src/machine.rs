@@ -10,7 +10,7 @@ use crate::{
     capacity,
     host::Facts,
     link::{Report, Reporter},
-    slots::Slots,
+    slots::{Granted, Slots},
 };
 use async_trait::async_trait;
 use longshore_common::{
@@ -164,9 +164,22 @@ impl Machine {
     }
 
     fn gpus(&self) -> Vec<Gpu> {
-        let granted = self.slots.granted().gpus;
-        let shown = |gpu: &Gpu| Gpu { job: granted.get(&gpu.uuid).cloned(), ..gpu.clone() };
+        let Granted { gpus: granted, staying, .. } = self.slots.granted();
+        let shown = |gpu: &Gpu| {
+            let job = granted.get(&gpu.uuid).cloned();
+            let stays = job.as_ref().filter(|job| staying.contains(*job));
+            let stays = stays.map(|job| format!("reserved: the container of {job} does not end"));
+            Gpu { job, busy: stays.or_else(|| gpu.busy.clone()), ..gpu.clone() }
+        };
         self.now.borrow().gpus.iter().map(shown).collect()
+    }
+
+    /// Whose containers do not go.
+    fn staying(&self) -> Option<String> {
+        let jobs = self.slots.granted().staying;
+        let jobs = jobs.into_iter().collect::<Vec<_>>().join(", ");
+        (!jobs.is_empty())
+            .then(|| format!("over, but not gone: the container of {jobs}; what it was given stays reserved"))
     }
 
     /// Why it does not claim, or what else the operator should know.
@@ -175,7 +188,8 @@ impl Machine {
             let now = self.now.borrow();
             (now.warning.clone(), now.foreign)
         };
-        self.problem().or(warning).or_else(|| capacity::note(&self.free(), &foreign))
+        let said = [self.problem(), self.staying(), warning].into_iter().flatten().collect::<Vec<_>>();
+        if said.is_empty() { capacity::note(&self.free(), &foreign) } else { Some(said.join("; ")) }
     }
 }
 

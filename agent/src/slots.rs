@@ -3,7 +3,7 @@
 
 use longshore_common::{agent::Capacity, ids::ShortId, job::Resources};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 use tokio::sync::Notify;
@@ -27,6 +27,8 @@ pub struct Granted {
     pub gpus: BTreeMap<String, String>,
     /// Attempts held, those that only upload or report included.
     pub attempts: u32,
+    /// Jobs that are over while their containers are not gone: what they were given stays theirs.
+    pub staying: BTreeSet<String>,
 }
 
 impl Slots {
@@ -51,7 +53,7 @@ impl Slots {
         granted.gpus.extend(gpus.iter().map(|uuid| (uuid.clone(), job.to_string())));
         granted.amounts.gpus = count(&granted.gpus);
         drop(granted);
-        Permit { slots: self.clone(), compute: Some(compute), scratch_bytes }
+        Permit { slots: self.clone(), job: job.to_string(), compute: Some(compute), scratch_bytes }
     }
 
     pub fn granted(&self) -> Granted {
@@ -77,6 +79,7 @@ impl Slots {
 #[derive(Debug)]
 pub struct Permit {
     slots: Slots,
+    job: String,
     compute: Option<Compute>,
     scratch_bytes: u64,
 }
@@ -94,6 +97,13 @@ impl Permit {
         if let Some(compute) = self.compute.take() {
             compute.give_back(&mut self.slots.lock());
             self.slots.0.freed.notify_one();
+        }
+    }
+
+    /// The attempt is over and its container is not: flags what it keeps, until it is given back.
+    pub fn stays(&self) {
+        if self.compute.is_some() {
+            self.slots.lock().staying.insert(self.job.clone());
         }
     }
 }
@@ -117,6 +127,7 @@ impl Drop for Permit {
         }
         granted.amounts.scratch_bytes = granted.amounts.scratch_bytes.saturating_sub(self.scratch_bytes);
         granted.attempts = granted.attempts.saturating_sub(1);
+        granted.staying.remove(&self.job);
         drop(granted);
         self.slots.0.freed.notify_one();
     }
@@ -147,6 +158,21 @@ mod tests {
         assert_eq!(slots.granted().gpus.keys().collect::<Vec<_>>(), ["GPU-b", "GPU-c"]);
         drop(second);
         assert_eq!(slots.granted(), Granted::default());
+    }
+
+    #[test]
+    fn what_a_container_that_does_not_go_has_is_flagged_until_it_is_given_back() {
+        let slots = Slots::new(2);
+        let mut held = permit(&slots, &["GPU-a"]);
+        held.stays();
+        let granted = slots.granted();
+        assert_eq!((granted.staying.len(), granted.gpus.len()), (1, 1));
+        drop(held);
+        assert_eq!(slots.granted(), Granted::default());
+        held = permit(&slots, &[]);
+        held.release_compute();
+        held.stays();
+        assert_eq!(slots.granted().staying.len(), 0, "it has nothing any more");
     }
 
     #[tokio::test]

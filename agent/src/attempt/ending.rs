@@ -71,6 +71,8 @@ impl Attempt {
         }
         if self.is_gone().await {
             self.permit.release_compute();
+        } else {
+            self.permit.stays();
         }
         let kept = matches!(&self.ending.not_stored, Some((Outcome::ArtifactUploadFailed, _)));
         let log = self.log.close().await;
@@ -198,12 +200,19 @@ fn is_missing_or_empty(out: &Path) -> bool {
     }
 }
 
-/// Removes the container and everything of the attempt on this node, however long the engine is away.
+/// Whether it may still run. As long as it does, it has its share of the machine.
+async fn runs(tools: &Tools, container: &ContainerId) -> bool {
+    let known = tools.runtime.list().await;
+    known.map_or(true, |known| known.iter().any(|known| known.container == *container && known.running))
+}
+
+/// Removes the container and everything of the attempt on this node, however long the engine is away or the container
+/// does not end.
 pub(crate) async fn clean(tools: &Tools, container: Option<&ContainerId>, dir: &Path) {
     if let Some(container) = container {
         let mut backoff = super::engine_backoff();
         while let Err(error) = tools.runtime.remove(container).await {
-            if !error.is_transient() {
+            if !error.is_transient() && !runs(tools, container).await {
                 tracing::error!(%error, container.id = %container.0, "the container could not be removed");
                 break;
             }

@@ -176,6 +176,8 @@ enum Origin {
 enum Cut {
     Stopped(Cause),
     Failed(Outcome, String),
+    /// Its container cannot be ended.
+    Stuck(String),
 }
 
 impl From<Cause> for Cut {
@@ -194,6 +196,7 @@ impl Attempt {
             match cut {
                 Cut::Stopped(cause) => self.ending.stop(cause),
                 Cut::Failed(outcome, detail) => self.ending.failed = Some((outcome, detail)),
+                Cut::Stuck(detail) => self.ending.stuck = Some(detail),
             }
         }
         self.end().await;

@@ -12,6 +12,8 @@ pub(super) struct Ending {
     /// What went wrong before the main process ran.
     pub(super) failed: Option<(Outcome, String)>,
     pub(super) exit: Option<Exit>,
+    /// It could not be ended: the machine's trouble, whatever it was stopped for.
+    pub(super) stuck: Option<String>,
     /// What went wrong with its files.
     pub(super) not_stored: Option<(Outcome, String)>,
 }
@@ -43,6 +45,10 @@ impl Ending {
     pub(super) fn verdict(self) -> Verdict {
         let mut notes = Vec::new();
         let (outcome, detail) = match (self.stopped, self.failed, self.exit) {
+            (Some(cause), _, None) if cause != Cause::Revoked && self.stuck.is_some() => {
+                let why = cause.verdict().map(|(outcome, _)| format!(" ({outcome})")).unwrap_or_default();
+                (Outcome::RuntimeError, self.stuck.unwrap_or_default() + &why)
+            }
             // The engine had taken it before its time was up.
             (Some(Cause::RunDeadline(length)), _, Some(exit))
                 if exit.engine_restarted && exit.finished_at.since(exit.started_at) < length =>
@@ -167,6 +173,16 @@ mod tests {
         for (ending, expected) in table {
             assert_eq!(outcome(ending.clone()), expected, "{ending:?}");
         }
+    }
+
+    #[test]
+    fn a_container_that_does_not_end_is_the_machines_trouble_whatever_it_was_stopped_for() {
+        for cause in [Cause::RunDeadline(Duration::from_secs(1)), Cause::Cancelled("by anna".into())] {
+            let stuck = Some("SIGKILL did nothing for 60 s".to_owned());
+            assert_eq!(outcome(Ending { stuck, ..ending(Some(cause), None) }), Outcome::RuntimeError);
+        }
+        let stuck = Some("SIGKILL did nothing for 60 s".to_owned());
+        assert_eq!(Ending { stuck, ..ending(Some(Cause::Revoked), None) }.verdict(), Verdict::Vanish);
     }
 
     #[test]

@@ -102,6 +102,7 @@ impl Attempt {
                 (Err(runtime::Error::Ends { outcome, detail }), None) => {
                     return Err(Cut::Failed(outcome, detail));
                 }
+                (Err(runtime::Error::Stuck(detail)), None) => return Err(Cut::Stuck(detail)),
                 (Err(away @ runtime::Error::Unreachable(_)), None) => {
                     self.engine_away(&away).await;
                     until(&mut self.signal, deadline, backoff.wait()).await?;
@@ -172,6 +173,7 @@ async fn image(tools: &Tools, grant: &Grant, progress: &Progress) -> Result<Imag
         match tools.runtime.ensure_image(&request, progress).await {
             Ok(image) => return Ok(image),
             Err(runtime::Error::Ends { outcome, detail }) => return Err(Cut::Failed(outcome, detail)),
+            Err(runtime::Error::Stuck(detail)) => return Err(Cut::Stuck(detail)),
             Err(away @ runtime::Error::Unreachable(_)) => {
                 tools.engine_away.notify_one();
                 if !std::mem::replace(&mut told, true) {

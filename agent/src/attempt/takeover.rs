@@ -98,6 +98,7 @@ impl Attempt {
             match shared.tools.runtime.attach(container, seen).await {
                 Ok(attached) => return Ok(attached),
                 Err(Error::Ends { outcome, detail }) => return Err(Cut::Failed(outcome, detail)),
+                Err(Error::Stuck(detail)) => return Err(Cut::Stuck(detail)),
                 Err(away @ Error::Unreachable(_)) => self.engine_away(&away).await,
             }
             let known = self.ending.stopped.clone();

@@ -10,6 +10,7 @@
 //! | `FAKE_OUTPUT_BYTES` | that much more on stdout, in lines |
 //! | `FAKE_TERM_EXIT` | exit code on SIGTERM (143) |
 //! | `FAKE_IGNORE_TERM` | set: only SIGKILL ends it |
+//! | `FAKE_STUCK` | for that long after its start nothing ends it and nothing removes it |
 //! | `FAKE_OOM` | set: the flag is up, and the code 137 unless `FAKE_EXIT` says another |
 //! | `FAKE_ENGINE_RESTART` | set: the engine took it along |
 //! | `FAKE_FILES` | files of `/out`: `a.txt:11,b/c.bin:3000000` |
@@ -45,6 +46,7 @@ use tokio::{
 
 const TERMINATED: i32 = 143;
 const KILLED: i32 = 137;
+const STUCK_AFTER: Duration = Duration::from_secs(60);
 const SLOW_PULL: Duration = Duration::from_secs(2);
 
 /// A runtime that only pretends.
@@ -108,6 +110,19 @@ impl Container {
             sender.try_send(Chunk { stream, data }).expect("there is room for all of them");
         }
         (sender, Output(output))
+    }
+
+    /// Until when nothing can be done about it.
+    fn stuck_until(&self) -> Option<Instant> {
+        let started = self.state.lock().unwrap_or_else(PoisonError::into_inner).started;
+        let until = started.map(|(_, at)| at + self.script.stuck);
+        until.filter(|until| *until > Instant::now())
+    }
+
+    async fn unstuck(&self) {
+        if let Some(until) = self.stuck_until() {
+            tokio::time::sleep_until(until).await;
+        }
     }
 
     async fn ended(&self) -> Exit {
@@ -238,6 +253,10 @@ impl Runtime for Fake {
         if container.state.lock().unwrap_or_else(PoisonError::into_inner).started.is_none() {
             return Ok(());
         }
+        if container.stuck_until().is_some() {
+            let waited = tokio::time::timeout(grace + STUCK_AFTER, container.unstuck()).await;
+            waited.map_err(|_| Error::Stuck("SIGKILL does nothing: scripted".to_owned()))?;
+        }
         if !container.script.ignore_term {
             container.finish(container.script.term_exit.unwrap_or(TERMINATED), false);
         }
@@ -263,6 +282,9 @@ impl Runtime for Fake {
     }
 
     async fn remove(&self, container: &ContainerId) -> Result<(), Error> {
+        if let Ok(container) = self.find(container) {
+            container.unstuck().await;
+        }
         let gone = self.containers.lock().unwrap_or_else(PoisonError::into_inner).remove(container);
         if let Some(container) = gone {
             container.finish(KILLED, false);

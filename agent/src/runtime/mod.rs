@@ -53,14 +53,14 @@ pub trait Runtime: Send + Sync + fmt::Debug {
     /// Returns when the container has ended. A stream that closed, or an engine that went away, is not an end.
     async fn wait(&self, container: &ContainerId) -> Result<Exit, Error>;
 
-    /// SIGTERM, the grace, SIGKILL. Returns when the container has ended.
+    /// SIGTERM, the grace, SIGKILL. Returns when the container has ended, or a minute after SIGKILL with `Stuck`.
     async fn stop(&self, container: &ContainerId, grace: Duration) -> Result<(), Error>;
 
     /// What the container uses now, and its disk use over writable layer, `/tmp_disk` and `/out`. Ends with
     /// `disk_limit` if the container keeps that from being measured.
     async fn usage(&self, container: &ContainerId) -> Result<Sample, Error>;
 
-    /// Removes container and scratch. Removing what is gone is fine.
+    /// Removes container and scratch, and returns when both are gone. Removing what is gone is fine.
     async fn remove(&self, container: &ContainerId) -> Result<(), Error>;
 
     /// Containers with this cluster's and agent's labels.
@@ -248,6 +248,9 @@ pub enum Error {
     /// The engine does not answer: wait for it.
     #[error("container engine unreachable: {0}")]
     Unreachable(String),
+    /// The container does not end, whatever is done.
+    #[error("{0}")]
+    Stuck(String),
     /// The attempt ends so.
     #[error("{detail}")]
     Ends { outcome: Outcome, detail: String },

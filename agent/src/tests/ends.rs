@@ -153,6 +153,25 @@ async fn an_engine_that_hangs_does_not_keep_its_attempts() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_container_that_cannot_be_killed_ends_its_job_and_keeps_its_share() {
+    let rig = Rig::start().await;
+    let free = || rig.reporter.report().free.cpu_millis;
+    let before = free();
+    let mut spec = job(&[("FAKE_RUN", "forever"), ("FAKE_STUCK", "600s")]);
+    spec.deadlines.run = Duration::from_secs(5);
+    let attempt = rig.submit(spec);
+    let report = rig.controller.report(attempt).await;
+    assert_eq!(report.outcome, Outcome::RuntimeError);
+    assert!(report.detail.contains("SIGKILL") && report.detail.contains("run_timeout"), "{}", report.detail);
+    rig.running.held.empty().await;
+    let note = rig.reporter.report().note;
+    assert!(note.contains("not gone") && free() < before, "{note}");
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_eq!((rig.reporter.report().note, free()), (String::new(), before));
+    rig.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_the_runtime_says_before_the_start_is_the_outcome() {
     let rig = Rig::start().await;
     let mut missing = job(&[]);

@@ -16,14 +16,12 @@ use bollard::{
     errors::Error as DockerError,
     models::{ContainerCreateBody, ContainerState, ContainerStateStatusEnum, ContainerSummaryStateEnum},
     query_parameters::{
-        CreateContainerOptions, InspectContainerOptions, KillContainerOptions, ListContainersOptions,
-        StartContainerOptions,
+        CreateContainerOptions, InspectContainerOptions, ListContainersOptions, StartContainerOptions,
     },
 };
 use longshore_common::{
     clock::Timestamp,
     job::{NetworkMode, Outcome},
-    retry::Backoff,
     tasks,
 };
 use rustix::process::Resource;
@@ -36,8 +34,6 @@ use std::{
 };
 use tokio::sync::mpsc;
 
-/// A container that survives SIGKILL is stuck in the kernel; it is killed again now and then.
-const KILL_AGAIN: Duration = Duration::from_secs(10);
 /// What `/init` said arrives within this after the exit, if it said something.
 const COMPLAINT: Duration = Duration::from_secs(2);
 
@@ -177,49 +173,6 @@ impl Docker {
             }
         }
         Ok(exit)
-    }
-
-    pub(super) async fn stop_container(&self, id: &ContainerId, grace: Duration) -> Result<(), Error> {
-        let live = self.containers.get(id);
-        if !self.signal(id, "SIGTERM").await? {
-            return Ok(());
-        }
-        monitor::begin(&self.engine, id, &live);
-        if tokio::time::timeout(grace, live.end()).await.is_ok() {
-            return Ok(());
-        }
-        while self.signal(id, "SIGKILL").await? {
-            if tokio::time::timeout(KILL_AGAIN, live.end()).await.is_ok() {
-                return Ok(());
-            }
-            tracing::warn!(container = %id.0, "container does not end after SIGKILL");
-        }
-        Ok(())
-    }
-
-    /// `false`: it does not run any more. Waits for an engine that is away.
-    async fn signal(&self, id: &ContainerId, signal: &str) -> Result<bool, Error> {
-        let mut backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(5));
-        loop {
-            let options = KillContainerOptions { signal: signal.to_owned() };
-            let sent = match self.engine.client().await {
-                Ok(client) => client.api.kill_container(&id.0, Some(options)).await,
-                Err(_) => {
-                    backoff.wait().await;
-                    continue;
-                }
-            };
-            match sent {
-                Ok(()) => return Ok(true),
-                Err(error) if matches!(status(&error), Some(404 | 409)) => return Ok(false),
-                // Engines of 20.10 say so with 500 when it ends in that instant.
-                Err(error) if message(&error).contains("is not running") => return Ok(false),
-                Err(error) => match self.engine.failed("signal the container", &error) {
-                    Error::Unreachable(_) => backoff.wait().await,
-                    ends @ Error::Ends { .. } => return Err(ends),
-                },
-            }
-        }
     }
 
     pub(super) async fn list_containers(&self) -> Result<Vec<Known>, Error> {

@@ -142,7 +142,7 @@ impl Engine {
         let failed = |error: bollard::errors::Error| match self.failed("ask the engine what it is", &error) {
             // Whatever it answers: as long as it does not say what it is, it cannot be used.
             Error::Ends { detail, .. } => Error::Unreachable(detail),
-            unreachable @ Error::Unreachable(_) => unreachable,
+            other => other,
         };
         let api = bollard::Docker::connect_with_unix(
             &self.host,

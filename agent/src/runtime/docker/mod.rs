@@ -21,6 +21,7 @@ mod probe;
 mod pull;
 mod reference;
 mod remove;
+mod stop;
 mod stream;
 mod subnet;
 mod tether;
@@ -54,6 +55,7 @@ pub struct Docker {
     pulls: Arc<pull::Pulls>,
     network: Arc<network::Network>,
     trial: trial::Trial,
+    patience: stop::Patience,
 }
 
 impl Docker {
@@ -68,6 +70,7 @@ impl Docker {
             calls: Arc::new(calls::Calls::new(config.calls_at_once, calls::ANSWER)),
             creating: Mutex::default(),
             trial: trial::Trial::default(),
+            patience: stop::Patience::default(),
             engine,
             containers: live::Containers::default(),
             config,

@@ -15,11 +15,12 @@ use bollard::{
     errors::Error as DockerError,
     query_parameters::{InspectContainerOptions, RemoveContainerOptions},
 };
-use longshore_common::job::Outcome;
+use longshore_common::{job::Outcome, retry::Backoff};
 use std::{
     fs,
     path::{Path, PathBuf},
     sync::{Arc, PoisonError},
+    time::Duration,
 };
 
 impl Docker {
@@ -71,12 +72,16 @@ async fn remove_fully(engine: Arc<Engine>, client: Client, id: ContainerId) -> R
     removed.map_err(|error| engine.failed("remove the container", &error))
 }
 
+/// Returns when it is gone: while another call removes it, or tries to, it may run.
 async fn remove(client: &Client, id: &ContainerId) -> Result<(), DockerError> {
-    let options = RemoveContainerOptions { force: true, v: true, link: false };
-    match client.api.remove_container(&id.0, Some(options)).await {
-        // Gone, or another call is removing it.
-        Err(error) if matches!(status(&error), Some(404 | 409)) => Ok(()),
-        done => done,
+    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
+    loop {
+        let options = RemoveContainerOptions { force: true, v: true, link: false };
+        match client.api.remove_container(&id.0, Some(options)).await {
+            Err(error) if status(&error) == Some(404) => return Ok(()),
+            Err(error) if status(&error) == Some(409) => backoff.wait().await,
+            done => return done,
+        }
     }
 }
 

@@ -25,6 +25,7 @@ pub(super) struct Script {
     pub(super) engine_restart: bool,
     pub(super) term_exit: Option<i32>,
     pub(super) ignore_term: bool,
+    pub(super) stuck: Duration,
     /// `None`: it cannot be measured.
     pub(super) disk: Option<u64>,
     pub(super) start_error: Option<Outcome>,
@@ -53,11 +54,12 @@ impl Script {
             if files.is_empty() { Vec::new() } else { vec![scratch.out.clone(), scratch.tmp.clone()] };
         let total = files.iter().map(|(_, bytes)| bytes).sum();
         Ok(Self {
-            run: duration(text("FAKE_RUN"))?,
+            run: duration("FAKE_RUN", text("FAKE_RUN"))?,
             exit: number(env, "FAKE_EXIT")?.unwrap_or(if oom { super::KILLED } else { 0 }),
             oom,
             engine_restart: env.contains_key("FAKE_ENGINE_RESTART"),
             term_exit: number(env, "FAKE_TERM_EXIT")?,
+            stuck: duration("FAKE_STUCK", text("FAKE_STUCK"))?.unwrap_or(Duration::MAX),
             ignore_term: env.contains_key("FAKE_IGNORE_TERM"),
             disk: match text("FAKE_DISK") {
                 "unmeasurable" => None,
@@ -129,7 +131,7 @@ fn files(text: &str, out: &Path) -> Result<Vec<(PathBuf, u64)>, Error> {
 }
 
 /// Nothing is at once, `forever` is `None`.
-fn duration(text: &str) -> Result<Option<Duration>, Error> {
+fn duration(key: &str, text: &str) -> Result<Option<Duration>, Error> {
     let parsed = match text {
         "" => Some(Some(Duration::ZERO)),
         "forever" => Some(None),
@@ -138,7 +140,7 @@ fn duration(text: &str) -> Result<Option<Duration>, Error> {
             None => text.strip_suffix('s').and_then(|s| s.parse().ok()).map(|s| Some(Duration::from_secs(s))),
         },
     };
-    parsed.ok_or_else(|| wrong("FAKE_RUN", text))
+    parsed.ok_or_else(|| wrong(key, text))
 }
 
 fn number<T: std::str::FromStr>(env: &BTreeMap<String, String>, key: &str) -> Result<Option<T>, Error> {
