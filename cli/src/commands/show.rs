@@ -123,6 +123,11 @@ fn describe_spec(spec: &JobSpec, lines: &mut Lines) {
         format!("{} at most, after {on}", spec.retry.attempts),
         spec.retry == default.retry,
     );
+    for (outcome, rule) in &spec.retry.outcomes {
+        let attempts = rule.attempts.unwrap_or(spec.retry.attempts);
+        let wait = HumanDuration(rule.backoff.unwrap_or(spec.retry.backoff));
+        lines.add("", format!("after {outcome} {attempts} at most, {wait} apart at first"));
+    }
     lines.set("priority", spec.priority, spec.priority == default.priority);
     let agents: Vec<_> = spec.agents.iter().map(|(name, any)| format!("{name}={}", any.join("|"))).collect();
     lines.add("agents", agents.join(" "));

@@ -11,7 +11,7 @@ mod validate;
 
 pub use outcome::{Blame, Outcome};
 pub use resources::{GpuRequest, Resources};
-pub use retry::RetryPolicy;
+pub use retry::{RetryPolicy, RetryRule};
 pub use spec::{Deadlines, Input, JobSpec, NetworkMode, Outputs, PullPolicy};
 pub use state::JobState;
 pub use validate::{check_name, validate};

@@ -147,6 +147,11 @@ impl Outcome {
         self.row().retried
     }
 
+    /// Nothing comes after it, whatever a retry policy says.
+    pub const fn is_final(&self) -> bool {
+        matches!(self, Self::Succeeded | Self::Cancelled | Self::QueueTimeout | Self::LostTooOften)
+    }
+
     /// What `longshore run` exits with.
     pub const fn cli_exit_code(&self) -> i32 {
         match (self, self.row().exit_code) {

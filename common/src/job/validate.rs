@@ -197,12 +197,31 @@ fn retry(asked: &RetryPolicy, errors: &mut FieldErrors) {
         }
     }
     for (index, name) in asked.on.iter().enumerate() {
-        if !Outcome::table().iter().any(|row| row.name == name) {
-            let near = crate::nearest(name, Outcome::table().iter().map(|row| row.name));
-            let hint = near.map_or(String::new(), |near| format!("; did you mean `{near}`?"));
-            errors.push(format!("retry.on[{index}]"), format!("`{name}` is not an outcome{hint}"));
+        errors.take(retried_outcome(&format!("retry.on[{index}]"), name));
+    }
+    for (name, rule) in &asked.outcomes {
+        let path = format!("retry.outcomes.{name}");
+        errors.take(retried_outcome(&path, name));
+        if rule.attempts.is_some_and(|attempts| !(1..=MOST_ATTEMPTS).contains(&attempts)) {
+            errors.push(format!("{path}.attempts"), format!("is not between 1 and {MOST_ATTEMPTS}"));
+        }
+        if rule.backoff.is_some_and(|wait| wait > LONGEST_DEADLINE) {
+            errors.push(format!("{path}.backoff"), "is longer than a year");
         }
     }
+}
+
+fn retried_outcome(path: &str, name: &str) -> Result<(), FieldError> {
+    let problem = match Outcome::ALL.iter().find(|outcome| outcome.name() == name) {
+        Some(outcome) if outcome.is_final() => format!("nothing is tried again after `{name}`"),
+        Some(_) => return Ok(()),
+        None => {
+            let near = crate::nearest(name, Outcome::table().iter().map(|row| row.name));
+            let hint = near.map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+            format!("`{name}` is not an outcome{hint}")
+        }
+    };
+    Err(FieldError::new(path, problem))
 }
 
 fn input(name: &str, source: &Input) -> Result<(), FieldError> {
@@ -269,7 +288,7 @@ fn size(spec: &JobSpec) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::job::GpuRequest;
+    use crate::job::{GpuRequest, RetryRule};
 
     fn paths(change: impl FnOnce(&mut JobSpec)) -> Vec<String> {
         let mut spec = JobSpec::for_image("alpine:3");
@@ -377,6 +396,11 @@ mod tests {
         spec.retry.on = vec!["oom_kiled".into()];
         let errors = validate(&spec).expect_err("no such outcome").to_string();
         assert!(errors.contains("did you mean `oom_killed`?"), "{errors}");
+        let rule = RetryRule { attempts: Some(0), backoff: None };
+        assert_eq!(
+            paths(|s| drop(s.retry.outcomes.insert("succeeded".into(), rule.clone()))),
+            ["retry.outcomes.succeeded", "retry.outcomes.succeeded.attempts"]
+        );
     }
 
     #[test]

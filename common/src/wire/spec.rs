@@ -3,7 +3,9 @@
 use super::{WireError, duration_from, duration_to, network_mode, pull_policy, text};
 use crate::fields::FieldErrors;
 use crate::job::spec::{DEFAULT_POOL, PLAIN};
-use crate::job::{Deadlines, GpuRequest, Input, JobSpec, Outputs, Resources, RetryPolicy, validate};
+use crate::job::{
+    Deadlines, GpuRequest, Input, JobSpec, Outputs, Resources, RetryPolicy, RetryRule, validate,
+};
 use longshore_proto::v1;
 use std::time::Duration;
 
@@ -102,6 +104,11 @@ fn read_retry(message: v1::RetryPolicy, errors: &mut FieldErrors) -> RetryPolicy
     // A backoff longer than the default cap is not cut by it.
     retry.max_backoff = length("retry.max_backoff", message.max_backoff.as_ref(), errors)
         .unwrap_or(retry.max_backoff.max(retry.backoff));
+    for (name, rule) in message.outcomes {
+        let backoff = length(&format!("retry.outcomes.{name}.backoff"), rule.backoff.as_ref(), errors);
+        let attempts = (rule.attempts != 0).then_some(rule.attempts);
+        retry.outcomes.insert(name, RetryRule { attempts, backoff });
+    }
     retry
 }
 
@@ -196,7 +203,14 @@ impl From<&RetryPolicy> for v1::RetryPolicy {
             backoff: Some(duration_to(retry.backoff)),
             max_backoff: Some(duration_to(retry.max_backoff)),
             on: retry.on.clone(),
+            outcomes: retry.outcomes.iter().map(|(name, rule)| (name.clone(), rule.into())).collect(),
         }
+    }
+}
+
+impl From<&RetryRule> for v1::RetryRule {
+    fn from(rule: &RetryRule) -> Self {
+        Self { attempts: rule.attempts.unwrap_or_default(), backoff: rule.backoff.map(duration_to) }
     }
 }
 
@@ -242,6 +256,9 @@ mod tests {
         spec.deadlines.queue = Some(Duration::from_millis(1500));
         spec.deadlines.stop_grace = Duration::ZERO;
         spec.retry.on = vec!["exit_code".into()];
+        let rule = RetryRule { attempts: Some(2), backoff: Some(Duration::from_secs(7)) };
+        spec.retry.outcomes =
+            [("oom_killed".to_owned(), rule), ("agent_lost".to_owned(), RetryRule::default())].into();
         spec.priority = -5;
         spec.labels.insert("team".into(), "rsl".into());
         spec.agents.insert("site".into(), vec!["zurich".into(), "bern".into()]);

@@ -2,7 +2,7 @@ use super::*;
 use longshore_common::{
     clock::Timestamp,
     ids::{AgentId, AttemptRef, Epoch, JobId},
-    job::{JobState, Outcome, RetryPolicy},
+    job::{JobState, Outcome, RetryPolicy, RetryRule},
 };
 use proptest::prelude::*;
 use std::time::Duration;
@@ -257,6 +257,21 @@ fn draws() -> impl Strategy<Value = Vec<(Draw, u32)>> {
     proptest::collection::vec((draw, 0..400_u32), 1..60)
 }
 
+fn policies() -> impl Strategy<Value = RetryPolicy> {
+    let name = || (0..Outcome::ALL.len()).prop_map(|index| Outcome::ALL[index].name().to_owned());
+    let rule = (proptest::option::of(1..5_u32), proptest::option::of(0..100_u64))
+        .prop_map(|(attempts, seconds)| RetryRule { attempts, backoff: seconds.map(Duration::from_secs) });
+    let rules = proptest::collection::btree_map(name(), rule, 0..4);
+    let on = proptest::collection::vec(name(), 0..4);
+    (1..6_u32, 0..3_u64, on, rules).prop_map(|(attempts, seconds, on, outcomes)| RetryPolicy {
+        attempts,
+        backoff: Duration::from_secs(seconds),
+        on,
+        outcomes,
+        ..RetryPolicy::default()
+    })
+}
+
 fn event(draw: &Draw, job: &Job, agents: &[AgentId]) -> Event {
     let attempt =
         |age: &u32| AttemptRef { job: job.id, number: job.attempts.saturating_sub(*age), epoch: EPOCH };
@@ -285,8 +300,8 @@ fn event(draw: &Draw, job: &Job, agents: &[AgentId]) -> Event {
 
 proptest! {
     #[test]
-    fn the_invariants_hold_for_any_history(history in draws()) {
-        let mut job = job();
+    fn the_invariants_hold_for_any_history(history in draws(), retry in policies()) {
+        let mut job = Job { retry, ..job() };
         let mut now = NOW;
         let mut live: Option<AttemptRef> = None;
         let mut ended = 0;
@@ -325,6 +340,12 @@ proptest! {
             if job.desired.is_cancel() && next.state.is_terminal() {
                 let lost = matches!(event_name, "agent_lost" | "handed_back" | "not_taken");
                 prop_assert!(!lost || next.state == JobState::Cancelled, "a cancelled job that was lost");
+            }
+            // A rule may ask for more than the policy; nobody may ask for more than both.
+            let most = job.retry.outcomes.values().filter_map(|rule| rule.attempts).max();
+            let most = most.unwrap_or(0).max(job.retry.attempts);
+            if next.state == JobState::Waiting {
+                prop_assert!(next.attempts - next.handed_back < most, "tried more often than asked");
             }
             if job.state == JobState::Cancelled {
                 prop_assert_eq!(next.state, JobState::Cancelled, "never cancelled and then something else");

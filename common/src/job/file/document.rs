@@ -5,7 +5,7 @@ use super::words::{Choices, Word, Words};
 use crate::fields::{FieldError, FieldErrors};
 use crate::job::{
     Deadlines, GpuRequest, Input, JobSpec, NetworkMode, Outputs, PullPolicy, Resources, RetryPolicy,
-    check_name,
+    RetryRule, check_name,
 };
 use crate::tree::{Node, Value};
 use crate::units::{ByteSize, Cores, HumanDuration};
@@ -145,6 +145,17 @@ struct RetryDocument {
     max_backoff: Option<HumanDuration>,
     /// Outcomes to try again after. Default: those that are the platform's fault.
     on: Vec<String>,
+    /// What differs after one outcome, by its name.
+    outcomes: BTreeMap<String, RetryRuleDocument>,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+struct RetryRuleDocument {
+    /// Attempts at most, all of them counted; 1: never again after this outcome.
+    attempts: Option<u32>,
+    /// The first wait; it doubles.
+    backoff: Option<HumanDuration>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -302,6 +313,11 @@ impl RetryDocument {
         // A backoff longer than the default cap is not cut by it.
         policy.max_backoff =
             self.max_backoff.map_or(policy.max_backoff.max(policy.backoff), |length| length.0);
+        let rule = |RetryRuleDocument { attempts, backoff }| RetryRule {
+            attempts,
+            backoff: backoff.map(|length| length.0),
+        };
+        policy.outcomes = self.outcomes.into_iter().map(|(name, document)| (name, rule(document))).collect();
         policy
     }
 }

@@ -16,7 +16,7 @@ inputs:
 outputs: {exclude: ["*.tmp"], max_size: 50GiB}
 disconnect_tolerance: 1h
 deadlines: {queue: 24h, prepare: 30m, run: 12h, upload: 1h, stop_grace: 30s}
-retry: {attempts: 3, backoff: 30s, on: [exit_code]}
+retry: {attempts: 3, backoff: 30s, on: [exit_code], outcomes: {oom_killed: {attempts: 2}, agent_lost: {backoff: 0s}}}
 agents: {arch: amd64, site: [zurich, bern]}
 "#;
 

@@ -1,9 +1,9 @@
 //! A spec as a document of a job file, without what is default anyway.
 
-use crate::job::{Input, JobSpec, NetworkMode, PullPolicy};
+use crate::job::{Input, JobSpec, NetworkMode, PullPolicy, RetryRule};
 use crate::units::{ByteSize, Cores, HumanDuration};
 use serde_json::{Map, Value, json};
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 /// Reads back as the same spec.
 pub fn write(spec: &JobSpec) -> Value {
@@ -90,7 +90,18 @@ fn retry(spec: &JobSpec, default: &JobSpec) -> Value {
         ("backoff", length(asked.backoff), asked.backoff == default.backoff),
         ("max_backoff", length(asked.max_backoff), asked.max_backoff == default.max_backoff),
         ("on", json!(asked.on), asked.on.is_empty()),
+        ("outcomes", rules(&asked.outcomes), asked.outcomes.is_empty()),
     ])
+}
+
+fn rules(rules: &BTreeMap<String, RetryRule>) -> Value {
+    let rule = |rule: &RetryRule| {
+        changed([
+            ("attempts", json!(rule.attempts), false),
+            ("backoff", rule.backoff.map_or(Value::Null, length), false),
+        ])
+    };
+    Value::Object(rules.iter().map(|(name, one)| (name.clone(), rule(one))).collect())
 }
 
 fn inputs(spec: &JobSpec) -> Value {
