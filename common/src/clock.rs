@@ -1,5 +1,6 @@
 //! Time as the rest of Longshore sees it: microseconds since 1970 in UTC. Pure code takes `now` as an argument.
 
+use crate::process::Process;
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -11,6 +12,10 @@ pub struct Timestamp(i64);
 impl Timestamp {
     /// The system clock's time. Leases never use it: they are durations on a monotonic clock.
     pub fn now() -> Self {
+        Process::wall_clock().unwrap_or_else(Self::of_this_machine)
+    }
+
+    fn of_this_machine() -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
     }

@@ -11,6 +11,7 @@ pub mod ids;
 pub mod job;
 pub mod logs;
 mod nearest;
+pub mod process;
 pub mod queue;
 pub mod retry;
 pub mod shutdown;

@@ -1,5 +1,6 @@
 //! The only home of `tokio::spawn`: a task has a name, a span and a policy.
 
+use crate::process::Process;
 use std::future::Future;
 use tokio::task::JoinHandle;
 use tracing::Instrument as _;
@@ -12,15 +13,17 @@ where
 {
     let span = tracing::info_span!("task", task.name = name);
     let guard = Named(name);
-    #[expect(clippy::disallowed_methods, reason = "this is the home of spawn")]
-    tokio::spawn(
-        async move {
-            let output = work.await;
-            std::mem::forget(guard);
-            output
-        }
-        .instrument(span),
-    )
+    let work = async move {
+        let output = work.await;
+        std::mem::forget(guard);
+        output
+    }
+    .instrument(span);
+    match Process::current() {
+        Some(process) => process.spawn(work),
+        #[expect(clippy::disallowed_methods, reason = "this is the home of spawn")]
+        None => tokio::spawn(work),
+    }
 }
 
 /// Says the task's name if it is dropped by a panic.

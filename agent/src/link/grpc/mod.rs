@@ -50,7 +50,18 @@ impl fmt::Debug for Settings {
 
 /// Keeps a link up until `leave`; never gives up on a controller that does not answer.
 pub fn start(settings: Settings, reporter: Arc<dyn Reporter>, leave: Shutdown) -> Result<Linked, Error> {
-    let client = AgentLinkClient::new(channel(&settings.url)?)
+    let channel = endpoint(&settings.url)?.connect_lazy();
+    Ok(start_over(channel, settings, reporter, leave))
+}
+
+/// As `start`, over a channel that somebody else made.
+pub fn start_over(
+    channel: Channel,
+    settings: Settings,
+    reporter: Arc<dyn Reporter>,
+    leave: Shutdown,
+) -> Linked {
+    let client = AgentLinkClient::new(channel)
         .max_decoding_message_size(MESSAGE_LIMIT)
         .max_encoding_message_size(MESSAGE_LIMIT);
     let (events, received) = mpsc::channel(EVENTS);
@@ -59,10 +70,11 @@ pub fn start(settings: Settings, reporter: Arc<dyn Reporter>, leave: Shutdown) -
         Arc::new(GrpcController::new(client.clone(), settings.identity.id, settings.identity.session));
     let session = Session { client, settings, reporter, events, bell: Arc::clone(&bell), leave };
     drop(tasks::spawn("link", session.run()));
-    Ok(Linked { controller, events: received, bell })
+    Linked { controller, events: received, bell }
 }
 
-fn channel(url: &str) -> Result<Channel, Error> {
+/// How a controller is connected to.
+pub fn endpoint(url: &str) -> Result<Endpoint, Error> {
     let endpoint = Endpoint::from_shared(url.to_owned())
         .map_err(|error| Error::Refused(format!("`{url}` is not an address of a controller: {error}")))?
         .connect_timeout(Duration::from_secs(5))
@@ -74,7 +86,7 @@ fn channel(url: &str) -> Result<Channel, Error> {
         // Logs of many attempts share the connection with heartbeats.
         .initial_stream_window_size(1 << 20)
         .initial_connection_window_size(4 << 20);
-    Ok(endpoint.connect_lazy())
+    Ok(endpoint)
 }
 
 /// What a status means for whoever called.

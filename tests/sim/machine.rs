@@ -1,0 +1,131 @@
+//! One machine with its agent: engine, clock, wire and home stay, the agent's process comes and goes.
+
+use crate::{
+    engine::Engine,
+    link,
+    weather::Weather,
+    wire::{Door, Silent, Wire},
+};
+use longshore_agent::{
+    self as agent, AgentConfig, Parts, home::Home, host::fake::FakeHost, runtime::Runtime,
+};
+use longshore_common::{
+    process::{Process, WallClock},
+    shutdown::Shutdown,
+};
+use std::{path::PathBuf, sync::Arc, time::Duration};
+use tokio::time::Instant;
+
+#[derive(Debug)]
+pub(crate) struct Machine {
+    pub(crate) name: String,
+    pub(crate) wire: Arc<Wire>,
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) clock: Arc<WallClock>,
+    weather: Arc<Weather>,
+    host: Arc<FakeHost>,
+    dir: PathBuf,
+    boots: u32,
+    up: Option<Up>,
+    /// Nobody may expect anything of a machine that was in trouble until a while after this.
+    pub(crate) troubled: Instant,
+}
+
+#[derive(Debug)]
+struct Up {
+    process: Process,
+    running: agent::Running,
+}
+
+impl Machine {
+    pub(crate) fn new(seed: u64, seat: usize, dir: PathBuf, door: Door, clock: WallClock) -> Self {
+        let mut machine = Self {
+            name: format!("agent-{seat}"),
+            wire: Wire::new(door),
+            engine: Arc::new(Engine::new(Weather::new(seed, seat))),
+            clock: Arc::new(clock),
+            weather: Arc::new(Weather::new(seed, seat)),
+            host: Arc::new(FakeHost::new()),
+            dir,
+            boots: 0,
+            up: None,
+            troubled: Instant::now(),
+        };
+        machine.boot();
+        machine
+    }
+
+    pub(crate) const fn is_up(&self) -> bool {
+        self.up.is_some()
+    }
+
+    /// Attempts its agent holds.
+    pub(crate) fn held(&self) -> usize {
+        self.up.as_ref().map_or(0, |up| up.running.held.len())
+    }
+
+    pub(crate) fn trouble(&self, network: f64, engine: f64) {
+        self.weather.set(network);
+        self.engine.trouble(engine);
+    }
+
+    pub(crate) fn heal(&self) {
+        self.trouble(0.0, 0.0);
+        self.engine.away(false);
+        self.wire.silence(Silent::default());
+        self.wire.slow(Duration::ZERO);
+    }
+
+    pub(crate) async fn start(&mut self) {
+        let process = Process::new(Arc::clone(&self.clock));
+        let mut config = AgentConfig {
+            name: Some(self.name.clone()),
+            data_dir: self.dir.clone(),
+            ..AgentConfig::default()
+        };
+        // Played containers use nothing of their own.
+        config.capacity.others.count = false;
+        let (wire, weather) = (Arc::clone(&self.wire), Arc::clone(&self.weather));
+        let engine: Arc<dyn Runtime> = Arc::<Engine>::clone(&self.engine);
+        let parts = Parts {
+            runtime: engine,
+            host: Arc::<FakeHost>::clone(&self.host),
+            connect: Box::new(move |identity, reporter, leave| {
+                Ok(link::open(&wire, weather, identity, reporter, leave))
+            }),
+        };
+        let home = Home::open(&self.dir).expect("an agent's folder is free when the agent is gone");
+        let starting = agent::start_with(config, home, parts, Shutdown::new());
+        let running = process.clone().within(starting).await.expect("an agent starts on what it left");
+        self.up = Some(Up { process, running });
+    }
+
+    /// As SIGKILL.
+    pub(crate) async fn kill(&mut self) {
+        let Some(Up { process, running }) = self.up.take() else { return };
+        drop(running);
+        self.wire.cut();
+        process.kill().await;
+    }
+
+    /// As SIGTERM: returns when the process has left.
+    pub(crate) async fn stop(&mut self) {
+        let Some(Up { process, running }) = self.up.take() else { return };
+        running.stop().await;
+        process.kill().await;
+        self.wire.cut();
+    }
+
+    /// Power off and on: no container outlives it.
+    pub(crate) async fn reboot(&mut self) {
+        self.kill().await;
+        self.engine.crash().await;
+        self.boot();
+    }
+
+    fn boot(&mut self) {
+        self.boots += 1;
+        let boot = format!("{}-{}", self.name, self.boots);
+        self.host.change_facts(|facts| facts.boot_id = boot);
+    }
+}
