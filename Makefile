@@ -1,5 +1,5 @@
 # The entry points. Each says itself what it needs: `make demo` is the place to start.
-.PHONY: help demo demo-down test check bench chaos install test-garage descriptors
+.PHONY: help demo demo-down test check bench fuzz chaos install test-garage descriptors
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1 #/p' Makefile | sed 's/#/\t/'
@@ -21,6 +21,9 @@ bench: ## measures against raw floors of the same run; leaves target/bench/summa
 
 chaos: ## jobs outlive everything that is killed, in ten minutes; leaves target/chaos/summary.json
 	@scripts/chaos
+
+fuzz: ## plays a hundred seeds of the simulated cluster; SIM_SEEDS=N or SIM_SEED=N others
+	SIM_SEEDS=$${SIM_SEEDS:-100} cargo test --locked -p longshore-tests --test sim -- --nocapture
 
 install: ## puts the binary into ~/.cargo/bin, optimised
 	cargo install --locked --path cli

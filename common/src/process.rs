@@ -88,6 +88,11 @@ impl Process {
         CURRENT.scope(self, work).await
     }
 
+    /// As `within`; what `work` spawns is a task of it.
+    pub fn enter<T>(&self, work: impl FnOnce() -> T) -> T {
+        CURRENT.sync_scope(self.clone(), work)
+    }
+
     /// A task of it.
     pub(crate) fn spawn<F>(self, work: F) -> JoinHandle<F::Output>
     where

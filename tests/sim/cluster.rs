@@ -25,8 +25,6 @@ const TRACED: usize = 60;
 const NEW_YEAR: Timestamp = Timestamp::from_micros(1_767_225_600_000_000);
 /// Everything an unlucky job may still need: two leases, backoffs, a run.
 const PATIENCE: Duration = Duration::from_secs(5400);
-/// Until no call from before can come any more.
-const ECHOES: Duration = Duration::from_secs(1300);
 
 #[derive(Debug)]
 pub(crate) struct Cluster {
@@ -210,7 +208,8 @@ impl Cluster {
             self.pass(Duration::from_secs(10)).await;
         }
         self.note("all has ended");
-        self.pass(ECHOES).await;
+        let echoes = self.machines.iter().filter_map(Machine::echoes_until).max();
+        self.pass(echoes.map_or(Duration::ZERO, |until| until.duration_since(Instant::now()))).await;
         self.check().await?;
         self.checker.left_over(&self.machines).await?;
         let mut jobs = self.controller.jobs().expect("it was started");

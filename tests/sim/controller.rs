@@ -80,7 +80,7 @@ impl ControllerSeat {
             .layer(layer)
             .add_routes(routes)
             .serve_with_incoming(ReceiverStream::new(arriving));
-        process.clone().within(async { drop(tasks::spawn("wires", served)) }).await;
+        drop(process.enter(|| tasks::spawn("wires", served)));
         *self.door.lock().unwrap_or_else(PoisonError::into_inner) = Some(door);
         self.up = Some(Up { process, running, jobs: JobsClient::new(self.wire.channel()) });
     }
@@ -135,7 +135,7 @@ where
         let call = self.inner.call(request);
         let process = self.process.clone();
         Box::pin(async move {
-            let mut task = Abort(process.within(async { tasks::spawn("call", call) }).await);
+            let mut task = Abort(process.enter(|| tasks::spawn("call", call)));
             match (&mut task.0).await {
                 Ok(answer) => answer,
                 // Killed: there is no answer, and soon no connection.

@@ -7,7 +7,7 @@ use crate::{
     wire::{Door, Silent, Wire},
 };
 use longshore_agent::{
-    self as agent, AgentConfig, Parts, home::Home, host::fake::FakeHost, runtime::Runtime,
+    self as agent, AgentConfig, OnShutdown, Parts, home::Home, host::fake::FakeHost, runtime::Runtime,
 };
 use longshore_common::{
     process::{Process, WallClock},
@@ -26,6 +26,8 @@ pub(crate) struct Machine {
     host: Arc<FakeHost>,
     dir: PathBuf,
     boots: u32,
+    /// When it is told to stop; others leave their containers to the next process.
+    drains: bool,
     up: Option<Up>,
     /// Nobody may expect anything of a machine that was in trouble until a while after this.
     pub(crate) troubled: Instant,
@@ -48,6 +50,7 @@ impl Machine {
             host: Arc::new(FakeHost::new()),
             dir,
             boots: 0,
+            drains: seat.is_multiple_of(3),
             up: None,
             troubled: Instant::now(),
         };
@@ -62,6 +65,11 @@ impl Machine {
     /// Attempts its agent holds.
     pub(crate) fn held(&self) -> usize {
         self.up.as_ref().map_or(0, |up| up.running.held.len())
+    }
+
+    /// When the last call from before arrives once more.
+    pub(crate) fn echoes_until(&self) -> Option<Instant> {
+        self.weather.echoes_until()
     }
 
     pub(crate) fn trouble(&self, network: f64, engine: f64) {
@@ -83,6 +91,9 @@ impl Machine {
             data_dir: self.dir.clone(),
             ..AgentConfig::default()
         };
+        if self.drains {
+            config.on_shutdown = OnShutdown::Drain;
+        }
         // Played containers use nothing of their own.
         config.capacity.others.count = false;
         let (wire, weather) = (Arc::clone(&self.wire), Arc::clone(&self.weather));

@@ -71,7 +71,7 @@ pub(crate) async fn step(cluster: &mut Cluster, dice: &mut Dice) {
     let length = dice.length(SECOND / 2, 900 * SECOND);
     match deed {
         Deed::Submit => {
-            for _ in 0..=dice.below(4) {
+            for _ in 0..=dice.below(6) {
                 let task = Task::throw(dice);
                 let again = dice.chance(0.2);
                 cluster.submit(task, again).await;
@@ -81,55 +81,18 @@ pub(crate) async fn step(cluster: &mut Cluster, dice: &mut Dice) {
             let throw = dice.below(usize::MAX);
             cluster.cancel(throw).await;
         }
-        Deed::KillAgent => {
-            cluster.act(seat, format!("kill for {length:?}"));
-            cluster.machines[seat].kill().await;
-            cluster.later(length / 4, Relief::StartAgent(seat));
-        }
-        Deed::StopAgent => {
-            cluster.act(seat, format!("stop for {length:?}"));
-            cluster.machines[seat].stop().await;
-            cluster.later(length / 4, Relief::StartAgent(seat));
-        }
-        Deed::Reboot => {
-            cluster.act(seat, format!("reboot for {length:?}"));
-            cluster.machines[seat].reboot().await;
-            cluster.later(length / 4, Relief::StartAgent(seat));
-        }
-        Deed::KillController => {
-            cluster.kill_controller(length / 8).await;
-        }
-        Deed::EngineAway => {
-            cluster.act(seat, format!("engine away for {length:?}"));
-            cluster.machines[seat].engine.away(true);
+        Deed::KillController => cluster.kill_controller(length / 8).await,
+        Deed::KillAgent | Deed::StopAgent | Deed::Reboot => end_agent(cluster, seat, deed, length / 4).await,
+        Deed::EngineAway | Deed::EngineCrash => {
+            cluster.act(seat, format!("{deed:?} for {:?}", length / 4));
+            let engine = &cluster.machines[seat].engine;
+            engine.away(true);
+            if deed == Deed::EngineCrash {
+                engine.crash().await;
+            }
             cluster.later(length / 4, Relief::EngineBack(seat));
         }
-        Deed::EngineCrash => {
-            cluster.act(seat, format!("engine crashes, away for {length:?}"));
-            cluster.machines[seat].engine.away(true);
-            cluster.machines[seat].engine.crash().await;
-            cluster.later(length / 8, Relief::EngineBack(seat));
-        }
-        Deed::CutWire => {
-            cluster.act(seat, "wire cut".to_owned());
-            cluster.machines[seat].wire.cut();
-        }
-        Deed::SilentWire => {
-            let silent = match dice.below(4) {
-                0 => Silent { up: true, down: false },
-                1 => Silent { up: false, down: true },
-                _ => Silent { up: true, down: true },
-            };
-            cluster.act(seat, format!("wire {silent:?} for {length:?}"));
-            cluster.machines[seat].wire.silence(silent);
-            cluster.later(length, Relief::WireSpeaks(seat));
-        }
-        Deed::SlowWire => {
-            let latency = dice.length(SECOND / 100, 5 * SECOND);
-            cluster.act(seat, format!("wire slow by {latency:?} for {length:?}"));
-            cluster.machines[seat].wire.slow(latency);
-            cluster.later(length, Relief::WireFast(seat));
-        }
+        Deed::CutWire | Deed::SilentWire | Deed::SlowWire => wire(cluster, dice, seat, deed, length),
         Deed::Weather => {
             let (network, engine) = (dice.below(40), dice.below(20));
             cluster.act(
@@ -150,4 +113,40 @@ pub(crate) async fn step(cluster: &mut Cluster, dice: &mut Dice) {
     }
     let pause = dice.length(SECOND / 20, 40 * SECOND);
     cluster.pass(pause).await;
+}
+
+async fn end_agent(cluster: &mut Cluster, seat: usize, deed: Deed, length: Duration) {
+    cluster.act(seat, format!("{deed:?} for {length:?}"));
+    let machine = &mut cluster.machines[seat];
+    match deed {
+        Deed::StopAgent => machine.stop().await,
+        Deed::Reboot => machine.reboot().await,
+        _ => machine.kill().await,
+    }
+    cluster.later(length, Relief::StartAgent(seat));
+}
+
+fn wire(cluster: &mut Cluster, dice: &mut Dice, seat: usize, deed: Deed, length: Duration) {
+    let both = dice.chance(0.5);
+    let up = dice.chance(0.5);
+    let silent = Silent { up: both || up, down: both || !up };
+    let latency = dice.length(SECOND / 100, 5 * SECOND);
+    let what = match deed {
+        Deed::SilentWire => format!("{silent:?} for {length:?}"),
+        Deed::SlowWire => format!("by {latency:?} for {length:?}"),
+        _ => String::new(),
+    };
+    cluster.act(seat, format!("{deed:?} {what}"));
+    let wire = &cluster.machines[seat].wire;
+    match deed {
+        Deed::SilentWire => {
+            wire.silence(silent);
+            cluster.later(length, Relief::WireSpeaks(seat));
+        }
+        Deed::SlowWire => {
+            wire.slow(latency);
+            cluster.later(length, Relief::WireFast(seat));
+        }
+        _ => wire.cut(),
+    }
 }

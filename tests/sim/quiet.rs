@@ -66,9 +66,9 @@ fn list() -> Vec<File> {
 
 /// `None`: there is no such thread any more.
 fn is_asleep(stat: &File) -> Option<bool> {
-    let mut text = [0; 256];
+    // `123 (name) S ...`, with a name of 15 bytes at most, which may hold anything.
+    let mut text = [0; 32];
     let length = stat.read_at(&mut text, 0).ok()?;
-    // `123 (name) S ...`, where a name may hold anything but ends with the last bracket.
     let end = text[..length].iter().rposition(|byte| *byte == b')')?;
     Some(text.get(end + 2) == Some(&b'S'))
 }

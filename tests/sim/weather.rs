@@ -7,6 +7,7 @@ use std::{
     sync::{Mutex, PoisonError},
     time::Duration,
 };
+use tokio::time::Instant;
 
 #[derive(Debug)]
 pub(crate) struct Weather {
@@ -20,6 +21,8 @@ struct Now {
     /// Of a call to meet something.
     trouble: f64,
     calls: HashMap<&'static str, u64>,
+    /// When the last repeat arrives.
+    echoes_until: Option<Instant>,
 }
 
 /// What becomes of one call or message.
@@ -63,7 +66,15 @@ impl Weather {
             1 => Fate::AnswerLost,
             2 => Fate::Late(dice.length(LATE.0, LATE.1)),
             3 => Fate::AnswerLate(dice.length(LATE.0, LATE.1)),
-            _ => Fate::Twice(dice.length(AGAIN.0, AGAIN.1)),
+            _ => {
+                let pause = dice.length(AGAIN.0, AGAIN.1);
+                now.echoes_until = now.echoes_until.max(Some(Instant::now() + pause));
+                Fate::Twice(pause)
+            }
         }
+    }
+
+    pub(crate) fn echoes_until(&self) -> Option<Instant> {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner).echoes_until
     }
 }
