@@ -67,8 +67,8 @@ fn figures(evidence: &Evidence<'_>, findings: &Findings) -> Summary {
     }
     plain(&mut summary, "jobs ended otherwise, as the rules allow", findings.allowed.len() as f64, "");
     plain(&mut summary, "marked gaps in logs", f64::from(findings.gaps), "");
-    for (what, count) in &findings.left {
-        none(&mut summary, &format!("{what} left"), *count);
+    for (what, names) in &findings.left {
+        none(&mut summary, &format!("{what} left"), names.len());
     }
     let attempts: Vec<_> = findings.jobs.iter().map(|known| known.attempts.len() as f64).collect();
     mean_and_max(&mut summary, "attempts per job", &attempts);

@@ -84,6 +84,12 @@ impl Timeline {
     }
 }
 
+impl Entry {
+    pub(crate) fn lasts_at(&self, at: Duration) -> bool {
+        self.from <= at && self.to.is_none_or(|to| to > at)
+    }
+}
+
 impl std::fmt::Display for Entry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let to = self.to.map_or("…".to_owned(), |to| format!("{:.1}", to.as_secs_f64()));

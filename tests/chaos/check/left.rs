@@ -1,11 +1,10 @@
 //! What should be gone when every job has ended: looked for until it is, or until it should have been.
 
 use super::Evidence;
-use crate::stack::Stack;
+use crate::{stack::Stack, stream::ended};
 use std::{
     collections::BTreeMap,
     fs,
-    path::Path,
     time::{Duration, Instant},
 };
 
@@ -13,48 +12,57 @@ use std::{
 const PATIENCE: Duration = Duration::from_secs(200);
 const LOOK: Duration = Duration::from_secs(1);
 
-pub(super) async fn all(evidence: &Evidence<'_>) -> anyhow::Result<BTreeMap<&'static str, usize>> {
+/// What is left of each kind, by name.
+pub(crate) type Left = BTreeMap<&'static str, Vec<String>>;
+
+pub(super) async fn all(evidence: &Evidence<'_>) -> anyhow::Result<Left> {
     let began = Instant::now();
     let mut told = false;
     loop {
-        let left = count(evidence).await?;
-        let some = left.values().any(|count| *count > 0);
+        let left = look(evidence).await?;
+        let some = left.values().any(|names| !names.is_empty());
         if !some || began.elapsed() > PATIENCE {
             return Ok(left);
         }
         if !told {
-            evidence.timeline.note(&format!("still there: {left:?}"));
+            let counts: Vec<_> = left.iter().map(|(what, names)| format!("{} {what}", names.len())).collect();
+            evidence.timeline.note(&format!("still there: {}", counts.join(", ")));
             told = true;
         }
         tokio::time::sleep(LOOK).await;
     }
 }
 
-async fn count(evidence: &Evidence<'_>) -> anyhow::Result<BTreeMap<&'static str, usize>> {
+async fn look(evidence: &Evidence<'_>) -> anyhow::Result<Left> {
     let Evidence { client, stack, .. } = evidence;
-    let status = client.status().await?;
-    let held: usize = client.agents().await?.iter().map(|agent| agent.jobs.len()).sum();
+    let agents = client.agents().await?;
+    let held = agents.iter().flat_map(|agent| {
+        agent.jobs.iter().map(|held| format!("{}: {} attempt {}", agent.name, held.job, held.attempt))
+    });
+    let unfinished = client.list().await?.into_iter().filter(|job| !ended(job));
     let engine = stack.engine();
-    let lines = |text: String| text.lines().count();
-    let folders = |name: &str| (0..2).map(|seat| entries(&stack.agent_data(seat).join(name))).sum();
+    let lines = |text: String| text.lines().map(str::to_owned).collect();
     Ok(BTreeMap::from([
-        ("containers", lines(engine.docker(&["ps", "-aq"]))),
+        ("containers", lines(engine.docker(&["ps", "-a", "--format", "{{.Names}} {{.Status}} {{.Labels}}"]))),
         ("volumes", lines(engine.docker(&["volume", "ls", "-q"]))),
-        ("scratch folders", folders("attempts")),
-        ("journal entries", folders("journal")),
-        ("spooled logs", folders("logs")),
+        ("scratch folders", entries(stack, "attempts")),
+        ("journal entries", entries(stack, "journal")),
+        ("spooled logs", entries(stack, "logs")),
         ("hints", hints(stack)),
-        ("leases", held),
-        ("unfinished jobs", usize::try_from(status.queued + status.waiting + status.running)?),
+        ("leases", held.collect()),
+        ("unfinished jobs", unfinished.map(|job| job.id).collect()),
     ]))
 }
 
-fn entries(folder: &Path) -> usize {
-    fs::read_dir(folder).map_or(0, Iterator::count)
+fn entries(stack: &Stack, name: &str) -> Vec<String> {
+    let folders = (0..2).map(|seat| stack.agent_data(seat).join(name));
+    let entries = folders.filter_map(|folder| fs::read_dir(folder).ok()).flatten();
+    entries.filter_map(|entry| Some(entry.ok()?.path().display().to_string())).collect()
 }
 
 /// Messages in the lanes, delivered or not.
-fn hints(stack: &Stack) -> usize {
-    let listed = stack.broker().ctl(&["list_queues", "messages", "--no-table-headers"]);
-    listed.lines().filter_map(|line| line.trim().parse::<usize>().ok()).sum()
+fn hints(stack: &Stack) -> Vec<String> {
+    let listed = stack.broker().ctl(&["list_queues", "messages", "name", "--no-table-headers"]);
+    let queues = listed.lines().map(str::trim).filter(|line| line.starts_with(|c: char| c.is_ascii_digit()));
+    queues.filter(|line| !line.starts_with("0\t")).map(str::to_owned).collect()
 }

@@ -14,7 +14,7 @@ use crate::{
 };
 use longshore_proto::v1::{Attempt, GetJobResponse};
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{HashMap, HashSet},
     time::Duration,
 };
 
@@ -58,7 +58,7 @@ pub(crate) struct Findings {
     /// Jobs that ended otherwise, as the rules allow.
     pub(crate) allowed: Vec<String>,
     pub(crate) gaps: u32,
-    pub(crate) left: BTreeMap<&'static str, usize>,
+    pub(crate) left: left::Left,
     /// What the controller knows of each accepted job.
     pub(crate) jobs: Vec<GetJobResponse>,
 }
@@ -98,9 +98,10 @@ impl Evidence<'_> {
             findings.violation(Promise::NoProcessEnded, None, "it goes on without its peers", ended.clone());
         }
         findings.left = left::all(self).await?;
-        for (what, count) in findings.left.clone() {
-            if count > 0 {
-                findings.violation(Promise::NothingLeft, None, "0", format!("{count} {what}"));
+        for (what, names) in findings.left.clone() {
+            if !names.is_empty() {
+                let seen = format!("{} {what}:\n  {}", names.len(), names.join("\n  "));
+                findings.violation(Promise::NothingLeft, None, "nothing", seen);
             }
         }
         Ok(findings)
