@@ -45,19 +45,21 @@ async fn look(evidence: &Evidence<'_>) -> anyhow::Result<Left> {
     Ok(BTreeMap::from([
         ("containers", lines(engine.docker(&["ps", "-a", "--format", "{{.Names}} {{.Status}} {{.Labels}}"]))),
         ("volumes", lines(engine.docker(&["volume", "ls", "-q"]))),
-        ("scratch folders", entries(stack, "attempts")),
-        ("journal entries", entries(stack, "journal")),
-        ("spooled logs", entries(stack, "logs")),
+        ("scratch folders", entries(stack, "attempts", "")),
+        ("journal entries", entries(stack, "journal", ".json")),
+        ("spooled logs", entries(stack, "logs", ".log")),
         ("hints", hints(stack)),
         ("leases", held.collect()),
         ("unfinished jobs", unfinished.map(|job| job.id).collect()),
     ]))
 }
 
-fn entries(stack: &Stack, name: &str) -> Vec<String> {
+/// What is in this folder of each agent, of those names that end so.
+fn entries(stack: &Stack, name: &str, end: &str) -> Vec<String> {
     let folders = (0..2).map(|seat| stack.agent_data(seat).join(name));
     let entries = folders.filter_map(|folder| fs::read_dir(folder).ok()).flatten();
-    entries.filter_map(|entry| Some(entry.ok()?.path().display().to_string())).collect()
+    let paths = entries.filter_map(|entry| Some(entry.ok()?.path().display().to_string()));
+    paths.filter(|path| path.ends_with(end)).collect()
 }
 
 /// Messages in the lanes, delivered or not.
