@@ -71,8 +71,10 @@ impl Engine {
     /// Starts it after a kill, without waiting until it answers. With `live_restore` it keeps what runs.
     pub fn start_again(&mut self, live_restore: bool) {
         self.kill();
-        // The number in it may be another process's by now.
-        drop(std::fs::remove_file(self.dir.join("docker.pid")));
+        // The numbers in them may be other processes' by now, or of some that nobody has reaped.
+        for file in ["docker.pid", "exec/containerd/containerd.pid"] {
+            drop(std::fs::remove_file(self.dir.join(file)));
+        }
         self.server = Some(spawn(&self.dir, live_restore));
     }
 

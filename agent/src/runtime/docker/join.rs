@@ -2,9 +2,10 @@
 //! keeps lines apart in frames: a line over 16 KiB comes as several frames of one time and without its newline.
 //! What has been seen before is skipped by counting bytes per stream, never by time.
 
+use super::time;
 use crate::runtime::Counts;
 use bytes::Bytes;
-use longshore_common::logs::Stream;
+use longshore_common::{clock::Timestamp, logs::Stream};
 
 /// Joins the frames of both streams.
 #[derive(Debug)]
@@ -65,6 +66,20 @@ impl Join {
     pub(super) const fn missing(&self) -> u64 {
         self.stdout.skip + self.stderr.skip
     }
+
+    /// From here on the log is of an engine's next process: what was seen before and is not in it by now never will be,
+    /// and nothing more is skipped. Answers how much that is.
+    pub(super) const fn give_up(&mut self) -> Counts {
+        let unlogged = Counts { stdout: self.stdout.skip, stderr: self.stderr.skip };
+        (self.stdout.skip, self.stderr.skip) = (0, 0);
+        unlogged
+    }
+}
+
+/// When the engine took a frame of its log from the container.
+pub(super) fn taken_at(frame: &Bytes) -> Result<Timestamp, NoTime> {
+    let time = frame.split(|byte| *byte == b' ').next().ok_or(NoTime)?;
+    std::str::from_utf8(time).ok().and_then(time::parse).ok_or(NoTime)
 }
 
 impl Line {
@@ -120,6 +135,38 @@ mod tests {
         let seen = Counts { stdout: 3, stderr: 0 };
         assert_eq!(joined(seen, &FRAMES[..1]).0, "");
         assert_eq!(joined(seen, &[FRAMES[0], FRAMES[5]]).0, "\ntwo\n", "more was written after it");
+    }
+
+    #[test]
+    fn what_was_seen_and_never_logged_does_not_swallow_what_comes_later() {
+        // Seen before the engine died -> (its log before, its log after) -> what is new, and what was never logged.
+        let table = [
+            ("one\ntwo\n", "t1 one\n", "t9 four\n", "four\n", 4),
+            ("one\ntwo\n", "t1 one\n", "t9 four and more\n", "four and more\n", 4),
+            ("one\ntw", "t1 one\n", "t9 o\n", "o\n", 2),
+            ("one\n", "t1 one\n", "t9 four\n", "four\n", 0),
+            ("on", "t1 one\n", "t9 four\n", "e\nfour\n", 0),
+            ("", "t1 one\n", "t9 four\n", "one\nfour\n", 0),
+        ];
+        for (seen, before, after, new, unlogged) in table {
+            let mut join = Join::skipping(Counts { stdout: seen.len() as u64, stderr: 0 });
+            let feed = |join: &mut Join, frame: &'static str| {
+                let pieces =
+                    join.feed(Stream::Stdout, Bytes::from_static(frame.as_bytes())).expect("has a time");
+                String::from_utf8(pieces.concat()).expect("text")
+            };
+            let first = feed(&mut join, before);
+            assert_eq!(join.give_up().stdout, unlogged, "{seen:?}");
+            assert_eq!(first + &feed(&mut join, after), new, "{seen:?}");
+            assert_eq!(join.missing(), 0);
+        }
+    }
+
+    #[test]
+    fn a_frame_tells_when_it_was_taken() {
+        let at = |frame: &'static str| taken_at(&Bytes::from_static(frame.as_bytes()));
+        assert_eq!(at("1970-01-01T00:00:01.5Z one two"), Ok(Timestamp::from_micros(1_500_000)));
+        assert_eq!(at("one two"), Err(NoTime));
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! What is remembered of a container while this process runs it: its end, once known, and the
 //! engine it runs under. Losing all of it is harmless, labels and the engine say it again.
 
-use super::{calls::Pending, engine::Client, stream::Raw};
+use super::{calls::Pending, engine::Client, outage::Outage, stream::Raw};
 use crate::runtime::{ContainerId, Error, Exit};
+use longshore_common::clock::Timestamp;
 use std::{
     collections::HashMap,
     fmt,
@@ -34,6 +35,8 @@ pub(super) struct Live {
     end: watch::Sender<Option<Result<Exit, Error>>>,
     /// How often the engine came back with the container still running.
     returns: watch::Sender<u32>,
+    /// Since when the engine is lost, or was when it came back; until somebody deals with it.
+    lost_at: Mutex<Option<Timestamp>>,
     /// The engine that started it, or was there when we found it.
     engine: Mutex<Option<Client>>,
 }
@@ -74,6 +77,7 @@ impl Default for Live {
             monitored: AtomicBool::new(false),
             end: watch::Sender::new(None),
             returns: watch::Sender::new(0),
+            lost_at: Mutex::default(),
             engine: Mutex::default(),
         }
     }
@@ -111,6 +115,20 @@ impl Live {
     /// The engine that ran it is not there any more.
     pub(super) fn lost_engine(&self) -> bool {
         self.engine().is_some_and(|engine| !engine.tether.is_whole())
+    }
+
+    /// To be called as soon as it can be known.
+    pub(super) fn note_if_lost(&self) {
+        if self.lost_engine() {
+            let mut lost_at = self.lost_at.lock().unwrap_or_else(PoisonError::into_inner);
+            lost_at.get_or_insert_with(Timestamp::now);
+        }
+    }
+
+    /// The time between engines that nobody has dealt with yet.
+    pub(super) fn take_outage(&self) -> Option<Outage> {
+        let lost_at = self.lost_at.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        Some(Outage { lost_at, returned_at: Timestamp::now() })
     }
 
     pub(super) fn note_return(&self) {

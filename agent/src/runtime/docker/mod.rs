@@ -14,6 +14,7 @@ mod live;
 mod login;
 mod monitor;
 mod network;
+mod outage;
 mod pause;
 #[cfg(test)]
 mod play;

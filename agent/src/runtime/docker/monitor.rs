@@ -49,6 +49,7 @@ async fn watch(engine: &Engine, container: &ContainerId, live: &Live) -> Result<
                 backoff.reset();
             }
             Step::Away => {
+                live.note_if_lost();
                 away = true;
                 backoff.wait().await;
             }
@@ -72,7 +73,10 @@ async fn step(engine: &Engine, container: &ContainerId, live: &Live, back: bool)
     if back {
         let step = look(engine, &client, container, live).await;
         if matches!(step, Step::Running) {
-            if !client.facts.live_restore {
+            live.note_if_lost();
+            if client.facts.live_restore && live.engine().is_some_and(|before| before.facts.live_restore) {
+                live.runs_under(&client, live.lost_engine());
+            } else {
                 // It crashed, and is about to end what it finds running.
                 tracing::info!(container = %container.0, "engine is back, the container still runs");
             }

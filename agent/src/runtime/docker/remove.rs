@@ -6,6 +6,7 @@ use super::{
     container::blocking,
     engine::{Client, Engine, status},
     labels,
+    outage::Note,
 };
 use crate::{
     runtime::{ContainerId, Error},
@@ -97,6 +98,7 @@ async fn layer_of_ended(client: &Client, id: &ContainerId) -> Option<PathBuf> {
 /// The folder, and the attempt's own one above it once that is empty.
 fn remove_scratch(folder: &Path) -> std::io::Result<()> {
     tree::remove(folder)?;
+    Note::remove(folder);
     // It fails as long as something else is in there: inputs, a spool.
     drop(folder.parent().map(fs::remove_dir));
     Ok(())

@@ -3,18 +3,24 @@
 
 use super::{
     engine::{Client, Engine, message},
-    join::Join,
+    join::{self, Join, NoTime},
+    labels,
     live::Live,
+    outage::{Note, Outage},
+    time,
 };
 use crate::runtime::{Chunk, ContainerId, Counts, Error};
 use bollard::{
     container::LogOutput,
-    query_parameters::{AttachContainerOptions, LogsOptions},
+    query_parameters::{AttachContainerOptions, InspectContainerOptions, LogsOptions},
 };
 use bytes::Bytes;
 use futures::{StreamExt as _, stream::BoxStream};
-use longshore_common::logs::Stream;
-use std::sync::Arc;
+use longshore_common::{clock::Timestamp, logs::Stream};
+use std::{
+    path::PathBuf,
+    sync::{Arc, PoisonError},
+};
 use tokio::sync::mpsc;
 
 pub(super) type Raw = BoxStream<'static, Result<LogOutput, bollard::errors::Error>>;
@@ -22,6 +28,7 @@ pub(super) type Raw = BoxStream<'static, Result<LogOutput, bollard::errors::Erro
 /// Chunks in flight. The engine drops what it cannot hand over within two seconds of the end, so there is room
 /// for a reader that is held up by its disk (32 KiB each).
 pub(super) const CHUNKS: usize = 256;
+const NO_TIME: &str = "a frame without its time";
 /// How `docker-init` begins its only message.
 const INIT_COMPLAINT: &[u8] = b"[FATAL tini (";
 /// Longer than a path may be.
@@ -40,7 +47,12 @@ pub(super) struct Follower {
     container: ContainerId,
     live: Arc<Live>,
     out: mpsc::Sender<Chunk>,
+    /// Bytes of the engine's log; without an outage the same as what the container wrote.
     seen: Counts,
+    /// Bytes that were seen and that the engine has not logged.
+    unlogged: Counts,
+    /// A scratch folder.
+    beside: Option<PathBuf>,
     /// The first bytes of stderr.
     head: Vec<u8>,
 }
@@ -63,7 +75,16 @@ impl Follower {
         out: mpsc::Sender<Chunk>,
         seen: Counts,
     ) -> Self {
-        Self { engine, container, live, out, seen, head: Vec::new() }
+        Self {
+            engine,
+            container,
+            live,
+            out,
+            seen,
+            unlogged: Counts::default(),
+            beside: None,
+            head: Vec::new(),
+        }
     }
 
     /// Runs until the container has ended and everything it wrote is forwarded. `None`: begin with the engine's log.
@@ -71,19 +92,30 @@ impl Follower {
         let mut returns = self.live.returns();
         let mut stopped = match attached {
             Some(attached) => self.forward(attached).await,
-            None => self.repeat(true).await,
+            None => match self.outage_before().await {
+                Some(outage) => self.go_on_after(outage).await,
+                None => self.repeat(true).await,
+            },
         };
         self.live.drained();
-        loop {
+        let end = loop {
             if stopped == Stopped::Unread {
                 return;
             }
             let live = Arc::clone(&self.live);
             tokio::select! {
-                _ = live.end() => break,
+                end = live.end() => break end,
                 // `self.live` keeps the sender.
-                _ = returns.changed() => stopped = self.repeat(true).await,
+                _ = returns.changed() => stopped = match self.live.take_outage() {
+                    Some(outage) => self.go_on_after(outage).await,
+                    None => self.repeat(true).await,
+                },
             }
+        };
+        // A container that the engine ended before it went has lost nothing.
+        let ran_on = |outage: &Outage| end.is_ok_and(|exit| exit.finished_at > outage.lost_at);
+        if let Some(outage) = self.live.take_outage().filter(ran_on) {
+            stopped = self.catch_up(outage).await;
         }
         if stopped == Stopped::Broken || self.live.lost_engine() || self.live.started_before() {
             // Also after a clean end: who follows the engine's log can miss an unterminated last line.
@@ -119,13 +151,66 @@ impl Follower {
 
     /// What the engine's log has beyond what was seen.
     async fn repeat(&mut self, follow: bool) -> Stopped {
-        match self.try_repeat(follow).await {
+        match self.try_repeat(follow, None).await {
             Ok(stopped) => stopped,
             Err(reason) => self.gap(&reason).await,
         }
     }
 
-    async fn try_repeat(&mut self, follow: bool) -> Result<Stopped, String> {
+    /// After the agent's start: an engine that went away since the container began, and nobody dealt with it. Puts right
+    /// what was seen.
+    async fn outage_before(&mut self) -> Option<Outage> {
+        let client = self.engine.client().await.ok()?;
+        let found = client.api.inspect_container(&self.container.0, None::<InspectContainerOptions>);
+        let found = self.engine.look(found).await.ok()?.ok()?;
+        let labels = found.config.and_then(|config| config.labels).unwrap_or_default();
+        self.beside = labels::scratch(&labels).into_iter().next();
+        let note = Note::read(self.beside.as_deref());
+        self.seen.stdout = self.seen.stdout.saturating_sub(note.unlogged.stdout);
+        self.seen.stderr = self.seen.stderr.saturating_sub(note.unlogged.stderr);
+        self.unlogged = note.unlogged;
+        let started_at = found.state?.started_at.as_deref().and_then(time::parse)?;
+        let lost_at = client.tether.began_at()?;
+        (lost_at > started_at.max(note.until)).then(|| Outage { lost_at, returned_at: Timestamp::now() })
+    }
+
+    async fn go_on_after(&mut self, outage: Outage) -> Stopped {
+        match self.catch_up(outage).await {
+            Stopped::Unread => Stopped::Unread,
+            _ => self.repeat(true).await,
+        }
+    }
+
+    /// What the engine has logged, with the gap where it was away.
+    async fn catch_up(&mut self, outage: Outage) -> Stopped {
+        match self.try_repeat(false, Some(outage)).await {
+            Ok(stopped) => stopped,
+            Err(reason) => self.gap(&reason).await,
+        }
+    }
+
+    /// The log goes on as another process of the engine wrote it.
+    async fn cross(&mut self, join: &mut Join, outage: Outage) -> Result<(), ()> {
+        let unlogged = join.give_up();
+        for (all, lost, seen) in [
+            (&mut self.unlogged.stdout, unlogged.stdout, &mut self.seen.stdout),
+            (&mut self.unlogged.stderr, unlogged.stderr, &mut self.seen.stderr),
+        ] {
+            *all += lost;
+            *seen -= lost;
+        }
+        if self.beside.is_none() {
+            self.beside = self.live.scratch.lock().unwrap_or_else(PoisonError::into_inner).first().cloned();
+        }
+        let note = Note { unlogged: self.unlogged, until: outage.returned_at };
+        if let Err(error) = note.write(self.beside.as_deref()) {
+            tracing::warn!(%error, "an agent that is restarted now would repeat or skip lines");
+        }
+        let chunk = Chunk { stream: Stream::System, data: outage.line().into() };
+        self.out.send(chunk).await.map_err(|_| ())
+    }
+
+    async fn try_repeat(&mut self, follow: bool, mut outage: Option<Outage>) -> Result<Stopped, String> {
         let client = match self.engine.client().await {
             Ok(client) => client,
             // Away again: it will be back, and nothing is lost yet.
@@ -149,12 +234,26 @@ impl Follower {
                 Err(error) => return Err(message(&error)),
             };
             let Some((stream, frame)) = split(item) else { return Err("unknown frame".to_owned()) };
-            let pieces = join.feed(stream, frame).map_err(|_| "a frame without its time".to_owned())?;
+            if let Some(crossed) = outage {
+                let taken_at = join::taken_at(&frame).map_err(|NoTime| NO_TIME.to_owned())?;
+                if taken_at > crossed.lost_at {
+                    outage = None;
+                    if self.cross(&mut join, crossed).await.is_err() {
+                        return Ok(Stopped::Unread);
+                    }
+                }
+            }
+            let pieces = join.feed(stream, frame).map_err(|NoTime| NO_TIME.to_owned())?;
             for piece in pieces {
                 if self.send(stream, piece).await.is_err() {
                     return Ok(Stopped::Unread);
                 }
             }
+        }
+        if let Some(crossed) = outage
+            && self.cross(&mut join, crossed).await.is_err()
+        {
+            return Ok(Stopped::Unread);
         }
         match join.missing() {
             0 => Ok(Stopped::Ended),

@@ -14,10 +14,15 @@ use tokio::io::AsyncWriteExt as _;
 const REQUEST: &[u8] =
     b"GET /events?filters=%7B%22type%22%3A%5B%22daemon%22%5D%7D HTTP/1.1\r\nHost: docker\r\n\r\n";
 
+/// In which the kernel shows times to programs, on all processors there are engines for.
+const TICKS_PER_SECOND: i64 = 100;
+
 #[derive(Debug)]
 pub(super) struct Tether {
     stream: UnixStream,
     contact: AtomicI64,
+    /// At the other end; `None`: in another namespace.
+    pid: Option<i32>,
 }
 
 impl Tether {
@@ -25,7 +30,8 @@ impl Tether {
     pub(super) async fn tie(socket: &str) -> std::io::Result<Self> {
         let mut stream = tokio::net::UnixStream::connect(socket).await?;
         stream.write_all(REQUEST).await?;
-        Ok(Self { stream: stream.into_std()?, contact: AtomicI64::new(i64::MIN) })
+        let pid = stream.peer_cred().ok().and_then(|peer| peer.pid());
+        Ok(Self { stream: stream.into_std()?, contact: AtomicI64::new(i64::MIN), pid })
     }
 
     /// Whether the process is still there. Exact, since the kernel closes its end; and cheap.
@@ -41,6 +47,20 @@ impl Tether {
         }
     }
 
+    /// When the engine's process began, if that can be known.
+    pub(super) fn began_at(&self) -> Option<Timestamp> {
+        let name = |pid: i32| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        let pid = self.pid.filter(|pid| name(*pid).trim() != "systemd").or_else(|| {
+            // The socket is systemd's.
+            let pid = std::fs::read_to_string("/run/docker.pid").ok()?.trim().parse().ok()?;
+            (name(pid).trim() == "dockerd").then_some(pid)
+        })?;
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let uptime = std::fs::read_to_string("/proc/uptime").ok()?;
+        let age = age(&stat, &uptime)?;
+        Some(Timestamp::from_micros(Timestamp::now().as_micros() - age))
+    }
+
     /// The engine has just answered. Its successor's answers do not count.
     pub(super) fn note_contact(&self) {
         if self.is_whole() {
@@ -54,10 +74,26 @@ impl Tether {
     }
 }
 
+/// Microseconds since a process began: its `stat` and the machine's uptime.
+fn age(stat: &str, uptime: &str) -> Option<i64> {
+    // The name before may hold anything.
+    let ticks: i64 = stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()?;
+    let (seconds, hundredths) = uptime.split_whitespace().next()?.split_once('.')?;
+    let up = seconds.parse::<i64>().ok()? * 1_000_000 + hundredths.parse::<i64>().ok()? * 10_000;
+    Some(up - ticks * 1_000_000 / TICKS_PER_SECOND)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::{io::Write as _, os::unix::net::UnixListener};
+
+    #[test]
+    fn the_age_of_a_process_is_read_past_any_name() {
+        let stat = "4711 (a) b (c) S 1 4711 4711 0 -1 4194560 1 0 0 0 5 6 0 0 20 0 9 0 12345 1 2 3";
+        assert_eq!(age(stat, "223.50 800.11\n"), Some(100_050_000));
+        assert_eq!(age("4711 (a", "223.50 1.0"), None);
+    }
 
     #[tokio::test]
     async fn it_breaks_with_the_process_and_not_with_what_that_says() {
