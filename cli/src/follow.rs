@@ -263,7 +263,7 @@ impl Printer {
 /// The agent's steps stand in one column with those of this command.
 fn aligned(text: &str) -> String {
     match text.split_once(' ') {
-        Some((step @ ("image" | "input" | "collect" | "pull"), rest)) => {
+        Some((step @ ("image" | "fetch" | "collect" | "pull"), rest)) => {
             format!("{step:<8} {}", rest.trim_start())
         }
         _ => text.to_owned(),

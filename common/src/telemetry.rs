@@ -34,7 +34,9 @@ impl Error {
 pub fn start(default: &str) -> Result<(), Error> {
     let text = env::var(FILTER_VARIABLE).ok().filter(|text| !text.is_empty());
     let text = text.unwrap_or_else(|| default.to_owned());
-    let filter = EnvFilter::try_new(&text).map_err(|source| Error::Filter { text, source })?;
+    // It logs what it also answers; whoever asked says it once, with what it means.
+    let quiet = if text.contains("lapin") { text.clone() } else { format!("{text},lapin=off") };
+    let filter = EnvFilter::try_new(&quiet).map_err(|source| Error::Filter { text, source })?;
     let format = env::var(FORMAT_VARIABLE).unwrap_or_default().parse()?;
     let colour = env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) && io::stderr().is_terminal();
     let builder = tracing_subscriber::fmt()

@@ -3,6 +3,7 @@
 //! Absolute times depend on the machine; a ratio against the raw engine, broker or reader hardly does. Every line is
 //! printed and left in `target/bench/summary.json`.
 
+mod broker_floor;
 mod containers;
 mod floor;
 mod latency;

@@ -1,6 +1,9 @@
 //! Jobs per second through the whole path with a runtime that does nothing: what Longshore itself costs.
 
-use crate::stack::{Options, Stack};
+use crate::{
+    broker_floor,
+    stack::{Options, Stack},
+};
 use longshore_tests::{
     env::Broker,
     summary::{Goal, Summary},
@@ -13,7 +16,10 @@ pub(crate) async fn measure(broker: &Broker, summary: &mut Summary) -> anyhow::R
     let embedded = rate(Options::null()).await?;
     summary.add("null-runtime jobs per second, embedded", embedded, "1/s", None, Goal::AtLeast(2000.0));
     let rabbit = rate(Options::null().over(broker)).await?;
-    summary.add("null-runtime jobs per second, RabbitMQ", rabbit, "1/s", None, Goal::AtLeast(1000.0));
+    let floor = broker_floor::rate(&broker.url(), JOBS).await?;
+    summary.add("null-runtime jobs per second, RabbitMQ", rabbit, "1/s", Some(floor), Goal::AtLeast(1000.0));
+    let ratio = rabbit / floor;
+    summary.add("jobs over RabbitMQ ÷ raw publish and consume", ratio, "ratio", Some(1.0), Goal::None);
     Ok(())
 }
 

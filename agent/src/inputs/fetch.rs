@@ -57,7 +57,7 @@ impl Fetch<'_> {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut count, mut bytes) = (0_u64, 0);
         let said = |count: u64, bytes, end| {
-            format!("input    {}  {count} files  {}{end}", self.name, ByteSize(bytes).rounded())
+            format!("fetch    {}  {count} files  {}{end}", self.name, ByteSize(bytes).rounded())
         };
         loop {
             tokio::select! {
