@@ -72,12 +72,12 @@ fn figures(evidence: &Evidence<'_>, findings: &Findings) -> Summary {
     }
     let attempts: Vec<_> = findings.jobs.iter().map(|known| known.attempts.len() as f64).collect();
     mean_and_max(&mut summary, "attempts per job", &attempts);
-    let starts: Vec<_> = evidence
-        .orders
-        .accepted
-        .iter()
-        .map(|accepted| f64::from(evidence.starts.get(&accepted.uuid).copied().unwrap_or_default()))
-        .collect();
+    // An engine that is killed forgets events it has not told yet; the attempts know of those starts.
+    let starts = evidence.orders.accepted.iter().zip(&findings.jobs).map(|(accepted, known)| {
+        let told = evidence.starts.get(&accepted.uuid).copied().unwrap_or_default() as usize;
+        told.max(known.attempts.iter().filter(|attempt| attempt.started_at.is_some()).count()) as f64
+    });
+    let starts: Vec<_> = starts.collect();
     mean_and_max(&mut summary, "container starts per job", &starts);
     recovery::tell(evidence, findings, &mut summary);
     summary
