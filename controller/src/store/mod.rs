@@ -2,6 +2,8 @@
 //! is the lifecycle's.
 
 mod backup;
+#[cfg(test)]
+pub(crate) mod crash;
 mod dialect;
 mod error;
 mod lock;

@@ -3,6 +3,7 @@
 
 mod attempts;
 mod claims;
+mod killed;
 mod leases;
 mod lists;
 mod sources;

@@ -26,18 +26,26 @@ pub(crate) struct Tx {
 
 impl Tx {
     pub(super) async fn begin(mut inner: PoolConnection<Sqlite>) -> Result<Self, Error> {
+        #[cfg(test)]
+        super::crash::point();
         sqlx::query("BEGIN IMMEDIATE").execute(&mut *inner).await?;
         Ok(Self { inner, committed: false })
     }
 
     /// On disk when this returns.
     pub(crate) async fn commit(mut self) -> Result<(), Error> {
+        #[cfg(test)]
+        super::crash::point();
         sqlx::query("COMMIT").execute(&mut *self.inner).await?;
+        #[cfg(test)]
+        super::crash::point();
         self.committed = true;
         Ok(())
     }
 
     fn connection(&mut self) -> &mut SqliteConnection {
+        #[cfg(test)]
+        super::crash::point();
         &mut self.inner
     }
 
