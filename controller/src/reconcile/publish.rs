@@ -19,6 +19,10 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
+/// Between two tries while the queue is away. With what the connection itself waits, jobs flow within 10 s of its
+/// return, however long it was away.
+const MOST_WAIT: Duration = Duration::from_secs(2);
+
 /// Since when queued work has been without a hint.
 #[derive(Clone, Debug, Default)]
 pub struct Lag(Arc<Mutex<Option<Instant>>>);
@@ -75,7 +79,7 @@ impl Publish {
     }
 
     pub(super) async fn run(mut self, shutdown: Shutdown) {
-        let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(15));
+        let mut backoff = Backoff::new(Duration::from_millis(200), MOST_WAIT);
         let mut failing = false;
         while !shutdown.is_triggered() {
             let wake = match self.pass().await {

@@ -17,16 +17,26 @@ use tokio::sync::watch;
 #[derive(Debug)]
 struct Broker {
     down: Mutex<bool>,
+    /// Calls while it was down.
+    refused: watch::Sender<u32>,
     hints: watch::Sender<BTreeMap<Lane, u32>>,
 }
 
 impl Broker {
     fn new() -> Arc<Self> {
-        Arc::new(Self { down: Mutex::new(false), hints: watch::channel(BTreeMap::new()).0 })
+        Arc::new(Self {
+            down: Mutex::new(false),
+            refused: watch::channel(0).0,
+            hints: watch::channel(BTreeMap::new()).0,
+        })
     }
 
     fn up(&self) -> Result<(), Error> {
-        if *self.down.lock().expect("whole") { Err(Error::Unreachable("gone".into())) } else { Ok(()) }
+        if *self.down.lock().expect("whole") {
+            self.refused.send_modify(|count| *count += 1);
+            return Err(Error::Unreachable("gone".into()));
+        }
+        Ok(())
     }
 
     fn set_down(&self, down: bool) {
@@ -195,6 +205,29 @@ async fn a_broker_that_is_away_delays_and_loses_nothing() {
     while bench.lag.get().is_some() {
         tokio::task::yield_now().await;
     }
+}
+
+#[tokio::test]
+async fn a_broker_that_was_away_for_long_is_found_soon_after_its_return() {
+    let bench = Bench::new(1).await;
+    bench.broker.set_down(true);
+    let _running = bench.publish();
+    while bench.lag.get().is_none() {
+        tokio::task::yield_now().await;
+    }
+    // Many waits that grow. The clock is moved, not paused: the database is on another thread.
+    let mut refused = bench.broker.refused.subscribe();
+    for _ in 0..20 {
+        refused.mark_unchanged();
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(60)).await;
+        tokio::time::resume();
+        refused.changed().await.expect("it tries on");
+    }
+    bench.broker.set_down(false);
+    let back = tokio::time::Instant::now();
+    bench.broker.holds(&lane(), 1).await;
+    assert!(back.elapsed() < Duration::from_secs(5), "found after {:?}", back.elapsed());
 }
 
 #[tokio::test]
