@@ -1,5 +1,6 @@
 //! Stories in one process, one file each: no server, no root.
 
+mod behind;
 mod cancel;
 mod descriptors;
 mod examples;

@@ -5,6 +5,7 @@ mod shared;
 
 mod artifacts;
 mod blobs;
+mod broker;
 mod cancel;
 mod commands;
 mod deadlines;

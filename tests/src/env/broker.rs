@@ -71,6 +71,13 @@ impl Broker {
         self.server = self.settings.start_node();
     }
 
+    /// As `restart`, with nothing of what it held.
+    pub fn restart_empty(&mut self) {
+        self.server.kill();
+        fs::remove_dir_all(self.settings.dir.join("data")).expect("remove the broker's data");
+        self.server = self.settings.start_node();
+    }
+
     /// As `restart`, without waiting until it answers.
     pub fn start_again(&mut self) {
         self.server.kill();
