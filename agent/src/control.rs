@@ -59,7 +59,7 @@ impl Control {
             tokio::select! {
                 () = leave.triggered() => {}
                 () = recovery::sweep_kept(attempts.tools()) => {}
-                () = recovery::sweep_containers(attempts.tools(), door) => {}
+                () = recovery::sweep_left(attempts.tools(), door) => {}
             }
         };
         drop(tasks::spawn("sweep", sweeping));

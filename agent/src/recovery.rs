@@ -6,7 +6,10 @@ use crate::{
     intake::Door,
     journal::{self, Intent, Journal},
     link,
-    runtime::{Known, sweep::Sweeper},
+    runtime::{
+        Known,
+        sweep::{Folders, Sweeper},
+    },
     slots::Slots,
 };
 use longshore_common::{
@@ -22,7 +25,7 @@ use tokio::{sync::watch, time::Instant};
 /// Long enough for a person to see the failure and mend the store.
 const KEEP_FOR: Duration = Duration::from_secs(24 * 3600);
 const SWEEP: Duration = Duration::from_secs(3600);
-const SWEEP_CONTAINERS: Duration = Duration::from_secs(60);
+const SWEEP_LEFT: Duration = Duration::from_secs(60);
 
 /// Lists and counts again what the journal names, before anything is offered or a heartbeat goes up.
 pub(crate) fn admit(journal: &Journal, held: &Held, slots: &Slots) -> Result<Vec<Left>, journal::Error> {
@@ -93,11 +96,12 @@ pub(crate) async fn sweep_kept(tools: &Tools) {
     }
 }
 
-/// Removes ended containers that neither an attempt nor the journal names. Runs until it is dropped.
-pub(crate) async fn sweep_containers(tools: &Tools, door: watch::Receiver<Option<Door>>) {
-    let mut sweeper = Sweeper::default();
+/// Removes ended containers, and folders, that neither an attempt nor the journal names. Runs until it is dropped.
+pub(crate) async fn sweep_left(tools: &Tools, door: watch::Receiver<Option<Door>>) {
+    let (mut sweeper, mut folders) = (Sweeper::default(), Folders::default());
     loop {
-        tokio::time::sleep(SWEEP_CONTAINERS).await;
+        tokio::time::sleep(SWEEP_LEFT).await;
+        sweep_folders(tools, &mut folders).await;
         let Some(cluster) = door.borrow().as_ref().map(|door| door.cluster) else { continue };
         match sweeper.sweep(&*tools.runtime, cluster, || named(tools)).await {
             Ok(swept) => {
@@ -110,6 +114,25 @@ pub(crate) async fn sweep_containers(tools: &Tools, door: watch::Receiver<Option
             }
             Err(error) => tracing::debug!(%error, "no sweep this time"),
         }
+    }
+}
+
+/// Without a journal nothing says whose a folder is.
+async fn sweep_folders(tools: &Tools, folders: &mut Folders) {
+    if !tools.journal.is_kept() {
+        return;
+    }
+    // Journal and containers, whoever's cluster they are of: both must be known.
+    let (Ok(intents), Ok(known)) = (tools.journal.read(), tools.runtime.list().await) else { return };
+    let intents = intents.iter().map(|intent| tools.attempt_dir(&intent.short_id, &intent.attempt));
+    let named = intents.chain(known.into_iter().filter_map(|known| known.folder)).collect();
+    let due = match folders.due(&tools.dir, &named) {
+        Ok(due) => due,
+        Err(error) => return tracing::warn!(%error, "the folders of attempts cannot be looked through"),
+    };
+    for folder in due {
+        tracing::info!(folder = %folder.display(), "removing a folder nobody holds");
+        clean(tools, None, &folder).await;
     }
 }
 

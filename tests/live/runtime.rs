@@ -3,6 +3,7 @@
 mod images;
 mod network;
 mod output;
+mod sweep;
 mod trouble;
 
 use longshore_agent::runtime::{

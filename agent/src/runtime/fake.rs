@@ -36,6 +36,7 @@ use longshore_common::{
 use script::{Hang, Script};
 use std::{
     collections::HashMap,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -60,6 +61,7 @@ struct Container {
     agent: AgentId,
     cluster: ClusterId,
     attempt: AttemptRef,
+    folder: Option<PathBuf>,
     script: Script,
     state: Mutex<State>,
     end: watch::Sender<Option<Exit>>,
@@ -202,6 +204,7 @@ impl Runtime for Fake {
             agent: spec.agent,
             cluster: spec.cluster,
             attempt: spec.attempt,
+            folder: spec.scratch.out.parent().map(Path::to_owned),
             script,
             state: Mutex::default(),
             end: watch::Sender::new(None),
@@ -300,6 +303,7 @@ impl Runtime for Fake {
             cluster: container.cluster,
             attempt: container.attempt,
             running: container.end.borrow().is_none(),
+            folder: container.folder.clone(),
         });
         Ok(known.collect())
     }

@@ -240,6 +240,8 @@ pub struct Known {
     pub cluster: ClusterId,
     pub attempt: AttemptRef,
     pub running: bool,
+    /// The attempt's own folder on the host.
+    pub folder: Option<PathBuf>,
 }
 
 /// Why the engine did not do it. The outcome says whose fault it is.

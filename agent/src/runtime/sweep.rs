@@ -1,10 +1,13 @@
-//! Clears away what nobody holds any more: ended containers of this very cluster and agent, with their scratch. Never
-//! touches another's, nor one that runs: that is left for a person to look at.
+//! Clears away what nobody holds any more: ended containers of this very cluster and agent, with their scratch, and
+//! folders of attempts that nothing names. Never touches another's, nor a container that runs: that is left for a
+//! person to look at.
 
 use super::{ContainerId, Error, Known, Runtime};
 use longshore_common::ids::{AttemptRef, ClusterId};
 use std::{
     collections::{BTreeSet, HashMap},
+    fs, io,
+    path::{Path, PathBuf},
     time::Duration,
 };
 use tokio::time::Instant;
@@ -13,9 +16,16 @@ use tokio::time::Instant;
 const GRACE: Duration = Duration::from_secs(120);
 
 /// Remembers since when a container is nobody's.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Sweeper {
+    grace: Duration,
     since: HashMap<ContainerId, Instant>,
+}
+
+impl Default for Sweeper {
+    fn default() -> Self {
+        Self::after(GRACE)
+    }
 }
 
 /// What one sweep did.
@@ -27,6 +37,11 @@ pub struct Swept {
 }
 
 impl Sweeper {
+    /// Removes what was nobody's for this long.
+    pub fn after(grace: Duration) -> Self {
+        Self { grace, since: HashMap::new() }
+    }
+
     /// To be called now and then. `held` is asked for after the containers, so that none is missed in between;
     /// `None` is "cannot tell", and then nothing goes.
     pub async fn sweep(
@@ -45,7 +60,7 @@ impl Sweeper {
         let mut swept = Swept::default();
         for Known { container, attempt, running, .. } in nobodys {
             let since = *self.since.entry(container.clone()).or_insert_with(Instant::now);
-            if since.elapsed() < GRACE {
+            if since.elapsed() < self.grace {
                 continue;
             }
             if running {
@@ -60,9 +75,46 @@ impl Sweeper {
     }
 }
 
+/// Remembers since when a folder is nobody's.
+#[derive(Debug, Default)]
+pub struct Folders(HashMap<PathBuf, Instant>);
+
+impl Folders {
+    /// Those in `dir` that were not `named` for the grace: theirs are no journal entry, no attempt and no container.
+    pub fn due(&mut self, dir: &Path, named: &BTreeSet<PathBuf>) -> io::Result<Vec<PathBuf>> {
+        let mut found = BTreeSet::new();
+        for entry in fs::read_dir(dir)? {
+            found.insert(entry?.path());
+        }
+        self.0.retain(|folder, _| found.contains(folder) && !named.contains(folder));
+        let nobodys = found.into_iter().filter(|folder| !named.contains(folder));
+        let due =
+            |folder: &PathBuf| self.0.entry(folder.clone()).or_insert_with(Instant::now).elapsed() >= GRACE;
+        Ok(nobodys.filter(due).collect())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn only_folders_that_nothing_names_are_due_and_only_after_the_grace() {
+        let home = tempfile::tempdir().expect("a folder");
+        let folder = |name: &str| {
+            let path = home.path().join(name);
+            fs::create_dir_all(&path).expect("made");
+            path
+        };
+        let (left, mine) = (folder("k3m9q2xw.1"), folder("p7d2c4vb.2"));
+        let named = BTreeSet::from([mine]);
+        let mut folders = Folders::default();
+        assert_eq!(folders.due(home.path(), &named).expect("read"), [PathBuf::new(); 0]);
+        tokio::time::advance(GRACE).await;
+        let young = folder("w4n8z5ht.1");
+        assert_eq!(folders.due(home.path(), &named).expect("read"), [left]);
+        assert!(young.exists());
+    }
     use crate::runtime::{contract::sample_spec, fake::Fake};
 
     /// A container that ended (or runs on) in a fake runtime.

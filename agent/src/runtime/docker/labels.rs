@@ -2,7 +2,10 @@
 
 use crate::runtime::{ContainerId, ContainerSpec, Known};
 use longshore_common::ids::{AgentId, AttemptRef, Epoch};
-use std::{collections::HashMap, path::PathBuf};
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+};
 
 pub(super) const AGENT: &str = "longshore.agent";
 pub(super) const CLUSTER: &str = "longshore.cluster";
@@ -43,7 +46,8 @@ pub(super) fn known(container: &str, running: bool, labels: &HashMap<String, Str
         epoch: Epoch(labels.get(EPOCH)?.parse().ok()?),
     };
     let cluster = labels.get(CLUSTER)?.parse().ok()?;
-    Some(Known { container: ContainerId(container.to_owned()), cluster, attempt, running })
+    let folder = scratch(labels).first().and_then(|out| out.parent()).map(Path::to_owned);
+    Some(Known { container: ContainerId(container.to_owned()), cluster, attempt, running, folder })
 }
 
 /// The scratch folders its agent made for it.
