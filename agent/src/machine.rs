@@ -8,7 +8,7 @@ pub use watchers::Sources;
 use crate::{
     attempt::Held,
     capacity,
-    host::Facts,
+    host::{Facts, Reading},
     link::{Report, Reporter},
     slots::{Granted, Slots},
 };
@@ -30,6 +30,8 @@ pub struct Config {
     pub reserve_cpu_millis: u32,
     pub reserve_memory_bytes: u64,
     pub reserve_disk_bytes: u64,
+    /// With less free than this on the disk of the data directory, nothing is claimed.
+    pub disk_floor_bytes: u64,
     /// What jobs may have of the processor, instead of all of it but the reserve.
     pub cpu_millis: Option<u32>,
     pub memory_bytes: Option<u64>,
@@ -47,6 +49,8 @@ impl Default for Config {
             reserve_memory_bytes: 512 << 20,
             // A full disk stops the engine and the log spool.
             reserve_disk_bytes: 2 << 30,
+            // Journal, log spools and the engine's own files of what runs must still fit.
+            disk_floor_bytes: 512 << 20,
             cpu_millis: None,
             memory_bytes: None,
             scratch_bytes: None,
@@ -121,7 +125,8 @@ impl Machine {
 
     /// Why nothing may run.
     fn problem(&self) -> Option<String> {
-        self.now.borrow().engine.as_ref().err().cloned()
+        let now = self.now.borrow();
+        now.engine.as_ref().err().cloned().or_else(|| full(&now.reading, self.config.disk_floor_bytes))
     }
 
     fn total(&self) -> Capacity {
@@ -191,6 +196,18 @@ impl Machine {
         let said = [self.problem(), self.staying(), warning].into_iter().flatten().collect::<Vec<_>>();
         if said.is_empty() { capacity::note(&self.free(), &foreign) } else { Some(said.join("; ")) }
     }
+}
+
+/// A disk that cannot be asked is not full.
+fn full(reading: &Reading, floor: u64) -> Option<String> {
+    let Reading { disk_free_bytes: free, disk_total_bytes: total, .. } = reading;
+    (*total > 0 && *free < floor).then(|| {
+        let (free, floor) = (free >> 20, floor >> 20);
+        format!(
+            "the disk of the data directory is full: {free} MiB are free and capacity.disk_floor_bytes is {floor} MiB; \
+             nothing is claimed until there is room"
+        )
+    })
 }
 
 const fn is_free(gpu: &Gpu) -> bool {

@@ -6,7 +6,7 @@ use longshore_common::{
     job::{JobState, Outcome},
     queue::Lane,
 };
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 #[tokio::test(start_paused = true)]
 async fn a_lost_answer_is_asked_for_again_under_the_same_id() {
@@ -98,6 +98,42 @@ async fn nothing_is_claimed_while_the_engine_is_away_and_the_note_says_so() {
     rig.engine.away(false);
     assert_eq!(rig.controller.report(attempt).await.outcome, Outcome::Succeeded);
     assert_eq!(rig.reporter.report().note, "");
+    rig.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_disk_stops_claims_with_a_reason_while_what_runs_lives() {
+    let rig = Rig::start().await;
+    let running = rig.submit(job(&[("FAKE_RUN", "100s")]));
+    rig.phase(running, JobState::Running).await;
+    rig.host.disk_free.store(100 << 20, Ordering::SeqCst);
+    while rig.reporter.report().note.is_empty() {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let note = rig.reporter.report().note;
+    assert!(note.contains("full") && note.contains("100 MiB"), "{note}");
+    let before = rig.controller.claims().len();
+    let attempt = rig.submit(job(&[]));
+    assert_eq!(rig.controller.report(running).await.outcome, Outcome::Succeeded);
+    assert_eq!(rig.controller.claims().len(), before);
+    rig.host.disk_free.store(1 << 40, Ordering::SeqCst);
+    assert_eq!(rig.controller.report(attempt).await.outcome, Outcome::Succeeded);
+    assert_eq!(rig.reporter.report().note, "");
+    rig.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_folder_that_nothing_names_is_swept_and_that_of_a_running_job_stays() {
+    let rig = Rig::start().await;
+    let running = rig.submit(job(&[("FAKE_RUN", "forever"), ("FAKE_FILES", "a:1")]));
+    rig.phase(running, JobState::Running).await;
+    let attempts = rig.dir.path().join("attempts");
+    let left = attempts.join("k3m9q2xw.1");
+    std::fs::create_dir_all(left.join("out")).unwrap();
+    while left.exists() {
+        tokio::time::sleep(Duration::from_secs(10)).await;
+    }
+    assert_eq!(std::fs::read_dir(&attempts).unwrap().count(), 1);
     rig.stop().await;
 }
 

@@ -22,7 +22,7 @@ use longshore_common::{
 use std::{
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -38,9 +38,10 @@ pub(super) const BOOT: &str = "boot-1";
 pub(super) struct Rig {
     pub(super) controller: Arc<FakeController>,
     pub(super) engine: Arc<Flaky>,
+    pub(super) host: Arc<Bench>,
     pub(super) running: Running,
     pub(super) reporter: Arc<dyn Reporter>,
-    dir: tempfile::TempDir,
+    pub(super) dir: tempfile::TempDir,
     on_shutdown: OnShutdown,
 }
 
@@ -66,9 +67,10 @@ impl Away {
     async fn link(self, events: mpsc::Receiver<Event>) -> Rig {
         let Self { controller, engine, dir, on_shutdown } = self;
         let slot: Arc<Mutex<Option<Arc<dyn Reporter>>>> = Arc::default();
+        let host = Arc::new(Bench::default());
         let parts = Parts {
             runtime: Arc::clone(&engine) as Arc<dyn Runtime>,
-            host: Arc::new(Bench),
+            host: Arc::clone(&host) as Arc<dyn Host>,
             connect: Box::new({
                 let (controller, slot) = (Arc::clone(&controller), Arc::clone(&slot));
                 move |_, reporter, _| {
@@ -81,7 +83,7 @@ impl Away {
         let home = Home::open(dir.path()).unwrap();
         let running = crate::start_with(config, home, parts, Shutdown::new()).await.unwrap();
         let reporter = slot.lock().unwrap().take().expect("the agent connected");
-        Rig { controller, engine, running, reporter, dir, on_shutdown }
+        Rig { controller, engine, host, running, reporter, dir, on_shutdown }
     }
 }
 
@@ -161,7 +163,15 @@ pub(super) fn job(env: &[(&str, &str)]) -> JobSpec {
 
 /// Eight cores, 16 GiB, no GPU.
 #[derive(Debug)]
-struct Bench;
+pub(super) struct Bench {
+    pub(super) disk_free: AtomicU64,
+}
+
+impl Default for Bench {
+    fn default() -> Self {
+        Self { disk_free: AtomicU64::new(1 << 40) }
+    }
+}
 
 impl Host for Bench {
     fn facts(&self) -> Facts {
@@ -178,7 +188,7 @@ impl Host for Bench {
     fn read(&self) -> Reading {
         Reading {
             memory_available_bytes: 64 << 30,
-            disk_free_bytes: 1 << 40,
+            disk_free_bytes: self.disk_free.load(Ordering::SeqCst),
             disk_total_bytes: 1 << 40,
             ..Reading::default()
         }
