@@ -136,7 +136,12 @@ fn finished(
     }
     // Whoever asked for the end gets the end that was reached, and no further attempt.
     if step.job.desired.is_cancel() {
-        end(&mut step, ending, now);
+        if ending.outcome == Outcome::AgentLost {
+            // Found out by the agent itself, which makes no difference.
+            end_cancelled(&mut step, now);
+        } else {
+            end(&mut step, ending, now);
+        }
     } else if died && is_poison(&step.job) {
         end_poisoned(&mut step, now);
     } else {

@@ -109,6 +109,8 @@ fn a_cancelled_job_whose_agent_is_lost_is_never_requeued() {
     assert_eq!((lost.state, lost.ending.map(|e| e.outcome)), (JobState::Cancelled, Some(Outcome::Cancelled)));
     let back = Event::HandedBack { attempt: token(&job), detail: String::new() };
     assert_eq!(after(&job, back).state, JobState::Cancelled);
+    // The agent came back, and says so itself.
+    assert_eq!(after(&job, finish(&job, Outcome::AgentLost)).state, JobState::Cancelled);
 }
 
 #[test]
