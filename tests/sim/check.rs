@@ -13,9 +13,9 @@ use tokio::time::Instant;
 use tonic::transport::Channel;
 
 const PAGE: u32 = 1000;
-/// After trouble of its own a machine may need as long to end what is not its any more: the job's grace, a removal,
-/// a slow engine.
-const SETTLED: Duration = Duration::from_secs(150);
+/// After trouble of its own a machine may need as long to end what is not its any more: the job's grace, and tries
+/// at an engine that was away.
+const SETTLED: Duration = Duration::from_secs(30);
 
 /// One job as it is known, and as it was seen last.
 #[derive(Clone, Debug)]
@@ -72,7 +72,7 @@ impl Checker {
 
     /// No job runs on two machines that both know better.
     pub(crate) async fn engines(&self, machines: &[Machine]) -> Checked {
-        let settled = |machine: &&Machine| machine.is_up() && machine.troubled + SETTLED < Instant::now();
+        let settled = |machine: &&Machine| machine.is_well() && machine.troubled + SETTLED < Instant::now();
         let mut running: HashMap<JobId, &str> = HashMap::new();
         for machine in machines.iter().filter(settled) {
             for job in machine.engine.running().await {
@@ -146,7 +146,8 @@ impl Known {
         if held && attempts.last().is_none_or(|attempt| attempt.outcome.is_some()) {
             return wrong("is held by an attempt that is not its last".to_owned());
         }
-        let last = attempts.len();
+        // Taken until another attempt was granted, which may have happened since.
+        let last = self.attempts.len();
         for (now, before) in attempts.iter().zip(&self.attempts) {
             let Some(outcome) = &before.outcome else { continue };
             let late = outcome.name == "agent_lost" && now.number as usize == last;

@@ -7,6 +7,7 @@ use crate::{
     jobs::{Script, Task},
     machine::Machine,
     monkey::Relief,
+    wire::Silent,
 };
 use longshore_common::{clock::Timestamp, process::WallClock};
 use longshore_controller::ControllerConfig;
@@ -41,9 +42,9 @@ pub(crate) struct Cluster {
 impl Cluster {
     pub(crate) async fn start(seed: u64, seats: usize, dir: &Path, dice: &mut Dice) -> Self {
         let mut config = ControllerConfig::default();
-        if dice.chance(0.7) {
-            config.jobs.disconnect_tolerance = Duration::from_secs(60);
-        }
+        // The default is long beside a simulation; shorter ones run out more often.
+        let lease = *dice.pick(&[20, 60, 600]).expect("there are some");
+        config.jobs.disconnect_tolerance = Duration::from_secs(lease);
         let clock = skewed(dice);
         let mut controller = ControllerSeat::new(dir.join("controller"), config, Arc::new(clock));
         controller.start().await;
@@ -75,7 +76,6 @@ impl Cluster {
 
     pub(crate) fn act(&mut self, seat: usize, deed: String) {
         self.note(&format!("agent-{seat}: {deed}"));
-        self.machines[seat].troubled = Instant::now();
     }
 
     pub(crate) fn later(&mut self, pause: Duration, relief: Relief) {
@@ -142,6 +142,7 @@ impl Cluster {
     }
 
     async fn relieve(&mut self, relief: Relief) {
+        let now = Instant::now();
         match relief {
             Relief::StartController => {
                 if self.controller.jobs().is_none() {
@@ -150,12 +151,21 @@ impl Cluster {
                 }
                 return;
             }
-            Relief::StartAgent(seat) if !self.machines[seat].is_up() => self.machines[seat].start().await,
+            Relief::StartAgent(seat) if !self.machines[seat].is_up() => {
+                self.machines[seat].start().await;
+                self.machines[seat].troubled = now;
+            }
             Relief::StartAgent(_) => {}
-            Relief::EngineBack(seat) => self.machines[seat].engine.away(false),
-            Relief::WireSpeaks(seat) => self.machines[seat].wire.silence(Default::default()),
+            Relief::EngineBack(seat) => {
+                self.machines[seat].engine.away(false);
+                self.machines[seat].troubled = now;
+            }
+            Relief::WireSpeaks(seat) => self.machines[seat].wire.silence(Silent::default()),
             Relief::WireFast(seat) => self.machines[seat].wire.slow(Duration::ZERO),
-            Relief::Calm(seat) => self.machines[seat].trouble(0.0, 0.0),
+            Relief::Calm(seat) => {
+                self.machines[seat].trouble(0.0, 0.0);
+                self.machines[seat].troubled = now;
+            }
         }
         let (Relief::StartAgent(seat)
         | Relief::EngineBack(seat)

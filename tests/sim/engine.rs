@@ -45,6 +45,10 @@ impl Engine {
         self.away.send_replace(away);
     }
 
+    pub(crate) fn is_well(&self) -> bool {
+        !*self.away.borrow() && self.weather.is_fine()
+    }
+
     /// Everything it runs ends with it.
     pub(crate) async fn crash(&self) {
         for known in self.known().await {

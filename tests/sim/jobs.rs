@@ -109,9 +109,8 @@ impl Task {
 
     /// A cancelled job gets the end that was reached; a job that machines died of is not tried for ever.
     fn others(&self, outcome: &v1::Outcome, cancel_asked: bool) -> bool {
-        let platform = ["agent_lost", "engine_restart", "agent_shutdown"];
-        outcome.name == "lost_too_often"
-            || (cancel_asked && (outcome.name == "cancelled" || platform.contains(&outcome.name.as_str())))
+        let asked = ["cancelled", "engine_restart"];
+        outcome.name == "lost_too_often" || (cancel_asked && asked.contains(&outcome.name.as_str()))
     }
 
     /// Whether its container came to its own end, so that its log must be whole.

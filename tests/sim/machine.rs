@@ -29,7 +29,7 @@ pub(crate) struct Machine {
     /// When it is told to stop; others leave their containers to the next process.
     drains: bool,
     up: Option<Up>,
-    /// Nobody may expect anything of a machine that was in trouble until a while after this.
+    /// When agent or engine were in trouble last.
     pub(crate) troubled: Instant,
 }
 
@@ -60,6 +60,11 @@ impl Machine {
 
     pub(crate) const fn is_up(&self) -> bool {
         self.up.is_some()
+    }
+
+    /// Its agent works and its engine does what it is asked.
+    pub(crate) fn is_well(&self) -> bool {
+        self.is_up() && self.engine.is_well()
     }
 
     /// Attempts its agent holds.

@@ -21,7 +21,7 @@ enum Deed {
     SetClock,
 }
 
-const DEEDS: [Deed; 24] = [
+const DEEDS: [Deed; 26] = [
     Deed::Submit,
     Deed::Submit,
     Deed::Submit,
@@ -40,6 +40,8 @@ const DEEDS: [Deed; 24] = [
     Deed::EngineCrash,
     Deed::CutWire,
     Deed::CutWire,
+    Deed::SilentWire,
+    Deed::SilentWire,
     Deed::SilentWire,
     Deed::SilentWire,
     Deed::SlowWire,

@@ -53,6 +53,10 @@ impl Weather {
         self.now.lock().unwrap_or_else(PoisonError::into_inner).trouble = trouble;
     }
 
+    pub(crate) fn is_fine(&self) -> bool {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner).trouble == 0.0
+    }
+
     pub(crate) fn fate(&self, kind: &'static str) -> Fate {
         let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
         let count = now.calls.entry(kind).or_default();
