@@ -4,11 +4,12 @@
 use super::{Attempt, Attempts, Cause, Cut, Origin, clean, engine_backoff, held::Holding, stop::StopSignal};
 use crate::{
     journal::Intent,
-    link,
+    link::{self, Controller},
     runtime::{Attached, ContainerId, Counts, Error},
     slots::Permit,
 };
-use longshore_common::{job::Outcome, logs::Position, retry::Backoff};
+use futures::future::{BoxFuture, OptionFuture};
+use longshore_common::{ids::AttemptRef, job::Outcome, logs::Position, retry::Backoff};
 use std::{sync::Arc, time::Duration};
 
 /// An attempt that an earlier process left, listed and counted again.
@@ -54,41 +55,46 @@ impl Attempt {
     }
 
     /// Where the controller has the log. Without that word lines would be lost or come twice, so it is waited for;
-    /// a stop is carried out meanwhile.
+    /// a stop, also one that had begun before, is carried out meanwhile.
     async fn position(&mut self) -> Result<Position, Cut> {
-        let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
         let shared = Arc::clone(&self.shared);
+        let asked = position(&*shared.tools.controller, self.grant.attempt);
+        tokio::pin!(asked);
+        let mut stopping = OptionFuture::from(self.ending.stopped.is_some().then(|| self.stopping()));
         loop {
-            match shared.tools.controller.resume_log(self.grant.attempt).await {
-                Ok(position) => return Ok(position),
-                Err(link::Error::Fenced(_)) => return Err(Cause::Revoked.into()),
-                Err(link::Error::Refused(detail)) => {
-                    let detail = format!("the log cannot be gone on with after a restart: {detail}");
-                    return Err(Cut::Failed(Outcome::RuntimeError, detail));
-                }
-                Err(link::Error::Unreachable(_)) => {}
-            }
             let known = self.ending.stopped.clone();
             tokio::select! {
-                cause = self.signal.beyond(known.as_ref()) => self.stop_unfollowed(cause).await?,
-                () = backoff.wait() => {}
+                biased;
+                cause = self.signal.beyond(known.as_ref()) => {
+                    if matches!(cause, Cause::Leaving | Cause::Revoked) {
+                        return Err(cause.into());
+                    }
+                    self.begin_stop(cause).await;
+                    if known.is_none() {
+                        stopping = Some(self.stopping()).into();
+                    }
+                }
+                position = &mut asked => return position,
+                Some(()) = &mut stopping => stopping = None.into(),
             }
         }
     }
 
-    /// A stop before the container is followed again.
-    async fn stop_unfollowed(&mut self, cause: Cause) -> Result<(), Cut> {
-        if matches!(cause, Cause::Leaving | Cause::Revoked) {
-            return Err(cause.into());
-        }
-        self.begin_stop(cause).await;
-        if let Some(container) = &self.container {
-            let stopped = self.tools().runtime.stop(container, self.stop_grace()).await;
-            if let Err(error) = stopped {
+    /// Ends the container before it is followed again.
+    fn stopping(&self) -> BoxFuture<'static, ()> {
+        let (shared, container, grace) =
+            (Arc::clone(&self.shared), self.container.clone(), self.stop_grace());
+        Box::pin(async move {
+            let Some(container) = container else { return };
+            let mut backoff = engine_backoff();
+            while let Err(error) = shared.tools.runtime.stop(&container, grace).await {
                 tracing::warn!(%error, "the container is not stopped yet");
+                if !error.is_transient() {
+                    return;
+                }
+                backoff.wait().await;
             }
-        }
-        Ok(())
+        })
     }
 
     async fn attach(&mut self, container: &ContainerId, seen: Counts) -> Result<Attached, Cut> {
@@ -110,6 +116,22 @@ impl Attempt {
                 },
                 () = backoff.wait() => {}
             }
+        }
+    }
+}
+
+/// Asks until there is an answer.
+async fn position(controller: &dyn Controller, attempt: AttemptRef) -> Result<Position, Cut> {
+    let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
+    loop {
+        match controller.resume_log(attempt).await {
+            Ok(position) => return Ok(position),
+            Err(link::Error::Fenced(_)) => return Err(Cause::Revoked.into()),
+            Err(link::Error::Refused(detail)) => {
+                let detail = format!("the log cannot be gone on with after a restart: {detail}");
+                return Err(Cut::Failed(Outcome::RuntimeError, detail));
+            }
+            Err(link::Error::Unreachable(_)) => backoff.wait().await,
         }
     }
 }

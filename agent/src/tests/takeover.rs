@@ -4,7 +4,7 @@ use super::{
     ends::text,
     rig::{Away, BOOT, Rig, grant, job},
 };
-use crate::{OnShutdown, attempt::Cause, journal::Intent};
+use crate::{OnShutdown, attempt::Cause, journal::Intent, runtime::Runtime as _};
 use longshore_common::{
     agent::Grant,
     ids::{AttemptRef, ClusterId},
@@ -98,6 +98,24 @@ async fn a_stop_that_had_begun_keeps_its_reason() {
     let rig = away.again().await;
     let report = rig.controller.report(attempt).await;
     assert_eq!(report.outcome, Outcome::RunTimeout, "not exit_code(143)");
+    rig.running.held.empty().await;
+    rig.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_that_had_begun_goes_on_while_the_controller_is_away() {
+    let (away, attempt) =
+        left(job(&[("FAKE_RUN", "forever"), ("FAKE_IGNORE_TERM", "1"), ("FAKE_STDOUT", "x")])).await;
+    let stopping = Some(Cause::LeaseLost(Duration::from_secs(9)));
+    let begun = away.journal().read().unwrap().remove(0);
+    away.journal().note(Intent { stopping, ..begun }).await;
+    away.controller.unreachable(true);
+    let rig = away.again().await;
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    let known = rig.engine.inner.list().await.unwrap();
+    assert!(known.iter().all(|known| !known.running), "another agent may run the job by now");
+    rig.controller.unreachable(false);
+    assert_eq!(rig.controller.report(attempt).await.outcome, Outcome::AgentLost);
     rig.running.held.empty().await;
     rig.stop().await;
 }
