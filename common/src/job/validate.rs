@@ -398,7 +398,7 @@ mod tests {
         assert!(errors.contains("did you mean `oom_killed`?"), "{errors}");
         let rule = RetryRule { attempts: Some(0), backoff: None };
         assert_eq!(
-            paths(|s| drop(s.retry.outcomes.insert("succeeded".into(), rule.clone()))),
+            paths(|s| s.retry.outcomes = [("succeeded".to_owned(), rule.clone())].into()),
             ["retry.outcomes.succeeded", "retry.outcomes.succeeded.attempts"]
         );
     }

@@ -241,7 +241,8 @@ async fn what_a_lost_attempt_uploaded_and_never_listed_is_removed_with_its_job()
     let key = |attempt: usize, ordinal| object_key(&attempts[attempt].nonce, ordinal);
     let mut expected = vec![key(0, 0), key(0, 1), key(0, 2), key(1, 0)];
     let mut objects = bench.jobs.garbage("object", 10).await.expect("read");
-    (expected.sort(), objects.sort());
+    expected.sort();
+    objects.sort();
     assert_eq!(objects, expected);
 }
 
