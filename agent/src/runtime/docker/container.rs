@@ -128,8 +128,12 @@ impl Docker {
         let found = client.api.inspect_container(&id.0, None::<InspectContainerOptions>);
         let found = self.engine.look(found).await?;
         let found = found.map_err(|error| self.engine.failed("look at the container", &error))?;
-        let started_at = found.state.and_then(|state| state.started_at);
-        let started_at = started_at.as_deref().and_then(time::parse).unwrap_or_else(Timestamp::now);
+        let state = found.state.unwrap_or_default();
+        let [started_at, finished_at] =
+            [state.started_at, state.finished_at].map(|at| at.as_deref().and_then(time::parse));
+        // A loaded engine notes the start of a short container after its end.
+        let finished_at = finished_at.filter(|_| state.running == Some(false));
+        let started_at = started_at.into_iter().chain(finished_at).min().unwrap_or_else(Timestamp::now);
         Ok(Attached { output, started_at })
     }
 
