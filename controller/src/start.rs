@@ -80,7 +80,7 @@ impl Controller {
     pub async fn start(config: ControllerConfig, shutdown: Shutdown) -> Result<Running, StartError> {
         let data_dir = config.data_dir.clone();
         let at = |path: PathBuf| move |error| StartError::DataDir { path, error };
-        fs::create_dir_all(&data_dir).map_err(at(data_dir.clone()))?;
+        private_dir(&data_dir).map_err(at(data_dir.clone()))?;
         // First of all: its lock keeps a second controller from touching anything else.
         let path = data_dir.join("longshore.db");
         let store = Store::open(&store::Config { path, ..store::Config::default() }).await?;
@@ -134,6 +134,13 @@ impl Running {
         self.store.close().await;
         tracing::info!("controller has left");
     }
+}
+
+/// Made for its owner alone: it holds environments, logs and the key that signs addresses. One that was there keeps
+/// the mode somebody gave it.
+fn private_dir(path: &std::path::Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    if path.is_dir() { Ok(()) } else { fs::DirBuilder::new().recursive(true).mode(0o700).create(path) }
 }
 
 fn open_blobs(

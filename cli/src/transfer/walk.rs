@@ -19,7 +19,7 @@ pub(super) struct LocalFile {
 #[derive(Debug, Default)]
 pub(super) struct Found {
     pub(super) files: Vec<LocalFile>,
-    /// What is neither file nor folder.
+    /// What is neither file nor folder: a device, a socket, a link that leads nowhere.
     pub(super) skipped: Vec<PathBuf>,
 }
 
@@ -51,7 +51,15 @@ fn folder(
     for entry in fs::read_dir(path).map_err(at)? {
         let entry = entry.map_err(at)?;
         let path = entry.path();
-        let metadata = fs::metadata(&path).map_err(|error| (path.clone(), error))?;
+        let metadata = match fs::metadata(&path) {
+            Ok(metadata) => metadata,
+            // A link that leads nowhere.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                found.skipped.push(path);
+                continue;
+            }
+            Err(error) => return Err((path, error)),
+        };
         let length = prefix.len();
         prefix.extend_from_slice(entry.file_name().as_bytes());
         if metadata.is_dir() {

@@ -18,8 +18,12 @@ use longshore_common::{
     ids::ClaimId,
     job::JobState,
     queue::Lane,
+    wire,
 };
 use std::collections::HashMap;
+
+/// Bytes of specs in one answer; agents take twice as much. An answer that nobody can read would be a grant to nobody.
+const ANSWER: usize = 16 << 20;
 
 /// Jobs looked at to tell what is left in a lane.
 const GLANCE: u32 = 16;
@@ -81,13 +85,19 @@ async fn grant(
     }
     let mut machine = Machine::offered(&command.offer, &shared.agents.arch(command.agent));
     let mut search = Search::new(&shared.marks, command, &machine);
-    let mut grants = Vec::new();
+    let (mut grants, mut room) = (Vec::new(), ANSWER);
     while machine.slots > 0
         && let Some(page) = search.page(tx, &machine).await?
     {
         let placed = placement::place(page.iter().map(|view| &*view.spec), &mut machine);
         search.placed(&page, &placed, &machine);
         for (index, gpus) in placed.grants {
+            room = room.saturating_sub(wire::spec_size(&page[index].spec));
+            if room == 0 && !grants.is_empty() {
+                // What was placed and is not granted stays in its lane, for the next claim.
+                machine.slots = 0;
+                break;
+            }
             grants.extend(open(&page[index], &gpus, command, work));
         }
     }
@@ -97,7 +107,9 @@ async fn grant(
     let mut answer = Claimed { grants, ..Claimed::default() };
     for lane in &command.offer.lanes {
         let stop = stops.get(lane).copied().unwrap_or_default();
-        let rest = if stop.ended || full {
+        let rest = if room == 0 {
+            LaneAnswer::More
+        } else if stop.ended || full {
             rest(lane, stop.seen, &machine, tx).await?
         } else {
             // It had room and did not come to the end: the next claim goes on from there.

@@ -12,11 +12,16 @@ use longshore_common::{
     agent::AgentState,
     ids::{JobId, ShortId},
     queue::Lane,
+    wire,
 };
 use std::collections::{BTreeMap, HashMap};
 
 /// Short ids shown when a beginning fits several.
 const SHOWN: u32 = 8;
+/// Bytes of specs in one page of a list: clients take 4 MiB by default.
+const LIST_BYTES: usize = 3 << 20;
+/// Jobs read at a time, each of up to a mebibyte.
+const LIST_CHUNK: u32 = 50;
 
 impl Jobs {
     /// UUID, short id, name (the newest of that name), or the unique beginning of a short id.
@@ -67,15 +72,31 @@ impl Jobs {
     pub async fn list(&self, filter: &JobFilter, size: u32, token: &str) -> Result<Page<JobView>, Error> {
         let shared = &self.inner.shared;
         let list = format!("jobs {filter:?}");
-        let before = match token::open(&shared.token_key, &list, token)? {
+        let mut before = match token::open(&shared.token_key, &list, token)? {
             Some(bytes) => Some(JobId::from_slice(&bytes).map_err(|_| Error::PageToken)?),
             None => None,
         };
-        let rows = shared.store.list(filter, ListBounds { before, limit: size }).await?;
-        let next = rows
-            .last()
-            .filter(|_| rows.len() >= size as usize)
-            .map(|last| token::seal(&shared.token_key, &list, last.row.job.id.as_bytes()));
+        let (mut rows, mut room) = (Vec::new(), LIST_BYTES);
+        let more = loop {
+            let limit = LIST_CHUNK.min(size.saturating_sub(u32::try_from(rows.len()).unwrap_or(u32::MAX)));
+            if limit == 0 {
+                break true;
+            }
+            let chunk = shared.store.list(filter, ListBounds { before, limit }).await?;
+            let last = chunk.len() < limit as usize;
+            for row in chunk {
+                room = room.saturating_sub(wire::spec_size(&row.spec));
+                if room > 0 || rows.is_empty() {
+                    before = Some(row.row.job.id);
+                    rows.push(row);
+                }
+            }
+            if room == 0 || last {
+                break room == 0;
+            }
+        };
+        let next = before.filter(|_| more);
+        let next = next.map(|last| token::seal(&shared.token_key, &list, last.as_bytes()));
         Ok(Page { items: rows.into_iter().map(view::job).collect(), next })
     }
 

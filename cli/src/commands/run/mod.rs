@@ -32,6 +32,12 @@ pub(crate) async fn run(client: &Client, args: RunArgs) -> anyhow::Result<i32> {
         print(&serde_saphyr::to_string(&document)?)?;
         return Ok(0);
     }
+    if let Some(target) = &args.out {
+        // Now, not after hours of running.
+        std::fs::create_dir_all(target).map_err(|error| {
+            Failure::usage(format!("--out {}: it cannot be made a folder: {error}", target.display()))
+        })?;
+    }
     let mut interrupts = signal(SignalKind::interrupt())?;
     let submitted = tokio::select! {
         submitted = submit::submit(client, plan.spec, &plan.folders, None) => submitted?,
@@ -46,7 +52,7 @@ pub(crate) async fn run(client: &Client, args: RunArgs) -> anyhow::Result<i32> {
     let image = submitted.spec.as_ref().map_or("", |spec| spec.image.as_str());
     say(format!("job {}  {image}     Ctrl-C cancels · again leaves it running", submitted.id));
     let Some(ended) = Box::pin(follow_to_end(client, &submitted, &mut interrupts)).await? else {
-        say(format!("job {0} goes on without you: longshore logs -f {0}", submitted.id));
+        say(format!("job {0} is being cancelled; its end: longshore wait {0}", submitted.id));
         return Ok(code::INTERRUPTED);
     };
     let fetched = match &args.out {
@@ -90,7 +96,7 @@ async fn follow_to_end(
     tokio::pin!(work);
     tokio::select! {
         ended = &mut work => return ended.map(Some),
-        _ = interrupts.recv() => say("  cancel   asked for; Ctrl-C again leaves it running"),
+        _ = interrupts.recv() => say("  cancel   asked for; Ctrl-C again stops waiting for it"),
     }
     let cancelled = async {
         let (cancelled, ended) = tokio::join!(cancel(client, &job.id), &mut work);

@@ -222,3 +222,24 @@ async fn explain_of_a_job_that_needs_no_agent_lists_none() {
     assert_eq!((ended.summary.as_str(), ended.place), ("has ended: exit_code(3): exited with 3", 0));
     assert_eq!(ended.agents, []);
 }
+
+#[tokio::test]
+async fn an_answer_with_large_specs_stays_below_what_agents_read() {
+    let bench = Bench::new().await;
+    for _ in 0..20 {
+        let mut large = spec();
+        large.env.insert("DATA".into(), "x".repeat(900_000));
+        bench.submit(large).await;
+    }
+    let mut granted = 0;
+    for _ in 0..3 {
+        let claimed = bench.claim(AgentId::new(), offer(64, 100)).await;
+        let bytes: usize = claimed.grants.iter().map(|grant| grant.spec.env["DATA"].len()).sum();
+        assert!(bytes < 17 << 20, "{bytes}");
+        granted += claimed.grants.len();
+        if granted < 20 {
+            assert_eq!(claimed.lanes[&lanes()[0]], LaneAnswer::More);
+        }
+    }
+    assert_eq!(granted, 20);
+}

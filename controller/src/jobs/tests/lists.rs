@@ -147,3 +147,23 @@ async fn lanes_are_counted_up_to_the_limit() {
     assert_eq!(bench.jobs.queued(3).await.expect("counted"), expected);
     assert_eq!(bench.jobs.queued_in(&Lane::new("default", true), 3).await.expect("counted"), 0);
 }
+
+#[tokio::test]
+async fn a_page_of_large_specs_is_cut_short_and_goes_on() {
+    let bench = Bench::new().await;
+    for _ in 0..7 {
+        let mut large = spec();
+        large.env.insert("DATA".into(), "x".repeat(900_000));
+        bench.submit(large).await;
+    }
+    let (mut token, mut pages) = (String::new(), Vec::new());
+    loop {
+        let page = bench.jobs.list(&JobFilter::default(), 1000, &token).await.expect("a page");
+        pages.push(page.items.len());
+        match page.next {
+            Some(next) => token = next,
+            None => break,
+        }
+    }
+    assert_eq!(pages, [3, 3, 1], "no page is above the 4 MiB that clients take by default");
+}
