@@ -189,7 +189,7 @@ impl From<Cause> for Cut {
 impl Attempt {
     async fn carry_out(mut self) {
         let worked = match self.origin {
-            Origin::Granted => self.from_the_start().await,
+            Origin::Granted => self.begin().await,
             Origin::TakenOver => self.go_on().await,
         };
         if let Err(cut) = worked {
@@ -202,7 +202,7 @@ impl Attempt {
         self.end().await;
     }
 
-    async fn from_the_start(&mut self) -> Result<(), Cut> {
+    async fn begin(&mut self) -> Result<(), Cut> {
         if self.grant.cancel_requested {
             return Err(Cause::Cancelled("cancelled before it started".to_owned()).into());
         }

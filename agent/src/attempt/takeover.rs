@@ -44,7 +44,7 @@ impl Attempt {
             }
             // Half of an input may lie there.
             clean(self.tools(), None, &self.dir()).await;
-            return self.from_the_start().await;
+            return self.begin().await;
         };
         let seen = Counts { stdout: position.stdout_bytes, stderr: position.stderr_bytes };
         let Attached { output, started_at } = self.attach(&container, seen).await?;
@@ -69,8 +69,10 @@ impl Attempt {
                     if matches!(cause, Cause::Leaving | Cause::Revoked) {
                         return Err(cause.into());
                     }
-                    self.begin_stop(cause).await;
+                    // Not in the log: where that ends is not known yet.
+                    self.ending.stop(cause);
                     if known.is_none() {
+                        self.tools().journal.note(self.intent()).await;
                         stopping = Some(self.stopping()).into();
                     }
                 }
