@@ -109,7 +109,7 @@ mod tests {
         let (left, mine) = (folder("k3m9q2xw.1"), folder("p7d2c4vb.2"));
         let named = BTreeSet::from([mine]);
         let mut folders = Folders::default();
-        assert_eq!(folders.due(home.path(), &named).expect("read"), [PathBuf::new(); 0]);
+        assert!(folders.due(home.path(), &named).expect("read").is_empty());
         tokio::time::advance(GRACE).await;
         let young = folder("w4n8z5ht.1");
         assert_eq!(folders.due(home.path(), &named).expect("read"), [left]);
