@@ -34,11 +34,11 @@ use std::{
 };
 
 /// Played by a plain `cargo test`.
-const SEEDS: u64 = 3;
-const STEPS: usize = 60;
+const SEEDS: u64 = 2;
+const STEPS: usize = 50;
 const AGENTS: usize = 4;
 /// One seed of each plain run has the most machines.
-const MANY: (usize, usize) = (50, 10);
+const MANY: (usize, usize) = (50, 5);
 
 #[test]
 fn nothing_is_lost_whatever_happens() {
