@@ -60,6 +60,9 @@ pub(super) async fn start(
     let asked = Arc::clone(&host);
     let (facts, reading) = spawn_blocking(move || (asked.facts(), asked.read())).await?;
     let (engine, warning) = look(&*runtime, true).await;
+    if let Err(problem) = &engine {
+        tracing::warn!(%problem, "claiming nothing");
+    }
     let mut judge = Judge {
         facts: facts.clone(),
         meter: Meter::new(others),
