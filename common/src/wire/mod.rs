@@ -20,7 +20,7 @@ pub use artifact::digest;
 pub use attempt::{stop_from, stop_to};
 pub use enums::{agent_state, blame, job_state, lane_answer, network_mode, pull_policy, stream, streams};
 pub use outcome::outcome;
-pub use spec::{overlay_deadlines, overlay_resources, spec_size, submitted_spec};
+pub use spec::{overlay_deadlines, overlay_resources, submitted_spec};
 pub use time::{duration_from, duration_to, timestamp_from, timestamp_to};
 
 /// A message field without which the rest means nothing.

@@ -28,11 +28,6 @@ impl TryFrom<v1::JobSpec> for JobSpec {
     }
 }
 
-/// How much room a spec takes in a message, in bytes.
-pub fn spec_size(spec: &JobSpec) -> usize {
-    prost::Message::encoded_len(&v1::JobSpec::from(spec))
-}
-
 /// Replaces what the message names.
 pub fn overlay_resources(resources: &mut Resources, message: &v1::Resources) {
     let v1::Resources { cpu_millis, memory_bytes, shm_bytes, scratch_bytes, pids, gpu } = message;

@@ -18,7 +18,6 @@ use longshore_common::{
     ids::ClaimId,
     job::JobState,
     queue::Lane,
-    wire,
 };
 use std::collections::HashMap;
 
@@ -92,7 +91,7 @@ async fn grant(
         let placed = placement::place(page.iter().map(|view| &*view.spec), &mut machine);
         search.placed(&page, &placed, &machine);
         for (index, gpus) in placed.grants {
-            room = room.saturating_sub(wire::spec_size(&page[index].spec));
+            room = room.saturating_sub(page[index].spec_bytes);
             if room == 0 && !grants.is_empty() {
                 // What was placed and is not granted stays in its lane, for the next claim.
                 machine.slots = 0;

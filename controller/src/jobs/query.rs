@@ -12,7 +12,6 @@ use longshore_common::{
     agent::AgentState,
     ids::{JobId, ShortId},
     queue::Lane,
-    wire,
 };
 use std::collections::{BTreeMap, HashMap};
 
@@ -85,7 +84,7 @@ impl Jobs {
             let chunk = shared.store.list(filter, ListBounds { before, limit }).await?;
             let last = chunk.len() < limit as usize;
             for row in chunk {
-                room = room.saturating_sub(wire::spec_size(&row.spec));
+                room = room.saturating_sub(row.spec_bytes);
                 if room > 0 || rows.is_empty() {
                     before = Some(row.row.job.id);
                     rows.push(row);

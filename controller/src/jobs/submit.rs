@@ -200,7 +200,7 @@ fn add(new: &NewJob, work: &mut Work) -> ViewRow {
         revision: 0,
     };
     row.revision = work.add(NewJobRow { row: row.clone(), spec: Arc::clone(&spec) });
-    ViewRow { row, spec, agent: None }
+    ViewRow { row, spec, spec_bytes: 0, agent: None }
 }
 
 fn no_input(id: &str) -> String {

@@ -4,7 +4,7 @@ use super::types::{AttemptView, JobView};
 use crate::store::{AttemptRow, ViewRow};
 
 pub(super) fn job(view: ViewRow) -> JobView {
-    let ViewRow { row, spec, agent } = view;
+    let ViewRow { row, spec, agent, .. } = view;
     JobView {
         id: row.job.id,
         short_id: row.short_id,

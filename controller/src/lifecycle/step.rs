@@ -177,22 +177,25 @@ fn handed_back(job: &Job, attempt: AttemptRef, detail: String, now: Timestamp) -
 
 /// Not reported: should the grant come to the agent after all, its finish is taken until somebody else has the job.
 fn not_taken(job: &Job, attempt: AttemptRef, detail: String, died: bool, now: Timestamp) -> Step {
-    let mut step = close(job, attempt, Ending { outcome: Outcome::AgentLost, detail }, false);
-    if died {
-        note_death(&mut step.job);
-    }
-    if step.job.desired.is_cancel() {
-        end_cancelled(&mut step, now);
-    } else if died && is_poison(&step.job) {
-        end_poisoned(&mut step, now);
-    } else {
+    gone(job, attempt, detail, died, now, |step, _| {
         step.job.handed_back += 1;
-        queue(&mut step);
-    }
-    step
+        queue(step);
+    })
 }
 
 fn lost(job: &Job, attempt: AttemptRef, detail: String, (died, jitter): (bool, f64), now: Timestamp) -> Step {
+    gone(job, attempt, detail, died, now, |step, ending| retry_or_end(step, ending, jitter, now))
+}
+
+/// The agent does not have the attempt any more; `again` is what becomes of a job that may go on.
+fn gone(
+    job: &Job,
+    attempt: AttemptRef,
+    detail: String,
+    died: bool,
+    now: Timestamp,
+    again: impl FnOnce(&mut Step, Ending),
+) -> Step {
     let ending = Ending { outcome: Outcome::AgentLost, detail };
     let mut step = close(job, attempt, ending.clone(), false);
     if died {
@@ -203,7 +206,7 @@ fn lost(job: &Job, attempt: AttemptRef, detail: String, (died, jitter): (bool, f
     } else if died && is_poison(&step.job) {
         end_poisoned(&mut step, now);
     } else {
-        retry_or_end(&mut step, ending, jitter, now);
+        again(&mut step, ending);
     }
     step
 }

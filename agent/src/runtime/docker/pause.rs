@@ -1,5 +1,26 @@
 //! An image that needs nothing of the node: one static program of a few dozen bytes that sleeps for ever. The
-//! network probe starts containers of it, since no other image can be assumed to be there.
+//! network probe and the trial of an engine make containers of it, since no other image can be assumed to be there.
+
+use super::labels;
+use bollard::models::{ContainerCreateBody, HostConfig};
+use longshore_common::ids::AgentId;
+use std::collections::HashMap;
+
+/// A container of `image`, of this agent, that may do nothing.
+pub(super) fn container(agent: AgentId, image: &str, network: &str) -> ContainerCreateBody {
+    ContainerCreateBody {
+        image: Some(image.to_owned()),
+        cmd: Some(vec![PROGRAM.to_owned()]),
+        labels: Some(HashMap::from([(labels::AGENT.to_owned(), agent.to_string())])),
+        host_config: Some(HostConfig {
+            network_mode: Some(network.to_owned()),
+            cap_drop: Some(vec!["ALL".to_owned()]),
+            memory: Some(16 << 20),
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
+}
 
 /// The image as a tar archive, for the engine's import. `None`: not known for this processor.
 pub(super) fn archive() -> Option<Vec<u8>> {
@@ -11,7 +32,7 @@ pub(super) fn archive() -> Option<Vec<u8>> {
     Some(tar(PROGRAM.trim_start_matches('/'), &program))
 }
 
-pub(super) const PROGRAM: &str = "/pause";
+const PROGRAM: &str = "/pause";
 
 /// `again: mov eax, 34 (pause); syscall; jmp again`
 const X86_64: [u8; 9] = [0xb8, 34, 0, 0, 0, 0x0f, 0x05, 0xeb, 0xf7];

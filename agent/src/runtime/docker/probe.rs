@@ -5,18 +5,14 @@ use super::{
     engine::{Client, Engine, status},
     labels, pause,
 };
-use bollard::{
-    models::{ContainerCreateBody, HostConfig},
-    query_parameters::{
-        CreateContainerOptions, CreateImageOptions, InspectContainerOptions, RemoveContainerOptions,
-        RemoveImageOptions, StartContainerOptions,
-    },
+use bollard::query_parameters::{
+    CreateContainerOptions, CreateImageOptions, InspectContainerOptions, RemoveContainerOptions,
+    RemoveImageOptions, StartContainerOptions,
 };
 use futures::StreamExt as _;
 use longshore_common::ids::AgentId;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::{
-    collections::HashMap,
     fs::File,
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream},
@@ -82,18 +78,7 @@ async fn place(
     name: &str,
 ) -> Result<Place, String> {
     remove(client, name).await;
-    let body = ContainerCreateBody {
-        image: Some(image.to_owned()),
-        cmd: Some(vec![pause::PROGRAM.to_owned()]),
-        labels: Some(HashMap::from([(labels::AGENT.to_owned(), agent.to_string())])),
-        host_config: Some(HostConfig {
-            network_mode: Some(network.to_owned()),
-            cap_drop: Some(vec!["ALL".to_owned()]),
-            memory: Some(16 << 20),
-            ..Default::default()
-        }),
-        ..Default::default()
-    };
+    let body = pause::container(agent, image, network);
     let options = CreateContainerOptions { name: Some(name.to_owned()), ..Default::default() };
     let failed = |doing: &str, error: &bollard::errors::Error| format!("{doing} the probe: {error}");
     client.api.create_container(Some(options), body).await.map_err(|error| failed("create", &error))?;

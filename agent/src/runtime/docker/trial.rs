@@ -5,14 +5,13 @@ use super::{Docker, calls::Calls, calls::Kind, engine::Client, labels, pause, pr
 use crate::runtime::Error;
 use bollard::{
     errors::Error as DockerError,
-    models::{ContainerCreateBody, HostConfig},
+    models::ContainerCreateBody,
     query_parameters::{
         CreateContainerOptions, RemoveContainerOptions, RemoveImageOptions, StartContainerOptions,
     },
 };
 use longshore_common::{job::Outcome, tasks};
 use std::{
-    collections::HashMap,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -37,18 +36,7 @@ impl Docker {
         let (agent, network) =
             (self.agent, if self.network.is_ready() { self.network.name() } else { "none" });
         let tail = labels::tail(&agent.to_string()).to_owned();
-        let body = ContainerCreateBody {
-            image: Some(format!("longshore-trial:{tail}")),
-            cmd: Some(vec![pause::PROGRAM.to_owned()]),
-            labels: Some(HashMap::from([(labels::AGENT.to_owned(), agent.to_string())])),
-            host_config: Some(HostConfig {
-                network_mode: Some(network.to_owned()),
-                cap_drop: Some(vec!["ALL".to_owned()]),
-                memory: Some(16 << 20),
-                ..Default::default()
-            }),
-            ..Default::default()
-        };
+        let body = pause::container(agent, &format!("longshore-trial:{tail}"), network);
         tasks::spawn("engine.trial", async move {
             if let Err(error) = run(&calls, &client, body, &format!("longshore-{tail}-trial")).await {
                 tracing::debug!(%error, "the engine is not well yet");

@@ -36,6 +36,8 @@ pub(crate) struct JobRow {
 pub(crate) struct ViewRow {
     pub(crate) row: JobRow,
     pub(crate) spec: Arc<JobSpec>,
+    /// Of its stored text: about what it takes in a message. Zero for a job that is being written.
+    pub(crate) spec_bytes: usize,
     pub(crate) agent: Option<String>,
 }
 
@@ -94,9 +96,11 @@ impl JobRow {
 impl ViewRow {
     /// Needs the columns `spec` and `agent_name` too.
     pub(in crate::store) fn read(row: &SqliteRow) -> Result<Self, Error> {
+        let spec: &str = row.try_get("spec")?;
         Ok(Self {
             row: JobRow::read(row)?,
-            spec: Arc::new(from_json("a job spec", row.try_get("spec")?)?),
+            spec: Arc::new(from_json("a job spec", spec)?),
+            spec_bytes: spec.len(),
             agent: row.try_get("agent_name")?,
         })
     }
