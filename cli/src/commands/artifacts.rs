@@ -3,11 +3,13 @@
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::output::{FormatArgs, Table, plural, print, say, size, to_json};
-use crate::transfer::download;
+use crate::transfer::download::{self, Fetched};
 use clap::{Args, Subcommand};
 use globset::{Glob, GlobSetBuilder};
+use longshore_common::wire;
 use longshore_proto::v1;
-use std::path::PathBuf;
+use serde_json::json;
+use std::path::{Path, PathBuf};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -45,7 +47,7 @@ pub(crate) struct GetArgs {
 pub(crate) async fn run(client: &Client, command: Command, format: FormatArgs) -> anyhow::Result<i32> {
     match command {
         Command::Ls(args) => ls(client, args, format).await,
-        Command::Get(args) => get(client, args).await,
+        Command::Get(args) => get(client, args, format).await,
     }
 }
 
@@ -70,7 +72,16 @@ fn shown(artifact: &v1::Artifact) -> String {
     name.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
-async fn get(client: &Client, args: GetArgs) -> anyhow::Result<i32> {
+async fn get(client: &Client, args: GetArgs, format: FormatArgs) -> anyhow::Result<i32> {
+    let request = v1::GetJobRequest { job: args.job.clone() };
+    let call = || {
+        let (mut jobs, request) = (client.jobs(), request.clone());
+        async move { jobs.get(request).await }
+    };
+    let answer = client.ask_again(call).await?;
+    if let Some(message) = not_stored_yet(&answer, args.attempt) {
+        return Err(Failure::new(message).into());
+    }
     let (mut artifacts, attempt) = download::list(client, &args.job, args.attempt, "").await?;
     if !args.paths.is_empty() {
         let wanted = matcher(&args.paths)?;
@@ -81,10 +92,46 @@ async fn get(client: &Client, args: GetArgs) -> anyhow::Result<i32> {
         }
     }
     let fetched = download::all(client, &args.job, attempt, artifacts, &args.out).await?;
+    let job = answer.job.unwrap_or_default().id;
+    let value = || {
+        json!({
+            "job": job,
+            "attempt": attempt,
+            "out": args.out.display().to_string(),
+            "files": fetched.files,
+            "bytes": fetched.bytes,
+            "already_here": fetched.kept,
+        })
+    };
+    if !format.write(value)? {
+        say(told(&job, fetched, &args.out));
+    }
+    Ok(0)
+}
+
+fn told(job: &str, fetched: Fetched, out: &Path) -> String {
+    if fetched.files == 0 {
+        return format!("job {job} left no files");
+    }
     let files = plural(fetched.files, "file", "files");
     let kept = if fetched.kept > 0 { format!("  ({} already here)", fetched.kept) } else { String::new() };
-    say(format!("{files} {} → {}  sha256 ok{kept}", size(fetched.bytes), args.out.display()));
-    Ok(0)
+    format!("{files} {} → {}  sha256 ok{kept}", size(fetched.bytes), out.display())
+}
+
+/// Why there can be no files yet: they are stored at an attempt's end.
+fn not_stored_yet(answer: &v1::GetJobResponse, attempt: u32) -> Option<String> {
+    let job = answer.job.as_ref()?;
+    let (what, number) = match attempt {
+        0 => (job.state, None),
+        number => (answer.attempts.iter().find(|attempt| attempt.number == number)?.state, Some(number)),
+    };
+    let state = wire::job_state("state", what).ok().filter(|state| !state.is_terminal())?;
+    let of = number.map_or_else(String::new, |number| format!("attempt {number} of "));
+    let earlier = if attempt == 0 && job.attempts > 1 { "; --attempt N for an earlier one's" } else { "" };
+    let id = &job.id;
+    Some(format!(
+        "{of}job {id} has not ended ({state}) and its files are stored at its end; longshore wait {id}{earlier}"
+    ))
 }
 
 /// A path itself, all below a folder, or a glob.
@@ -107,6 +154,37 @@ fn matcher(paths: &[String]) -> anyhow::Result<impl Fn(&[u8]) -> bool + use<>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use longshore_common::job::JobState;
+
+    #[test]
+    fn files_of_what_has_not_ended_are_refused() {
+        let job = |state| v1::Job {
+            id: "k3m9q2xw".into(),
+            state: v1::JobState::from(state) as i32,
+            attempts: 2,
+            ..v1::Job::default()
+        };
+        let attempt = |number, state| v1::Attempt {
+            number,
+            state: v1::JobState::from(state) as i32,
+            ..v1::Attempt::default()
+        };
+        let running = v1::GetJobResponse {
+            job: Some(job(JobState::Running)),
+            attempts: vec![attempt(1, JobState::Failed), attempt(2, JobState::Running)],
+            waiting: None,
+        };
+        let message = not_stored_yet(&running, 0).expect("refused");
+        assert!(
+            message.contains("job k3m9q2xw has not ended (running)") && message.contains("--attempt"),
+            "{message}"
+        );
+        assert!(not_stored_yet(&running, 2).is_some());
+        assert_eq!(not_stored_yet(&running, 1), None);
+        let ended = v1::GetJobResponse { job: Some(job(JobState::Failed)), ..v1::GetJobResponse::default() };
+        assert_eq!(not_stored_yet(&ended, 0), None);
+        assert_eq!(told("k3m9q2xw", Fetched::default(), Path::new(".")), "job k3m9q2xw left no files");
+    }
 
     #[test]
     fn paths_folders_and_globs_select() {

@@ -4,6 +4,7 @@ use super::ls::since;
 use super::run::exit_code;
 use crate::client::Client;
 use crate::follow::{self, LogRequest, Printer};
+use crate::output::FormatArgs;
 use clap::Args;
 use longshore_common::{clock::Timestamp, wire};
 
@@ -27,7 +28,7 @@ pub(crate) struct LogsArgs {
     attempt: u32,
 }
 
-pub(crate) async fn run(client: &Client, args: LogsArgs) -> anyhow::Result<i32> {
+pub(crate) async fn run(client: &Client, args: LogsArgs, format: FormatArgs) -> anyhow::Result<i32> {
     let request = LogRequest {
         job: args.job.clone(),
         attempt: args.attempt,
@@ -35,7 +36,7 @@ pub(crate) async fn run(client: &Client, args: LogsArgs) -> anyhow::Result<i32> 
         tail: args.lines,
         since: args.since.map(wire::timestamp_to),
     };
-    follow::logs(client, request, &mut Printer::new(args.timestamps, false)).await?;
+    follow::logs(client, request, &mut Printer::new(args.timestamps, false, format)).await?;
     if !args.follow || args.attempt != 0 {
         return Ok(0);
     }

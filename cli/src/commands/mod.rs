@@ -3,6 +3,7 @@
 mod agent;
 mod agents;
 mod artifacts;
+mod bulk;
 mod cancel;
 mod check;
 mod completions;
@@ -22,7 +23,7 @@ mod submit;
 mod wait;
 
 use crate::client::{Client, DEFAULT_URL};
-use crate::failure::code;
+use crate::failure::{Failure, code};
 use crate::output::FormatArgs;
 use clap::{Parser, Subcommand};
 
@@ -110,15 +111,15 @@ impl Cli {
         let format = self.format;
         let client = || Client::new(&self.url, &self.project);
         match self.command {
-            Command::Run(args) => Box::pin(run::run(&client()?, *args)).await,
+            Command::Run(args) => Box::pin(run::run(&client()?, *args, format)).await,
             Command::Submit(args) => submit::run(&client()?, args, format).await,
-            Command::Wait(args) => wait::run(&client()?, args).await,
+            Command::Wait(args) => wait::run(&client()?, args, format).await,
             Command::Ls(args) => ls::run(&client()?, args, format).await,
             Command::Show(args) => show::run(&client()?, args, format).await,
-            Command::Logs(args) => logs::run(&client()?, args).await,
+            Command::Logs(args) => logs::run(&client()?, args, format).await,
             Command::Cancel(args) => cancel::run(&client()?, args, format).await,
             Command::Retry(args) => retry::run(&client()?, *args, format).await,
-            Command::Rm(args) => rm::run(&client()?, args).await,
+            Command::Rm(args) => rm::run(&client()?, args, format).await,
             Command::Explain(args) => explain::run(&client()?, args, format).await,
             Command::Artifacts(command) => artifacts::run(&client()?, command, format).await,
             Command::Agents(command) => agents::run(&client()?, command, format).await,
@@ -135,8 +136,8 @@ impl Cli {
 }
 
 /// Job ids, prefixes or names, as most commands take them.
-fn job_or_usage(job: Option<longshore_proto::v1::Job>) -> anyhow::Result<longshore_proto::v1::Job> {
-    job.ok_or_else(|| anyhow::anyhow!("the controller answered without a job"))
+fn job_or_usage(job: Option<longshore_proto::v1::Job>) -> Result<longshore_proto::v1::Job, Failure> {
+    job.ok_or_else(|| Failure::new("the controller answered without a job"))
 }
 
 /// A new id, so that a call repeated over a broken link is done once.

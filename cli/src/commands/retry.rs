@@ -1,8 +1,9 @@
 //! `longshore retry`: a new job from the spec of one that ended; the old one stays as it is.
 
 use super::run::LimitArgs;
-use super::{job_or_usage, request_id};
+use super::{bulk, job_or_usage, request_id};
 use crate::client::Client;
+use crate::failure::{Failure, code};
 use crate::output::{FormatArgs, print, to_json};
 use clap::Args;
 use longshore_common::{units::HumanDuration, wire};
@@ -10,22 +11,28 @@ use longshore_proto::v1;
 
 #[derive(Debug, Args)]
 pub(crate) struct RetryArgs {
-    job: String,
+    #[arg(required = true, value_name = "JOB")]
+    jobs: Vec<String>,
     #[command(flatten)]
     limits: LimitArgs,
 }
 
 pub(crate) async fn run(client: &Client, args: RetryArgs, format: FormatArgs) -> anyhow::Result<i32> {
-    let request = request(args.job, &args.limits);
+    let results = bulk::each(args.jobs, |job| retry(client, request(job, &args.limits))).await;
+    if !format.write(|| results.done().map(|(_, job)| to_json("Job", job)).collect())? {
+        for (_, job) in results.done() {
+            print(&format!("{}\n", job.id))?;
+        }
+    }
+    Ok(results.refusals(code::FAILED).unwrap_or(0))
+}
+
+async fn retry(client: &Client, request: v1::RetryJobRequest) -> Result<v1::Job, Failure> {
     let call = || {
         let (mut jobs, request) = (client.jobs(), request.clone());
         async move { jobs.retry(request).await }
     };
-    let job = job_or_usage(client.ask_again(call).await?.job)?;
-    if !format.write(|| to_json("Job", &job))? {
-        print(&format!("{}\n", job.id))?;
-    }
-    Ok(0)
+    job_or_usage(client.ask_again(call).await?.job)
 }
 
 /// Only what was said differs; everything else stays as it was.

@@ -76,7 +76,7 @@ pub(crate) async fn submit(
         let (mut jobs, request) = (client.jobs(), request.clone());
         async move { jobs.submit(request).await }
     };
-    job_or_usage(Box::pin(client.ask_again(call)).await?.job)
+    Ok(job_or_usage(Box::pin(client.ask_again(call)).await?.job)?)
 }
 
 async fn upload_folders(

@@ -45,6 +45,19 @@ impl FormatArgs {
         matches!(self.output, Format::Wide)
     }
 
+    /// Whether a script reads the result.
+    pub(crate) const fn is_for_scripts(self) -> bool {
+        matches!(self.output, Format::Json | Format::Yaml)
+    }
+
+    /// One of many values that come one after the other: a line of JSON, or an item of one YAML list.
+    pub(crate) fn item(self, value: &serde_json::Value) -> anyhow::Result<String> {
+        Ok(match self.output {
+            Format::Yaml => serde_saphyr::to_string(&[value])?,
+            Format::Table | Format::Wide | Format::Json => format!("{value}\n"),
+        })
+    }
+
     /// Writes `value` if JSON or YAML is wanted, and says whether it did.
     pub(crate) fn write(self, value: impl FnOnce() -> serde_json::Value) -> anyhow::Result<bool> {
         match self.output {

@@ -25,6 +25,14 @@ pub enum Stream {
 impl Stream {
     pub const ALL: [Self; 3] = [Self::Stdout, Self::Stderr, Self::System];
 
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Stdout => "stdout",
+            Self::Stderr => "stderr",
+            Self::System => "system",
+        }
+    }
+
     const fn code(self) -> u8 {
         match self {
             Self::Stdout => 1,

@@ -14,22 +14,24 @@ pub(crate) use flags::{LimitArgs, RunArgs};
 use super::submit;
 use crate::client::Client;
 use crate::failure::{Failure, code};
-use crate::follow::{self, LogRequest, Printer};
-use crate::output::{plural, print, say, size};
+use crate::follow::{self, LogRequest, Printer, Screen};
+use crate::output::{FormatArgs, plural, print, size, to_json};
 use crate::transfer::download;
 use longshore_common::{job, retry::Backoff};
 use longshore_proto::v1;
 use std::{path::Path, sync::Arc, time::Duration};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-pub(crate) async fn run(client: &Client, args: RunArgs) -> anyhow::Result<i32> {
+pub(crate) async fn run(client: &Client, args: RunArgs, format: FormatArgs) -> anyhow::Result<i32> {
     let plan = args.plan(&|name| std::env::var(name).ok())?;
     if args.dry_run {
         let mut document = job::file::write(&plan.spec);
         for (name, folder) in &plan.folders {
             document["inputs"][name.as_str()] = serde_json::json!({ "dir": folder });
         }
-        print(&serde_saphyr::to_string(&document)?)?;
+        if !format.write(|| document.clone())? {
+            print(&serde_saphyr::to_string(&document)?)?;
+        }
         return Ok(0);
     }
     if let Some(target) = &args.out {
@@ -46,18 +48,22 @@ pub(crate) async fn run(client: &Client, args: RunArgs) -> anyhow::Result<i32> {
         }
     };
     if args.detach {
-        print(&format!("{}\n", submitted.id))?;
+        if !format.write(|| to_json("Job", &submitted))? {
+            print(&format!("{}\n", submitted.id))?;
+        }
         return Ok(0);
     }
     let image = submitted.spec.as_ref().map_or("", |spec| spec.image.as_str());
-    say(format!("job {}  {image}     Ctrl-C cancels · again leaves it running", submitted.id));
-    let Some(ended) = Box::pin(follow_to_end(client, &submitted, &mut interrupts)).await? else {
-        say(format!("job {0} is being cancelled; its end: longshore wait {0}", submitted.id));
+    let screen = Arc::new(Screen::default());
+    screen.say(format!("job {}  {image}     Ctrl-C cancels · again leaves it running", submitted.id));
+    let following = Following { client, screen: &screen, format };
+    let Some(ended) = Box::pin(following.to_end(&submitted, &mut interrupts)).await? else {
+        screen.say(format!("job {0} is being cancelled; its end: longshore wait {0}", submitted.id));
         return Ok(code::INTERRUPTED);
     };
     let fetched = match &args.out {
         Some(target) => tokio::select! {
-            fetched = collect(client, &ended, target) => fetched,
+            fetched = collect(client, &ended, target, &screen) => fetched,
             _ = interrupts.recv() => {
                 let again = format!("fetching was interrupted; longshore artifacts get {} goes on", ended.id);
                 Err(Failure::with_code(code::INTERRUPTED, again).into())
@@ -66,46 +72,56 @@ pub(crate) async fn run(client: &Client, args: RunArgs) -> anyhow::Result<i32> {
         None => Ok(()),
     };
     for line in end_line(&ended) {
-        say(line);
+        screen.say(line);
+    }
+    if format.is_for_scripts() {
+        print(&format.item(&serde_json::json!({ "job": to_json("Job", &ended) }))?)?;
     }
     match (fetched, exit_code(&ended)) {
         // How the job ended matters more than where its files are.
         (Err(error), code) if code != 0 => {
-            say(format!("longshore: {error:#}"));
+            screen.say(format!("longshore: {error:#}"));
             Ok(code)
         }
         (fetched, code) => fetched.map(|()| code),
     }
 }
 
-/// The job at its end, or `None` if the person left it running.
-async fn follow_to_end(
-    client: &Client,
-    job: &v1::Job,
-    interrupts: &mut Signal,
-) -> anyhow::Result<Option<v1::Job>> {
-    let running = Arc::new(states::running(job));
-    let mut printer = Printer::new(false, true).before_output(Arc::clone(&running));
-    let request = LogRequest { job: job.id.clone(), follow: true, ..LogRequest::default() };
-    let work = async {
-        let logs = follow::logs(client, request, &mut printer);
-        let states = states::narrate(client, job.clone(), &running);
-        let ((), ended) = tokio::try_join!(logs, states)?;
-        anyhow::Ok(ended)
-    };
-    tokio::pin!(work);
-    tokio::select! {
-        ended = &mut work => return ended.map(Some),
-        _ = interrupts.recv() => say("  cancel   asked for; Ctrl-C again stops waiting for it"),
-    }
-    let cancelled = async {
-        let (cancelled, ended) = tokio::join!(cancel(client, &job.id), &mut work);
-        cancelled?;
-        ended
-    };
-    tokio::select! {
-        ended = cancelled => ended.map(Some),
-        _ = interrupts.recv() => Ok(None),
+/// What it takes to follow a job in front of a person.
+struct Following<'a> {
+    client: &'a Client,
+    screen: &'a Arc<Screen>,
+    format: FormatArgs,
+}
+
+impl Following<'_> {
+    /// The job at its end, or `None` if the person left it running.
+    async fn to_end(&self, job: &v1::Job, interrupts: &mut Signal) -> anyhow::Result<Option<v1::Job>> {
+        let Self { client, screen, format } = self;
+        let running = Arc::new(states::running(job, screen));
+        let printer = Printer::new(false, true, *format);
+        let mut printer = printer.before_output(Arc::clone(&running), Arc::clone(screen));
+        let request = LogRequest { job: job.id.clone(), follow: true, ..LogRequest::default() };
+        let work = async {
+            let logs = follow::logs(client, request, &mut printer);
+            let states = states::narrate(client, job.clone(), &running, screen);
+            let ((), ended) = tokio::try_join!(logs, states)?;
+            anyhow::Ok(ended)
+        };
+        tokio::pin!(work);
+        tokio::select! {
+            ended = &mut work => return ended.map(Some),
+            _ = interrupts.recv() => screen.say("  cancel   asked for; Ctrl-C again stops waiting for it"),
+        }
+        let cancelled = async {
+            let (cancelled, ended) = tokio::join!(cancel(client, &job.id), &mut work);
+            cancelled?;
+            ended
+        };
+        tokio::select! {
+            ended = cancelled => ended.map(Some),
+            _ = interrupts.recv() => Ok(None),
+        }
     }
 }
 
@@ -123,7 +139,7 @@ async fn cancel(client: &Client, job: &str) -> Result<(), Failure> {
 }
 
 /// Fetches what the last attempt left, whatever its outcome.
-async fn collect(client: &Client, job: &v1::Job, target: &Path) -> anyhow::Result<()> {
+async fn collect(client: &Client, job: &v1::Job, target: &Path, screen: &Screen) -> anyhow::Result<()> {
     if job.attempts == 0 {
         return Ok(());
     }
@@ -142,10 +158,10 @@ async fn collect(client: &Client, job: &v1::Job, target: &Path) -> anyhow::Resul
     };
     let shown = target.display();
     if fetched.files == 0 {
-        say("  collect  /out is empty");
+        screen.say("  collect  /out is empty");
     } else {
         let files = plural(fetched.files, "file", "files");
-        say(format!("  collect  /out {files} {} → {shown}  sha256 ok", size(fetched.bytes)));
+        screen.say(format!("  collect  /out {files} {} → {shown}  sha256 ok", size(fetched.bytes)));
     }
     Ok(())
 }

@@ -1,12 +1,12 @@
 //! What `run` says while a job goes through its states.
 
 use crate::client::Client;
-use crate::follow::{self, Announcement, is_ended};
-use crate::output::{amount, say, span};
+use crate::follow::{self, Announcement, Screen, is_ended};
+use crate::output::{amount, span};
 use longshore_common::job::{JobSpec, JobState};
-use longshore_common::units;
+use longshore_common::{clock::Timestamp, units, wire};
 use longshore_proto::v1;
-use std::time::Duration;
+use std::{ops::Range, sync::Arc, time::Duration};
 
 /// A job that starts at once needs no reason.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -20,25 +20,37 @@ pub(super) async fn narrate(
     client: &Client,
     mut job: v1::Job,
     running: &Announcement,
+    screen: &Screen,
 ) -> anyhow::Result<v1::Job> {
     let mut told = None;
+    let mut ends_told = 0;
     let mut reason = Reason::default();
     loop {
         let state = follow::state(&job);
         let step = (job.attempts, Step::of(state));
+        let ends = ends_before(&job);
+        if ends > ends_told {
+            for line in retries(client, &job, ends_told..ends).await {
+                screen.say(line);
+            }
+            ends_told = ends;
+        }
         if told != Some(step) {
-            tell(client, &job, step.1, running).await;
+            match step.1 {
+                Step::Claimed => screen.say(claimed(client, &job).await),
+                Step::Running => running.tell(),
+                Step::Waits | Step::Backoff | Step::Other => {}
+            }
             told = Some(step);
         }
         if is_ended(&job) {
             return Ok(job);
         }
-        let waits = step.1 == Step::Waits;
         let change = follow::next_change(client, &job.id, job.revision);
-        let next = if waits {
+        let next = if step.1 == Step::Waits {
             tokio::select! {
                 next = change => next,
-                never = reason.tell(client, &job.id) => match never {},
+                never = reason.tell(client, &job.id, screen) => match never {},
             }
         } else {
             change.await
@@ -50,7 +62,10 @@ pub(super) async fn narrate(
 /// States that are one to whoever watches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
+    /// For an agent.
     Waits,
+    /// Until it may be tried again: no agent is asked.
+    Backoff,
     Claimed,
     Running,
     Other,
@@ -59,7 +74,8 @@ enum Step {
 impl Step {
     const fn of(state: Option<JobState>) -> Self {
         match state {
-            Some(JobState::Waiting | JobState::Queued) => Self::Waits,
+            Some(JobState::Queued) => Self::Waits,
+            Some(JobState::Waiting) => Self::Backoff,
             Some(JobState::Claimed | JobState::Preparing) => Self::Claimed,
             Some(JobState::Running) => Self::Running,
             _ => Self::Other,
@@ -67,15 +83,44 @@ impl Step {
     }
 }
 
-async fn tell(client: &Client, job: &v1::Job, step: Step, running: &Announcement) {
-    match step {
-        Step::Waits if job.attempts > 0 => {
-            say(format!("  retry    attempt {} ended; the job is tried again", job.attempts));
-        }
-        Step::Claimed => say(claimed(client, job).await),
-        Step::Running => running.tell(),
-        Step::Waits | Step::Other => {}
+/// How many attempts ended with another one after them.
+fn ends_before(job: &v1::Job) -> u32 {
+    match Step::of(follow::state(job)) {
+        Step::Waits | Step::Backoff => job.attempts,
+        // The last one is under way, or the job's own end.
+        Step::Claimed | Step::Running | Step::Other => job.attempts.saturating_sub(1),
     }
+}
+
+/// A line for each of these attempts, counted from 0: why it ended, and when the next one comes.
+async fn retries(client: &Client, job: &v1::Job, which: Range<u32>) -> Vec<String> {
+    let request = v1::GetJobRequest { job: job.id.clone() };
+    let Ok(answer) = client.ask(client.jobs().get(request)).await else { return Vec::new() };
+    let attempts = answer.attempts.iter().filter(|attempt| which.contains(&attempt.number.saturating_sub(1)));
+    let line = |attempt: &v1::Attempt| {
+        let is_last = attempt.number == job.attempts;
+        retry_line(attempt, job.not_before.as_ref().filter(|_| is_last).map(until))
+    };
+    attempts.map(line).collect()
+}
+
+fn retry_line(attempt: &v1::Attempt, wait: Option<Duration>) -> String {
+    let outcome = attempt.outcome.clone().unwrap_or_default();
+    let on = if attempt.agent.is_empty() { String::new() } else { format!(" on {}", attempt.agent) };
+    let wait = wait.filter(|wait| !wait.is_zero());
+    let soon = wait.map_or_else(|| "now".to_owned(), |wait| format!("in {}", span(wait)));
+    format!(
+        "  retry    attempt {}{on} ended: {} ({}); attempt {} follows {soon}",
+        attempt.number,
+        outcome.detail,
+        outcome.name,
+        attempt.number + 1
+    )
+}
+
+/// From now on; the machines' clocks may differ by a little.
+fn until(time: &prost_types::Timestamp) -> Duration {
+    wire::timestamp_from(time).since(Timestamp::now())
 }
 
 /// The node, its GPUs and how long it took.
@@ -104,9 +149,10 @@ fn gpu_name(text: &str) -> &str {
 }
 
 /// What is said once the container runs.
-pub(super) fn running(job: &v1::Job) -> Announcement {
+pub(super) fn running(job: &v1::Job, screen: &Arc<Screen>) -> Announcement {
     let spec = job.spec.clone().and_then(|spec| JobSpec::try_from(spec).ok());
-    Announcement::new(spec.map_or_else(String::new, |spec| format!("  running  {}", limits(&spec))))
+    let line = spec.map_or_else(String::new, |spec| format!("  running  {}", limits(&spec)));
+    Announcement::new(line, Arc::clone(screen))
 }
 
 /// The limits that most often surprise, each marked if nobody set it.
@@ -135,7 +181,7 @@ struct Reason {
 enum Never {}
 
 impl Reason {
-    async fn tell(&mut self, client: &Client, job: &str) -> Never {
+    async fn tell(&mut self, client: &Client, job: &str, screen: &Screen) -> Never {
         loop {
             tokio::time::sleep(if self.waited { REASONS } else { PATIENCE }).await;
             self.waited = true;
@@ -145,7 +191,7 @@ impl Reason {
             let Some(explanation) = answer.into_inner().explanation else { continue };
             let text = describe(&explanation, job);
             if text != self.last {
-                say(&text);
+                screen.say(&text);
                 self.last = text;
             }
         }
@@ -170,6 +216,7 @@ fn describe(explanation: &v1::JobExplanation, job: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use longshore_common::job::Outcome;
 
     #[test]
     fn defaults_are_marked() {
@@ -199,6 +246,39 @@ mod tests {
         let summary = "no agent fits; gpu-04: needs 2 GPUs, has 1".to_owned();
         let explanation = v1::JobExplanation { summary, agents: vec![agent("gpu-04")], ..explanation };
         assert_eq!(describe(&explanation, "x"), "  waiting  no agent fits; gpu-04: needs 2 GPUs, has 1");
+    }
+
+    #[test]
+    fn an_attempt_that_is_tried_again_says_why_and_when() {
+        let outcome = wire::outcome(&Outcome::EngineRestart, "", "k3m9q2xw");
+        let attempt =
+            v1::Attempt { number: 1, agent: "gpu-04".into(), outcome: Some(outcome), ..Default::default() };
+        assert_eq!(
+            retry_line(&attempt, Some(Duration::from_secs(30))),
+            "  retry    attempt 1 on gpu-04 ended: the container engine went away and took the container with it \
+             (engine_restart); attempt 2 follows in 30s"
+        );
+        assert!(retry_line(&attempt, None).ends_with("attempt 2 follows now"));
+    }
+
+    #[test]
+    fn only_ends_with_another_attempt_after_them_are_retries() {
+        let job = |state, attempts| v1::Job {
+            state: v1::JobState::from(state) as i32,
+            attempts,
+            ..v1::Job::default()
+        };
+        for (state, attempts, ends) in [
+            (JobState::Queued, 0, 0),
+            (JobState::Waiting, 1, 1),
+            (JobState::Queued, 2, 2),
+            (JobState::Claimed, 2, 1),
+            (JobState::Running, 1, 0),
+            (JobState::Failed, 3, 2),
+            (JobState::Cancelled, 0, 0),
+        ] {
+            assert_eq!(ends_before(&job(state, attempts)), ends, "{state} {attempts}");
+        }
     }
 
     #[test]
