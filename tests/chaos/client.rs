@@ -134,7 +134,7 @@ impl Client {
 /// Waits until that many agents are online.
 pub(crate) async fn online(url: &str, agents: usize) -> anyhow::Result<()> {
     let client = Client::new(url, 0)?;
-    longshore_tests::env::until_within(Duration::from_secs(180), "all agents are online", || async {
+    longshore_tests::env::until("all agents are online", || async {
         let seen = client.agents().await.map_err(|error| format!("{error:#}"))?;
         let up = seen.iter().filter(|agent| agent.state() == AgentState::Online).count();
         if up == agents { Ok(()) } else { Err(format!("{seen:?}")) }

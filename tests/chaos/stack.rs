@@ -7,14 +7,13 @@ use crate::{
     timeline::Timeline,
 };
 use longshore_tests::env::{
-    Broker, Engine, Proxy, S3, Server, agent_name, binary, free_port, fresh_dir, image,
+    Broker, Engine, PATIENCE, Proxy, S3, Server, agent_name, binary, free_port, fresh_dir, image,
 };
 use std::{
     fs,
     net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::Command,
-    time::Duration,
 };
 
 const AGENTS: usize = 2;
@@ -213,7 +212,7 @@ impl Stack {
             Part::Agent(_) | Part::Broker | Part::Engine => return,
         };
         let server = self.server(part).expect("it was started");
-        server.wait_ready(Duration::from_secs(60), || TcpStream::connect(("127.0.0.1", port)).is_ok());
+        server.wait_ready(PATIENCE, || TcpStream::connect(("127.0.0.1", port)).is_ok());
     }
 
     fn write_settings(&self) {

@@ -2,10 +2,10 @@
 
 use longshore_proto::v1::Stream;
 use longshore_tests::env::{
-    Client, Cluster, Plan, embedded as plan, image, image_with, on_servers, outcome, shell,
+    Client, Cluster, PATIENCE, Plan, embedded as plan, image, image_with, on_servers, outcome, shell,
 };
 use sha2::{Digest as _, Sha256};
-use std::{fs, time::Duration};
+use std::fs;
 
 on_both! {
     a_private_file_of_user_1000_is_collected
@@ -87,7 +87,7 @@ async fn a_gibibyte(plan: Plan) {
     let mut spec = shell(&image(), "head -c 1073741824 /dev/urandom | tee /out/big | sha256sum");
     spec.resources.get_or_insert_default().scratch_bytes = Some(2 << 30);
     let id = client.submit(spec).await;
-    let job = client.ended_within(Duration::from_secs(600), &id).await;
+    let job = client.ended_within(4 * PATIENCE, &id).await;
     assert_eq!(outcome(&job), "succeeded", "{job:?}");
     let grown = memory(cluster.agent_pid(0), "VmHWM").saturating_sub(before);
     assert!(grown < 64 << 10, "the agent grew by {grown} KiB");

@@ -6,7 +6,7 @@ use longshore_common::queue::{
     rabbit::{self, RabbitPublisher},
 };
 use longshore_proto::v1::{JobSpec, JobState, Stream};
-use longshore_tests::env::{Broker, Client, Cluster, Plan, image, outcome, registry, shell};
+use longshore_tests::env::{Broker, Client, Cluster, PATIENCE, Plan, image, outcome, registry, shell};
 use std::time::{Duration, Instant};
 
 /// What is promised after the broker's return.
@@ -41,13 +41,13 @@ async fn flow_again(broker: &mut Broker, client: &Client, back: impl FnOnce(&mut
         let job = client.ended(id).await;
         assert_eq!((outcome(&job).as_str(), job.attempts), ("succeeded", 1), "{job:?}");
     }
-    // An agent asks without a hint too, every 30 s: three in a row come by the broker.
+    // An agent asks without a hint too, every 30 s: three in a row within a minute come by the broker.
     let began = Instant::now();
     for _ in 0..3 {
         assert_eq!(outcome(&client.run(small("true")).await), "succeeded");
     }
     let took = began.elapsed();
-    assert!(took < Duration::from_secs(30), "nobody rings: {took:?}");
+    assert!(took < Duration::from_secs(60), "nobody rings: {took:?}");
 }
 
 async fn warm(plan: Plan) -> (Cluster, Client) {
@@ -140,7 +140,7 @@ async fn a_consumer_timeout_of_seconds_does_nothing_to_a_long_job() {
         drop(held.next().await);
         held.next().await
     };
-    tokio::time::timeout(Duration::from_secs(30), again).await.expect("an unacknowledged hint comes again");
+    tokio::time::timeout(PATIENCE, again).await.expect("an unacknowledged hint comes again");
 }
 
 #[tokio::test]

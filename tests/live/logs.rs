@@ -2,9 +2,8 @@
 
 use futures::future::join_all;
 use longshore_proto::v1::{LogRecord, Stream, StreamLogsRequest};
-use longshore_tests::env::{Client, Cluster, image, outcome, shell};
+use longshore_tests::env::{Client, Cluster, PATIENCE, image, outcome, shell};
 use sha2::{Digest as _, Sha256};
-use std::time::Duration;
 
 on_both! {
     sixty_mebibytes_of_log_lose_no_byte
@@ -85,7 +84,7 @@ async fn of_500_containers_that_end_at_once_no_line_is_lost() {
     .await;
     let mut missing = Vec::new();
     for (number, id) in jobs.iter().enumerate() {
-        let job = client.ended_within(Duration::from_secs(600), id).await;
+        let job = client.ended_within(4 * PATIENCE, id).await;
         let printed = client.printed(id, Stream::Stdout).await;
         if outcome(&job) != "succeeded" || printed != format!("I am {number}").into_bytes() {
             missing.push((number, outcome(&job), String::from_utf8_lossy(&printed).into_owned()));

@@ -103,7 +103,7 @@ async fn both_sides_survive_a_killed_broker_and_no_confirmed_hint_is_lost() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     contract::next(&*agent).await;
-    assert!(up.elapsed() < Duration::from_secs(10), "both took {:?} to come back", up.elapsed());
+    assert!(up.elapsed() < Duration::from_secs(30), "both took {:?} to come back", up.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -167,14 +167,14 @@ async fn a_broker_in_alarm_is_unreachable_until_it_recovers() {
         }
     };
     assert!(matches!(&error, Error::Unreachable(text) if text.contains("memory")), "{error}");
-    assert!(start.elapsed() < Duration::from_secs(15), "it hung for {:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(60), "it hung for {:?}", start.elapsed());
     broker.ctl(&["set_vm_memory_high_watermark", "0.9"]);
     let recovered = async {
         while rabbit.publisher.publish(&lane, 1).await.is_err() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), recovered).await.expect("publishes again");
+    tokio::time::timeout(env::PATIENCE, recovered).await.expect("publishes again");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,9 +2,8 @@
 
 use longshore_proto::v1::{Deadlines, JobState, Stream};
 use longshore_tests::env::{
-    Client, Plan, docker, embedded, image, on_servers, outcome, seconds, shell, until,
+    Client, PATIENCE, Plan, docker, embedded, image, on_servers, outcome, seconds, shell, until,
 };
-use std::time::Duration;
 
 #[tokio::test]
 async fn a_job_outlives_its_controller_embedded() {
@@ -131,7 +130,7 @@ async fn an_agent_that_is_exchanged_leaves_its_containers_running() {
     let client = Client::connect(&cluster).await;
     let id = client.submit(shell(&image(), "echo begin; sleep 4; echo end")).await;
     client.prints(&id, "begin").await;
-    assert_eq!(cluster.agent(0).terminate(Duration::from_secs(30)).code(), Some(0));
+    assert_eq!(cluster.agent(0).terminate(PATIENCE).code(), Some(0));
     assert!(status_of(&id).starts_with("Up"), "{}", status_of(&id));
     cluster.start_agent(0);
     let job = client.ended(&id).await;
@@ -147,7 +146,7 @@ async fn an_agent_set_to_drain_hands_back_what_runs() {
     let client = Client::connect(&cluster).await;
     let id = client.submit(shell(&image(), "echo begin; [ -e /tmp_disk/never ] || sleep 60")).await;
     client.prints(&id, "begin").await;
-    assert_eq!(cluster.agent(0).terminate(Duration::from_secs(60)).code(), Some(0));
+    assert_eq!(cluster.agent(0).terminate(PATIENCE).code(), Some(0));
     assert_eq!(client.get(&id).await.job.expect("there").state(), JobState::Queued);
     assert_eq!(status_of(&id), "", "its container is gone");
 }
@@ -167,7 +166,6 @@ async fn sigterm_ends_controller_and_agent_in_good_order() {
     let mut cluster = embedded().start();
     let client = Client::connect(&cluster).await;
     assert_eq!(outcome(&client.run(shell(&image(), "true")).await), "succeeded");
-    let limit = Duration::from_secs(30);
-    assert_eq!(cluster.agent(0).terminate(limit).code(), Some(0));
-    assert_eq!(cluster.controller().terminate(limit).code(), Some(0));
+    assert_eq!(cluster.agent(0).terminate(PATIENCE).code(), Some(0));
+    assert_eq!(cluster.controller().terminate(PATIENCE).code(), Some(0));
 }

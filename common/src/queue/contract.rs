@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use std::{fmt, time::Duration};
 
 /// Longer than any queue needs to deliver, an agent's reconnect included.
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(120);
 
 /// How long nothing must come for "it does not come". Only a wrong implementation is missed by a slow machine.
 const QUIET: Duration = Duration::from_millis(400);

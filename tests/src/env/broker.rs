@@ -1,13 +1,12 @@
 //! A private RabbitMQ node: its own name, ports, data, and its own port mapper.
 
-use super::{Server, free_port, fresh_dir, program};
+use super::{PATIENCE, Server, free_port, fresh_dir, program};
 use std::{
     fs,
     net::TcpStream,
     path::{Path, PathBuf},
     process::Command,
     sync::OnceLock,
-    time::Duration,
 };
 
 /// The broker all tests of this process share.
@@ -154,13 +153,13 @@ impl Settings {
         let mut command = Command::new(program(&["epmd"], "erlang-base"));
         command.args(["-port", &self.mapper.to_string(), "-address", "127.0.0.1"]);
         let mut server = Server::spawn("epmd", &mut command, &self.dir.join("epmd.out"));
-        server.wait_ready(Duration::from_secs(20), || answers(self.mapper));
+        server.wait_ready(PATIENCE, || answers(self.mapper));
         server
     }
 
     fn start_node(&self) -> Server {
         let mut server = self.spawn_node();
-        server.wait_ready(Duration::from_secs(120), || answers(self.port));
+        server.wait_ready(PATIENCE, || answers(self.port));
         server
     }
 

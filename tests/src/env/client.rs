@@ -1,18 +1,34 @@
 //! The gRPC API as tests use it: submit, wait, read logs and artifacts.
 
-use super::Cluster;
+use super::{Cluster, PATIENCE};
 use anyhow::Context as _;
 use longshore_proto::v1::{
     Artifact, GetJobRequest, GetJobResponse, Job, JobSpec, JobState, ListArtifactsRequest, LogRecord, Stream,
     StreamLogsRequest, StringList, SubmitRequest, WaitJobRequest, jobs_client::JobsClient,
 };
-use std::time::{Duration, Instant};
+use std::{
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
+use tokio::runtime::Runtime;
 use tonic::{Status, transport::Channel};
 
-/// A connection of one test: channels live on the runtime that made them.
+/// A connection of one test. It answers the controller's pings also while the test waits for a server, blocking.
 #[derive(Clone, Debug)]
 pub struct Client {
     pub jobs: JobsClient<Channel>,
+}
+
+/// Runs the connections, beside the tests' own runtimes.
+#[derive(Clone, Copy, Debug)]
+struct Beside;
+
+impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Beside {
+    fn execute(&self, future: F) {
+        static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+        let runtime = RUNTIME.get_or_init(|| Runtime::new().expect("build a runtime"));
+        drop(runtime.spawn(future));
+    }
 }
 
 /// A job that runs `script` in a shell of `image`, asking for little.
@@ -37,7 +53,8 @@ pub fn seconds(seconds: i64) -> Option<prost_types::Duration> {
 
 impl Client {
     pub async fn connect(cluster: &Cluster) -> Self {
-        let channel = Channel::from_shared(cluster.url()).expect("a valid address").connect_lazy();
+        let channel =
+            Channel::from_shared(cluster.url()).expect("a valid address").executor(Beside).connect_lazy();
         Self { jobs: JobsClient::new(channel).max_decoding_message_size(64 << 20) }
     }
 
@@ -56,9 +73,9 @@ impl Client {
         self.jobs.clone().get(request).await.expect("get a job").into_inner()
     }
 
-    /// The job once it has ended. Panics with what is known after four minutes.
+    /// The job once it has ended. Panics with what is known after `PATIENCE`, twice: it may be tried again.
     pub async fn ended(&self, job: &str) -> Job {
-        self.ended_within(Duration::from_secs(240), job).await
+        self.ended_within(2 * PATIENCE, job).await
     }
 
     pub async fn ended_within(&self, limit: Duration, job: &str) -> Job {
@@ -123,10 +140,9 @@ impl Client {
             }
             panic!("{job} ended without `{text}`:\n{seen}");
         };
-        let limit = std::time::Duration::from_secs(120);
-        tokio::time::timeout(limit, reading)
+        tokio::time::timeout(PATIENCE, reading)
             .await
-            .unwrap_or_else(|_| panic!("{job}: no `{text}` in {limit:?}"));
+            .unwrap_or_else(|_| panic!("{job}: no `{text}` in {PATIENCE:?}"));
     }
 
     /// The bytes one stream of the job has printed.

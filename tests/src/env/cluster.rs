@@ -1,13 +1,12 @@
 //! A whole Longshore: a controller and its agents as child processes of the built binary, data in a fresh folder,
 //! on a free port.
 
-use super::{Registry, S3, Server, binary, cli::Cli, free_port, fresh_dir, registry, run_id};
+use super::{PATIENCE, Registry, S3, Server, binary, cli::Cli, free_port, fresh_dir, registry, run_id};
 use std::{
     fs,
     path::PathBuf,
     process::Command,
     sync::atomic::{AtomicU32, Ordering},
-    time::Duration,
 };
 
 /// What differs from a controller and one agent with every default.
@@ -180,7 +179,7 @@ impl Cluster {
         command.arg("controller").arg("--config").arg(self.dir.join("controller.toml"));
         let mut server = Server::spawn("controller", &mut command, &self.dir.join("controller.out"));
         let cli = self.cli();
-        server.wait_ready(Duration::from_secs(30), || cli.answers());
+        server.wait_ready(PATIENCE, || cli.answers());
         self.controller = Some(server);
     }
 
@@ -193,7 +192,7 @@ impl Cluster {
         let mut server = Server::spawn("agent", &mut command, &self.agent_dir(seat).join("agent.out"));
         let (cli, name) = (self.cli(), agent_name(seat));
         // It first makes sure of its network, from a container: slow on a machine that runs many tests at once.
-        server.wait_ready(Duration::from_secs(180), || cli.agent_online(&name));
+        server.wait_ready(PATIENCE, || cli.agent_online(&name));
         self.agents[seat] = Some(server);
     }
 

@@ -1,10 +1,9 @@
 //! The docker client, and an engine of one's own for tests that stop it.
 
-use super::{Server, fresh_dir, program};
+use super::{PATIENCE, Server, fresh_dir, program};
 use std::{
     path::{Path, PathBuf},
     process::{Command, Output},
-    time::Duration,
 };
 
 /// Runs `docker ARGUMENTS` and answers what it printed, trimmed. Panics when it fails.
@@ -54,7 +53,7 @@ impl Engine {
     /// SIGTERM and the end of the daemon, which takes its containers along.
     pub fn stop(&mut self) {
         if let Some(mut server) = self.server.take() {
-            server.terminate(Duration::from_secs(60));
+            server.terminate(PATIENCE);
         }
     }
 
@@ -114,7 +113,7 @@ fn host(dir: &Path) -> String {
 
 fn start(dir: &Path) -> Server {
     let mut server = spawn(dir, false);
-    server.wait_ready(Duration::from_secs(60), || answers(dir));
+    server.wait_ready(PATIENCE, || answers(dir));
     server
 }
 

@@ -27,4 +27,4 @@ pub use proxy::Proxy;
 pub use registry::{Registry, registry};
 pub use s3::{S3, s3};
 pub use server::{Server, free_port, program};
-pub use wait::{until, until_within};
+pub use wait::{PATIENCE, until, until_within};

@@ -1,6 +1,6 @@
 //! A private image registry that asks for a password.
 
-use super::{Server, free_port, fresh_dir, program};
+use super::{PATIENCE, Server, free_port, fresh_dir, program};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use std::{
     fs,
@@ -9,7 +9,6 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
     sync::OnceLock,
-    time::Duration,
 };
 
 /// The registry all tests of this process share.
@@ -102,7 +101,7 @@ fn spawn(dir: &Path, port: u16) -> Server {
     let mut command = Command::new(program(&["docker-registry", "registry"], "docker-registry"));
     command.arg("serve").arg(dir.join("config.yml"));
     let mut server = Server::spawn("docker-registry", &mut command, &dir.join("registry.out"));
-    server.wait_ready(Duration::from_secs(30), || asks_for_password(port));
+    server.wait_ready(PATIENCE, || asks_for_password(port));
     server
 }
 

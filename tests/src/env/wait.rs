@@ -6,13 +6,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Asks until the answer is `Ok`, for 60 s. Panics with the last `Err`, which says what was seen instead.
+/// How long anything may take before it counts as never: only a failure waits so long, a slow machine does not fail.
+pub const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Asks until the answer is `Ok`, with `PATIENCE`. Panics with the last `Err`, which says what was seen instead.
 pub async fn until<T, E, F>(what: &str, ask: impl FnMut() -> F) -> T
 where
     E: Debug,
     F: Future<Output = Result<T, E>>,
 {
-    until_within(Duration::from_secs(60), what, ask).await
+    until_within(PATIENCE, what, ask).await
 }
 
 /// `until` with another deadline.

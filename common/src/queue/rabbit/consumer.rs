@@ -151,8 +151,9 @@ impl Worker {
                         What::Release => lanes.release().await,
                     };
                     let failed = result.clone().err();
-                    // Wishes are noted, and every lane is left with the connection: only an ack is in doubt.
-                    answer(command.reply, if acks { result } else { Ok(()) });
+                    // Wishes are noted, every lane is left with the connection, and with it an ack is void.
+                    let void = !acks || failed.as_ref().is_some_and(Error::is_transient);
+                    answer(command.reply, if void { Ok(()) } else { result });
                     if let Some(error) = failed {
                         return error;
                     }
