@@ -6,6 +6,7 @@ use crate::{
     stack::Stack,
     timeline::Timeline,
 };
+use longshore_tests::env::PATIENCE;
 use std::{thread, time::Duration};
 
 /// How late a fault may be.
@@ -28,6 +29,20 @@ pub(crate) fn run(stack: &mut Stack, plan: Vec<Fault>, length: Duration, timelin
     }
     for rest in under_way {
         end(stack, rest.what, timeline);
+    }
+    heal(stack, timeline);
+}
+
+/// Until every part answers: one that was just started may take long, or not come up at the first try.
+fn heal(stack: &mut Stack, timeline: &Timeline) {
+    let began = timeline.now();
+    while !stack.answers() {
+        assert!(
+            timeline.now() - began < PATIENCE,
+            "a part that was started does not answer after {PATIENCE:?}"
+        );
+        stack.supervise(timeline);
+        thread::sleep(TICK);
     }
 }
 

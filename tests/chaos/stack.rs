@@ -150,6 +150,13 @@ impl Stack {
         }
     }
 
+    /// Whether all that others connect to takes connections.
+    pub(crate) fn answers(&self) -> bool {
+        [self.ports.controller, self.ports.store].into_iter().all(listens)
+            && self.broker.answers()
+            && self.engine.answers()
+    }
+
     pub(crate) const fn engine(&self) -> &Engine {
         &self.engine
     }
@@ -212,7 +219,7 @@ impl Stack {
             Part::Agent(_) | Part::Broker | Part::Engine => return,
         };
         let server = self.server(part).expect("it was started");
-        server.wait_ready(PATIENCE, || TcpStream::connect(("127.0.0.1", port)).is_ok());
+        server.wait_ready(PATIENCE, || listens(port));
     }
 
     fn write_settings(&self) {
@@ -244,6 +251,10 @@ impl Drop for Stack {
             self.engine.clear();
         }
     }
+}
+
+fn listens(port: u16) -> bool {
+    TcpStream::connect(("127.0.0.1", port)).is_ok()
 }
 
 /// A lease short enough that it runs out within a run, long enough for a link to be made anew.

@@ -16,7 +16,8 @@ const UNFINISHED: usize = 30;
 /// One in so many is submitted twice at once, as a client does whose answer was lost.
 const TWICE: usize = 9;
 const LOOK: Duration = Duration::from_millis(100);
-/// After everything is healed, jobs may still have leases and backoffs to wait for.
+/// After everything is healed, jobs may still have leases and backoffs to wait for. Without an end for so long, the
+/// rest never ends.
 const SETTLE: Duration = Duration::from_secs(180);
 
 /// What the controller promised to do.
@@ -98,9 +99,8 @@ pub(crate) async fn submit(
 
 /// Waits until every job has ended, but not for ever: the checker says what has not.
 pub(crate) async fn settle(client: &Client, accepted: &[Accepted], timeline: &Timeline) {
-    let began = timeline.now();
-    let mut last = usize::MAX;
-    while timeline.now() - began < SETTLE {
+    let (mut moved, mut last) = (timeline.now(), usize::MAX);
+    while timeline.now() - moved < SETTLE {
         let Ok(jobs) = client.list().await else { continue };
         let left = jobs.iter().filter(|job| !ended(job)).count();
         if left == 0 && jobs.len() >= accepted.len() {
@@ -108,8 +108,8 @@ pub(crate) async fn settle(client: &Client, accepted: &[Accepted], timeline: &Ti
         }
         if left != last {
             timeline.note(&format!("{left} jobs are unfinished"));
+            (moved, last) = (timeline.now(), left);
         }
-        last = left;
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }

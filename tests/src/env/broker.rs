@@ -83,6 +83,11 @@ impl Broker {
         self.server = self.settings.spawn_node();
     }
 
+    /// Whether it takes connections, which is the last thing it does when it starts.
+    pub fn answers(&self) -> bool {
+        answers(self.settings.port)
+    }
+
     /// The node's process.
     pub fn server(&mut self) -> &mut Server {
         &mut self.server
