@@ -1,5 +1,5 @@
 # The entry points. Each says itself what it needs: `make demo` is the place to start.
-.PHONY: help demo demo-down test check bench fuzz chaos install test-garage descriptors
+.PHONY: help demo demo-down test check bench fuzz chaos install test-garage test-rabbitmq4 descriptors
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1 #/p' Makefile | sed 's/#/\t/'
@@ -30,6 +30,9 @@ install: ## puts the binary into ~/.cargo/bin, optimised
 
 test-garage: ## the live tests with Garage as the object store (about 13 minutes to build it)
 	@scripts/test-garage
+
+test-rabbitmq4: ## the stories of queue and broker with RabbitMQ 4.x, of Debian 13
+	@scripts/test-rabbitmq4
 
 descriptors: ## writes proto/longshore.v1.binpb anew, after protos got something new
 	cargo run --locked -q -p longshore-tests --bin descriptors

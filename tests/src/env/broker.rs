@@ -1,4 +1,5 @@
-//! A private RabbitMQ node: its own name, ports, data, and its own port mapper.
+//! A private RabbitMQ node: its own name, ports, data, and its own port mapper. `LONGSHORE_TEST_RABBITMQ` names the
+//! folder of another `rabbitmq-server` and `rabbitmqctl`.
 
 use super::{PATIENCE, Server, free_port, fresh_dir, program};
 use std::{
@@ -109,8 +110,7 @@ impl Broker {
 
     /// `rabbitmqctl`; answers what it printed.
     pub fn ctl(&self, arguments: &[&str]) -> String {
-        let mut command =
-            Command::new(program(&["/usr/lib/rabbitmq/bin/rabbitmqctl", "rabbitmqctl"], PACKAGE));
+        let mut command = Command::new(rabbit_program("rabbitmqctl"));
         command.args(["-q", "-n", &self.settings.node]).args(arguments);
         self.settings.environment(&mut command);
         let output = command.output().expect("run rabbitmqctl");
@@ -169,12 +169,17 @@ impl Settings {
     }
 
     fn spawn_node(&self) -> Server {
-        // The wrapper in /usr/sbin changes user and writes to /var/log: take the program behind it.
-        let node = program(&["/usr/lib/rabbitmq/bin/rabbitmq-server", "rabbitmq-server"], PACKAGE);
-        let mut command = raised_files(&node);
+        let mut command = raised_files(&rabbit_program("rabbitmq-server"));
         self.environment(&mut command);
         Server::spawn("rabbitmq-server", &mut command, &self.dir.join("broker.out"))
     }
+}
+
+/// The wrapper in /usr/sbin changes user and writes to /var/log: takes the program behind it.
+fn rabbit_program(name: &str) -> PathBuf {
+    let folder =
+        std::env::var("LONGSHORE_TEST_RABBITMQ").unwrap_or_else(|_| "/usr/lib/rabbitmq/bin".to_owned());
+    program(&[&format!("{folder}/{name}"), name], PACKAGE)
 }
 
 /// A queue takes three descriptors: the limit goes up to what is allowed before the broker starts.
