@@ -93,7 +93,7 @@ impl Jobs {
                 Event::AgentLost { attempt, detail, died: true, jitter }
             } else if never_taken {
                 let detail = format!("the grant never came to agent {}", name());
-                Event::NotTaken { attempt, detail, died }
+                Event::NotTaken { attempt, detail, died, jitter }
             } else {
                 let why = if died { "its process was restarted" } else { "it forgot it" };
                 let detail = format!("agent {} has the job no longer: {why}", name());

@@ -68,6 +68,7 @@ pub enum Event {
         attempt: AttemptRef,
         detail: String,
         died: bool,
+        jitter: f64,
     },
     /// The lease has run out, or the agent holds it no longer.
     AgentLost {

@@ -1,6 +1,7 @@
 //! The rule book of a job as one pure function: `step(job, event, now)`. Must never read a clock, a random number
 //! or a database.
 
+mod again;
 mod effect;
 mod event;
 mod refusal;

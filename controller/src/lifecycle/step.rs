@@ -1,6 +1,7 @@
 //! `step`: every pair of state and event is listed, so that a new state or event does not compile until decided.
 
 use super::{
+    again::{self, lost, not_taken},
     effect::Effect,
     event::{Event, Phase},
     refusal::Refusal,
@@ -11,11 +12,6 @@ use longshore_common::{
     ids::{AgentId, AttemptRef, Epoch},
     job::{JobState, Outcome},
 };
-use std::time::Duration;
-
-/// So many agents that died under one job are no chance: the next one is spared.
-const POISON: usize = 2;
-
 /// The job after the event, and what follows from it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
@@ -53,7 +49,9 @@ pub fn step(job: &Job, event: Event, now: Timestamp) -> Result<Step, Refusal> {
         }
         (S::Waiting | S::Queued, E::HandedBack { .. }) => spent(job),
 
-        (S::Claimed, E::NotTaken { attempt, detail, died }) => Ok(not_taken(job, attempt, detail, died, now)),
+        (S::Claimed, E::NotTaken { attempt, detail, died, jitter }) => {
+            Ok(not_taken(job, attempt, detail, (died, jitter), now))
+        }
         // It was: somebody spoke for it.
         (S::Preparing | S::Running | S::Collecting, E::NotTaken { .. }) => illegal,
         (S::Waiting | S::Queued, E::NotTaken { .. }) => spent(job),
@@ -132,7 +130,7 @@ fn finished(
 ) -> Step {
     let mut step = close(job, attempt, ending.clone(), true);
     if died {
-        note_death(&mut step.job);
+        again::note_death(&mut step.job);
     }
     // Whoever asked for the end gets the end that was reached, and no further attempt.
     if step.job.desired.is_cancel() {
@@ -142,10 +140,10 @@ fn finished(
         } else {
             end(&mut step, ending, now);
         }
-    } else if died && is_poison(&step.job) {
-        end_poisoned(&mut step, now);
+    } else if died && again::is_poison(&step.job) {
+        again::end_poisoned(&mut step, now);
     } else {
-        retry_or_end(&mut step, ending, jitter, now);
+        again::retry_or_end(&mut step, ending, jitter, now);
     }
     step
 }
@@ -156,7 +154,7 @@ fn finished_late(job: &Job, attempt: AttemptRef, ending: Ending, now: Timestamp)
     if spent(job) == Err(Refusal::AlreadyReported) {
         return Err(Refusal::AlreadyReported);
     }
-    let tried_again = job.retry.next_wait(&ending.outcome, counted(job), 0.0).is_some();
+    let tried_again = again::is_due(job, &ending.outcome);
     let mut step = close(job, attempt, ending.clone(), true);
     if !tried_again {
         end(&mut step, ending, now);
@@ -170,43 +168,7 @@ fn handed_back(job: &Job, attempt: AttemptRef, detail: String, now: Timestamp) -
         end_cancelled(&mut step, now);
     } else {
         step.job.handed_back += 1;
-        queue(&mut step);
-    }
-    step
-}
-
-/// Not reported: should the grant come to the agent after all, its finish is taken until somebody else has the job.
-fn not_taken(job: &Job, attempt: AttemptRef, detail: String, died: bool, now: Timestamp) -> Step {
-    gone(job, attempt, detail, died, now, |step, _| {
-        step.job.handed_back += 1;
-        queue(step);
-    })
-}
-
-fn lost(job: &Job, attempt: AttemptRef, detail: String, (died, jitter): (bool, f64), now: Timestamp) -> Step {
-    gone(job, attempt, detail, died, now, |step, ending| retry_or_end(step, ending, jitter, now))
-}
-
-/// The agent does not have the attempt any more; `again` is what becomes of a job that may go on.
-fn gone(
-    job: &Job,
-    attempt: AttemptRef,
-    detail: String,
-    died: bool,
-    now: Timestamp,
-    again: impl FnOnce(&mut Step, Ending),
-) -> Step {
-    let ending = Ending { outcome: Outcome::AgentLost, detail };
-    let mut step = close(job, attempt, ending.clone(), false);
-    if died {
-        note_death(&mut step.job);
-    }
-    if step.job.desired.is_cancel() {
-        end_cancelled(&mut step, now);
-    } else if died && is_poison(&step.job) {
-        end_poisoned(&mut step, now);
-    } else {
-        again(&mut step, ending);
+        again::queue(&mut step);
     }
     step
 }
@@ -214,12 +176,12 @@ fn gone(
 /// The lease had run out before it was known that the agent had died.
 fn died_after_expiry(job: &Job, now: Timestamp) -> Result<Step, Refusal> {
     let mut step = Step { job: job.clone(), effects: Vec::new() };
-    let is_news = job.latest.is_some_and(|latest| !latest.reported) && note_death(&mut step.job);
+    let is_news = job.latest.is_some_and(|latest| !latest.reported) && again::note_death(&mut step.job);
     if !is_news {
         return spent(job);
     }
-    if is_poison(&step.job) {
-        end_poisoned(&mut step, now);
+    if again::is_poison(&step.job) {
+        again::end_poisoned(&mut step, now);
     }
     Ok(step)
 }
@@ -261,7 +223,7 @@ fn backoff_over(job: &Job, now: Timestamp) -> Result<Step, Refusal> {
         return Err(Refusal::NotYet);
     }
     let mut step = Step { job: job.clone(), effects: Vec::new() };
-    queue(&mut step);
+    again::queue(&mut step);
     Ok(step)
 }
 
@@ -274,12 +236,7 @@ fn spent(job: &Job) -> Result<Step, Refusal> {
     }
 }
 
-/// Attempts that count for the retry policy.
-const fn counted(job: &Job) -> u32 {
-    job.attempts.saturating_sub(job.handed_back)
-}
-
-fn close(job: &Job, attempt: AttemptRef, ending: Ending, reported: bool) -> Step {
+pub(super) fn close(job: &Job, attempt: AttemptRef, ending: Ending, reported: bool) -> Step {
     let mut job = job.clone();
     if let Some(latest) = &mut job.latest {
         latest.reported = reported;
@@ -287,43 +244,12 @@ fn close(job: &Job, attempt: AttemptRef, ending: Ending, reported: bool) -> Step
     Step { job, effects: vec![Effect::AttemptClosed { attempt, ending, reported }] }
 }
 
-fn retry_or_end(step: &mut Step, ending: Ending, jitter: f64, now: Timestamp) {
-    match step.job.retry.next_wait(&ending.outcome, counted(&step.job), jitter) {
-        None => end(step, ending, now),
-        Some(Duration::ZERO) => queue(step),
-        Some(wait) => {
-            step.job.state = JobState::Waiting;
-            step.job.not_before = Some(now.plus(wait));
-        }
-    }
-}
-
-fn queue(step: &mut Step) {
-    step.job.state = JobState::Queued;
-    step.job.not_before = None;
-    step.effects.push(Effect::Queued);
-}
-
-/// Whether it was not known before.
-fn note_death(job: &mut Job) -> bool {
-    job.latest.is_some_and(|latest| job.died_on.insert(latest.agent))
-}
-
-fn is_poison(job: &Job) -> bool {
-    job.died_on.len() >= POISON
-}
-
-fn end_poisoned(step: &mut Step, now: Timestamp) {
-    let detail = format!("{} agents died while they had it", step.job.died_on.len());
-    end(step, Ending { outcome: Outcome::LostTooOften, detail }, now);
-}
-
-fn end_cancelled(step: &mut Step, now: Timestamp) {
+pub(super) fn end_cancelled(step: &mut Step, now: Timestamp) {
     let detail = step.job.desired.sentence();
     end(step, Ending { outcome: Outcome::Cancelled, detail }, now);
 }
 
-fn end(step: &mut Step, ending: Ending, now: Timestamp) {
+pub(super) fn end(step: &mut Step, ending: Ending, now: Timestamp) {
     step.job.state = ending.outcome.state();
     step.job.ending = Some(ending);
     step.job.finished_at = Some(now);

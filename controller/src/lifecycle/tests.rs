@@ -43,7 +43,7 @@ fn die(job: &Job) -> Event {
 }
 
 fn miss(job: &Job, died: bool) -> Event {
-    Event::NotTaken { attempt: token(job), detail: String::new(), died }
+    Event::NotTaken { attempt: token(job), detail: String::new(), died, jitter: 0.5 }
 }
 
 fn claim(job: &Job, agent: AgentId) -> Job {
@@ -180,6 +180,23 @@ fn a_job_under_which_two_agents_died_is_not_given_to_a_third() {
 }
 
 #[test]
+fn a_job_whose_grant_kills_one_agent_again_and_again_is_given_up() {
+    let agent = AgentId::new();
+    let mut job = claim(&job(), agent);
+    let mut deaths = 0;
+    while job.state.is_held() {
+        job = after(&job, miss(&job, true));
+        deaths += 1;
+        assert!(deaths < 20, "nothing ever ends it");
+        if !job.state.is_terminal() {
+            job = claim(&job, agent);
+        }
+    }
+    let attempts = RetryPolicy::default().attempts;
+    assert_eq!((deaths, job.ending.expect("ended").outcome), (attempts + 1, Outcome::AgentLost));
+}
+
+#[test]
 fn one_death_is_told_once() {
     let job = held();
     let waiting = after(&job, lose(&job));
@@ -289,7 +306,7 @@ fn event(draw: &Draw, job: &Job, agents: &[AgentId]) -> Event {
         },
         Draw::HandedBack(age) => Event::HandedBack { attempt: attempt(age), detail: String::new() },
         Draw::NotTaken(age, died) => {
-            Event::NotTaken { attempt: attempt(age), detail: String::new(), died: *died }
+            Event::NotTaken { attempt: attempt(age), detail: String::new(), died: *died, jitter: 0.3 }
         }
         Draw::Lost(age, died) => {
             Event::AgentLost { attempt: attempt(age), detail: String::new(), died: *died, jitter: 0.3 }
