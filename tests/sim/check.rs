@@ -60,9 +60,12 @@ impl Checker {
             if listed.revision == known.seen.revision {
                 continue;
             }
-            let (job, attempts) = still(jobs, &listed.id).await?;
+            let reply = jobs.get(GetJobRequest { job: listed.id.clone() }).await;
+            let reply = reply.map_err(|status| format!("job {} cannot be got: {status}", listed.id))?;
+            let reply = reply.into_inner();
+            let job = reply.job.ok_or("an answer without its job")?;
             news.push(format!("{} {} attempt {}", job.id, job.state().as_str_name(), job.attempts));
-            known.follow(job, attempts)?;
+            known.follow(job, reply.attempts)?;
         }
         Ok(news)
     }
@@ -161,20 +164,6 @@ impl Known {
         }
         (self.seen, self.attempts) = (job, attempts);
         Ok(())
-    }
-}
-
-/// A job with its attempts, which are read one after the other: nothing may have happened in between.
-async fn still(jobs: &mut JobsClient<Channel>, id: &str) -> Result<(v1::Job, Vec<v1::Attempt>), String> {
-    let mut before: Option<(v1::Job, Vec<v1::Attempt>)> = None;
-    loop {
-        let reply = jobs.get(GetJobRequest { job: id.to_owned() }).await;
-        let reply = reply.map_err(|status| format!("job {id} cannot be got: {status}"))?.into_inner();
-        let job = reply.job.ok_or("an answer without its job")?;
-        match before.filter(|(before, _)| before.revision == job.revision) {
-            Some(whole) => return Ok(whole),
-            None => before = Some((job, reply.attempts)),
-        }
     }
 }
 

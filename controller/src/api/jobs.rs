@@ -1,7 +1,7 @@
 //! The service `Jobs`: the simple calls here, the others in files of their own.
 
 use super::{Context, artifacts, at_most, inputs, logs, page_size, status, submit, views, watch};
-use crate::jobs::{Error, JobFilter, Removed};
+use crate::jobs::{Error, JobFilter, Removed, WholeJob};
 use longshore_common::{fields::FieldErrors, ids::JobId, wire};
 use longshore_proto::v1;
 use std::sync::Arc;
@@ -147,13 +147,8 @@ pub(super) fn filter(message: Option<v1::JobFilter>) -> Result<JobFilter, Status
 
 async fn get(context: &Context, request: v1::GetJobRequest) -> Result<v1::GetJobResponse, Status> {
     let id = resolve(context, &request.job).await?;
-    let job = context.jobs.get(id).await.map_err(status::jobs)?;
-    let attempts = context.jobs.attempts(id).await.map_err(status::jobs)?;
-    let waiting = if job.state.is_terminal() || job.state.is_held() {
-        None
-    } else {
-        Some(views::explanation(context.jobs.explain(id).await.map_err(status::jobs)?))
-    };
+    let WholeJob { job, attempts, waiting } = context.jobs.whole(id).await.map_err(status::jobs)?;
+    let waiting = waiting.map(views::explanation);
     let short = job.short_id.as_str();
     let attempts = attempts.iter().map(|attempt| views::attempt(attempt, short)).collect();
     Ok(v1::GetJobResponse { job: Some(views::job(&job)), attempts, waiting })

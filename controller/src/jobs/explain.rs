@@ -18,12 +18,15 @@ impl Jobs {
     /// For every agent the first reason why not. None once an agent has it or it has ended, but for one that ended
     /// because no agent took it.
     pub async fn explain(&self, job: JobId) -> Result<Explanation, Error> {
-        let row = self.row(job).await?;
+        self.why(&self.row(job).await?).await
+    }
+
+    pub(super) async fn why(&self, row: &ViewRow) -> Result<Explanation, Error> {
         let state = row.row.job.state;
         let room = match (state, &row.row.job.ending) {
             (JobState::Waiting | JobState::Queued, _) => "has room; it takes the job with its next claim",
             (_, Some(Ending { outcome: Outcome::QueueTimeout, .. })) => "has room now",
-            _ => return Ok(Explanation { place: 0, summary: summary(&row, 0, &[]), agents: Vec::new() }),
+            _ => return Ok(Explanation { place: 0, summary: summary(row, 0, &[]), agents: Vec::new() }),
         };
         let mut reasons = Vec::new();
         for agent in self.agents() {
@@ -32,12 +35,9 @@ impl Jobs {
                 reason.map_or_else(|| (room.to_owned(), false), |reason| (reason.text, reason.permanent));
             reasons.push(AgentReason { agent: agent.identity.name, reason, permanent });
         }
-        let place = if state == JobState::Queued {
-            self.inner.shared.store.place(&row, PLACES).await? + 1
-        } else {
-            0
-        };
-        Ok(Explanation { place, summary: summary(&row, place, &reasons), agents: reasons })
+        let place =
+            if state == JobState::Queued { self.inner.shared.store.place(row, PLACES).await? + 1 } else { 0 };
+        Ok(Explanation { place, summary: summary(row, place, &reasons), agents: reasons })
     }
 }
 

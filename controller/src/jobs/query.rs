@@ -4,7 +4,7 @@ use super::{
     Jobs,
     error::{Error, ResolveError},
     token,
-    types::{AgentView, AttemptView, Counts, JobFilter, JobView, Page},
+    types::{AgentView, AttemptView, Counts, JobFilter, JobView, Page, WholeJob},
     view,
 };
 use crate::store::{ListBounds, ViewRow};
@@ -53,6 +53,16 @@ impl Jobs {
 
     pub async fn get(&self, job: JobId) -> Result<JobView, Error> {
         Ok(view::job(self.row(job).await?))
+    }
+
+    /// Everything about one job, as it was at one instant.
+    pub async fn whole(&self, job: JobId) -> Result<WholeJob, Error> {
+        let found = self.inner.shared.store.whole(job).await?;
+        let (row, attempts) = found.ok_or_else(|| gone(job))?;
+        let state = row.row.job.state;
+        let waiting = if state.is_terminal() || state.is_held() { None } else { Some(self.why(&row).await?) };
+        let attempts = attempts.into_iter().map(view::attempt).collect();
+        Ok(WholeJob { job: view::job(row), attempts, waiting })
     }
 
     /// In the order asked; those that are gone are left out.
@@ -153,6 +163,10 @@ impl Jobs {
 
     pub(super) async fn row(&self, job: JobId) -> Result<ViewRow, Error> {
         let mut rows = self.inner.shared.store.views(&[job]).await?;
-        rows.pop().ok_or_else(|| Error::NotFound { kind: "job", name: job.to_string() })
+        rows.pop().ok_or_else(|| gone(job))
     }
+}
+
+fn gone(job: JobId) -> Error {
+    Error::NotFound { kind: "job", name: job.to_string() }
 }

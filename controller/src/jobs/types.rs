@@ -72,6 +72,16 @@ pub struct JobView {
     pub lane: Lane,
 }
 
+/// Everything about one job at one instant.
+#[derive(Clone, Debug)]
+pub struct WholeJob {
+    pub job: JobView,
+    /// By number.
+    pub attempts: Vec<AttemptView>,
+    /// Of one that is at rest.
+    pub waiting: Option<Explanation>,
+}
+
 /// An attempt as people see it.
 #[derive(Clone, Debug)]
 pub struct AttemptView {

@@ -167,3 +167,26 @@ async fn a_page_of_large_specs_is_cut_short_and_goes_on() {
     }
     assert_eq!(pages, [3, 3, 1], "no page is above the 4 MiB that clients take by default");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_and_its_attempts_are_of_one_instant() {
+    let bench = Bench::new().await;
+    let job = bench.submit(spec()).await.id;
+    let over = std::sync::atomic::AtomicBool::new(false);
+    let changing = async {
+        for _ in 0..150 {
+            let grant = bench.claim(AgentId::new(), offer(16, 1)).await.grants.pop().expect("a grant");
+            bench.finish(report(grant.attempt, Outcome::AgentShutdown)).await.expect("taken");
+        }
+        over.store(true, std::sync::atomic::Ordering::Release);
+    };
+    let reading = async {
+        while !over.load(std::sync::atomic::Ordering::Acquire) {
+            let WholeJob { job, attempts, waiting } = bench.jobs.whole(job).await.expect("there");
+            assert_eq!(attempts.len(), job.attempts as usize);
+            let open = attempts.iter().filter(|attempt| attempt.finished_at.is_none()).count();
+            assert_eq!((open == 1, waiting.is_none()), (job.state.is_held(), job.state.is_held()));
+        }
+    };
+    tokio::join!(changing, reading);
+}

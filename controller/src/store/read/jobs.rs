@@ -13,7 +13,7 @@ use longshore_common::{
     clock::Timestamp,
     ids::{JobId, ShortId},
 };
-use sqlx::Row as _;
+use sqlx::{Row as _, SqliteExecutor};
 
 macro_rules! view {
     () => {
@@ -65,6 +65,9 @@ const MANY: &str = concat!(
     " JOIN job_specs AS s ON s.job_id = j.id LEFT JOIN agents AS a ON a.id = j.agent_id",
 );
 
+const ATTEMPTS: &str = "SELECT t.*, a.name AS agent_name FROM attempts AS t LEFT JOIN agents AS a ON a.id = t.agent_id \
+     WHERE t.job_id = $1 ORDER BY t.number";
+
 /// Where a page begins and how long it is.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ListBounds {
@@ -73,11 +76,29 @@ pub(crate) struct ListBounds {
     pub(crate) limit: u32,
 }
 
+async fn views(from: impl SqliteExecutor<'_>, ids: &[JobId]) -> Result<Vec<ViewRow>, Error> {
+    let list = pack_list(ids.iter().map(|id| hex::encode(id.as_bytes())));
+    let rows = sqlx::query(MANY).bind(list).fetch_all(from).await?;
+    rows.iter().map(ViewRow::read).collect()
+}
+
+async fn attempts(from: impl SqliteExecutor<'_>, job: JobId) -> Result<Vec<AttemptRow>, Error> {
+    let rows = sqlx::query(ATTEMPTS).bind(&job.as_bytes()[..]).fetch_all(from).await?;
+    rows.iter().map(AttemptRow::read).collect()
+}
+
 impl Store {
     pub(crate) async fn views(&self, ids: &[JobId]) -> Result<Vec<ViewRow>, Error> {
-        let list = pack_list(ids.iter().map(|id| hex::encode(id.as_bytes())));
-        let rows = sqlx::query(MANY).bind(list).fetch_all(&self.read).await?;
-        rows.iter().map(ViewRow::read).collect()
+        views(&self.read, ids).await
+    }
+
+    /// A job and its attempts as they were at one instant.
+    pub(crate) async fn whole(&self, job: JobId) -> Result<Option<(ViewRow, Vec<AttemptRow>)>, Error> {
+        let mut snapshot = self.read.begin().await?;
+        let Some(view) = views(&mut *snapshot, &[job]).await?.pop() else { return Ok(None) };
+        let attempts = attempts(&mut *snapshot, job).await?;
+        snapshot.commit().await?;
+        Ok(Some((view, attempts)))
     }
 
     /// Newest first.
@@ -155,14 +176,7 @@ impl Store {
     }
 
     pub(crate) async fn attempts(&self, job: JobId) -> Result<Vec<AttemptRow>, Error> {
-        let rows = sqlx::query(
-            "SELECT t.*, a.name AS agent_name FROM attempts AS t LEFT JOIN agents AS a ON a.id = t.agent_id \
-             WHERE t.job_id = $1 ORDER BY t.number",
-        )
-        .bind(&job.as_bytes()[..])
-        .fetch_all(&self.read)
-        .await?;
-        rows.iter().map(AttemptRow::read).collect()
+        attempts(&self.read, job).await
     }
 
     /// Whether this attempt's end was reported, if there was such an attempt.
