@@ -174,8 +174,6 @@ impl Session {
             free: Some(report.free.into()),
             gpus: report.gpus.iter().map(v1::Gpu::from).collect(),
             note: report.note,
-            held_unchanged: false,
-            changed: Vec::new(),
         };
         send(&stream.up, link_request::Message::Heartbeat(heartbeat)).await
     }

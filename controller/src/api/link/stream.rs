@@ -6,7 +6,6 @@ use crate::{api::QueueAccess, jobs::AgentReport, links::Linked};
 use futures::Stream;
 use longshore_common::{
     agent::{Gpu, HeldAttempt},
-    ids::AttemptRef,
     queue::{
         Lane,
         link::{Line, Turn},
@@ -15,7 +14,7 @@ use longshore_common::{
     wire::{self, Greeting, WireError},
 };
 use longshore_proto::v1::{self, link_request::Message as Up, link_response::Message};
-use std::{collections::BTreeMap, pin::Pin, sync::Arc, time::Duration};
+use std::{pin::Pin, sync::Arc, time::Duration};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
@@ -50,7 +49,7 @@ pub(super) async fn open(context: &Arc<Context>, mut up: Streaming<v1::LinkReque
     let linked = context.links.enter(greeting.identity.id, greeting.identity.session);
     let (down, messages) = mpsc::channel(WAITING);
     tracing::info!(agent.id = %greeting.identity.id, agent.name = greeting.identity.name, "agent linked");
-    let session = Session { context: Arc::clone(context), linked, line, down, held: BTreeMap::new() };
+    let session = Session { context: Arc::clone(context), linked, line, down };
     let welcome = welcome(context, &lanes);
     tasks::spawn("agent link", session.run(welcome, up));
     Ok(Box::pin(ReceiverStream::new(messages)))
@@ -90,8 +89,6 @@ struct Session {
     linked: Linked,
     line: Option<Line>,
     down: mpsc::Sender<Result<v1::LinkResponse, Status>>,
-    /// As the last heartbeat listed them.
-    held: BTreeMap<AttemptRef, HeldAttempt>,
 }
 
 /// The link is over: the agent has gone, or was told why.
@@ -158,13 +155,7 @@ impl Session {
             return Err(Refused::Over);
         }
         let sequence = heartbeat.sequence;
-        if !heartbeat.held_unchanged {
-            self.held.clear();
-        }
-        for held in heartbeat.held.into_iter().chain(heartbeat.changed) {
-            let held = HeldAttempt::try_from(held)?;
-            self.held.insert(held.attempt, held);
-        }
+        let held = heartbeat.held.into_iter().map(HeldAttempt::try_from).collect::<Result<_, _>>()?;
         let agent = self.linked.agent();
         let report = AgentReport {
             free: heartbeat.free.map(Into::into).unwrap_or_default(),
@@ -172,7 +163,6 @@ impl Session {
             note: heartbeat.note,
         };
         self.context.jobs.agent_report(agent, report);
-        let held = self.held.values().cloned().collect();
         let answer = match self.context.jobs.heartbeat(agent, held).await {
             Ok(answer) => answer,
             Err(error) => {
