@@ -1,7 +1,7 @@
 //! `agent.toml`: every setting of an agent, each with its default and the reason. Reads no file and no environment;
 //! the binary's configuration layers do.
 
-use crate::{artifacts, host, inputs, logs, machine, runtime};
+use crate::{artifacts, host, images, inputs, logs, machine, runtime};
 use longshore_common::job::spec::DEFAULT_POOL;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt, path::PathBuf};
@@ -36,6 +36,7 @@ pub struct AgentConfig {
     pub logs: logs::Config,
     pub artifacts: artifacts::Config,
     pub inputs: inputs::Config,
+    pub images: images::Config,
 }
 
 /// What an agent that is told to stop does with what it runs.
@@ -74,6 +75,7 @@ impl Default for AgentConfig {
             logs: logs::Config::default(),
             artifacts: artifacts::Config::default(),
             inputs: inputs::Config::default(),
+            images: images::Config::default(),
         }
     }
 }

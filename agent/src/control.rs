@@ -6,11 +6,13 @@ use crate::{
     config::OnShutdown,
     home::Home,
     intake::{Door, Intake},
+    journal::Contact,
     link::{Event, QueueAccess, Welcome},
+    machine::Machine,
     recovery,
 };
 use longshore_common::{
-    clock::Timestamp,
+    clock::Uptime,
     queue::{
         self, Consumer,
         link::LinkConsumer,
@@ -22,7 +24,7 @@ use longshore_common::{
 use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::{mpsc, watch},
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 /// How long handing back may take in all: finish reports to a slow controller, removals by a slow engine.
@@ -30,6 +32,9 @@ const HAND_BACK: Duration = Duration::from_secs(30);
 
 /// Leases last minutes, so that a second more or less is within the controller's grace.
 const LEASE_LOOK: Duration = Duration::from_secs(1);
+
+/// A lease that seems so much shorter to the next process does no harm.
+const CONTACT_STEP: Duration = Duration::from_secs(30);
 
 /// Bridge and firewall rules; what stays is used or taken away next time.
 const LEAVE_NODE: Duration = Duration::from_secs(10);
@@ -40,7 +45,7 @@ pub(crate) struct Control {
     pub(crate) home: Home,
     pub(crate) on_shutdown: OnShutdown,
     pub(crate) grace: Duration,
-    pub(crate) has_gpus: bool,
+    pub(crate) machine: Arc<Machine>,
     pub(crate) attempts: Attempts,
     pub(crate) events: mpsc::Receiver<Event>,
     pub(crate) bell: Arc<LinkConsumer>,
@@ -55,6 +60,8 @@ impl Control {
         let recovering = async move { recovery::recover(&attempts, left_behind).await };
         drop(tasks::spawn("recovery", self.attempts.track(recovering)));
         let (attempts, leave, door) = (self.attempts.clone(), self.leave.clone(), self.door.subscribe());
+        let stop = self.leave.clone();
+        let (machine, images) = (Arc::clone(&self.machine), self.attempts.tools().images.clone());
         let sweeping = async move {
             tokio::select! {
                 () = leave.triggered() => {}
@@ -63,6 +70,13 @@ impl Control {
             }
         };
         drop(tasks::spawn("sweep", sweeping));
+        let collecting = async move {
+            tokio::select! {
+                () = stop.triggered() => {}
+                () = images.collect(&machine) => {}
+            }
+        };
+        drop(tasks::spawn("images", collecting));
         let intake = tasks::spawn("intake", intake.run());
         let mut access = None;
         let mut leases = tokio::time::interval(LEASE_LOOK);
@@ -95,7 +109,7 @@ impl Control {
             }),
             Event::Renewed { renewed, fenced, asked_at } => {
                 held.renewed(&renewed, asked_at);
-                self.note_contact();
+                self.note_contact(asked_at);
                 for attempt in fenced {
                     held.stop(&attempt, Cause::Revoked);
                 }
@@ -105,11 +119,12 @@ impl Control {
     }
 
     /// For the next process, which has to know how much of its leases is left.
-    fn note_contact(&self) {
-        let journal = self.attempts.tools().journal.clone();
-        if journal.is_kept() && !self.attempts.tools().held.is_empty() {
-            drop(tasks::spawn("contact", async move { journal.note_contact(Timestamp::now()).await }));
-        }
+    fn note_contact(&self, asked_at: Instant) {
+        let tools = self.attempts.tools();
+        let (Some(lease), Some(now)) = (tools.held.shortest_lease(), Uptime::now()) else { return };
+        let contact = Contact { boot_id: tools.boot_id.clone(), at: now.minus(asked_at.elapsed()) };
+        let (journal, step) = (tools.journal.clone(), CONTACT_STEP.min(lease / 20));
+        drop(tasks::spawn("contact", async move { journal.note_contact(contact, step).await }));
     }
 
     /// Opens the door. A queue that is reached as before is kept, with what it has consumed.
@@ -137,7 +152,7 @@ impl Control {
                 Ok(consumer)
             }
             QueueAccess::Amqp { url, prefix } => {
-                let consumer = RabbitConsumer::start(Broker::new(url, prefix)?, self.has_gpus);
+                let consumer = RabbitConsumer::start(Broker::new(url, prefix)?, self.machine.has_gpus());
                 Ok(Arc::new(consumer))
             }
         }

@@ -43,6 +43,11 @@ impl Home {
         self.id
     }
 
+    /// A file inside, which need not be there.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
     /// A folder inside, made if it is missing.
     pub fn folder(&self, name: &str) -> Result<PathBuf, Error> {
         let path = self.dir.join(name);

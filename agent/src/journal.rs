@@ -4,7 +4,7 @@
 use crate::attempt::Cause;
 use longshore_common::{
     agent::Grant,
-    clock::Timestamp,
+    clock::{Timestamp, Uptime},
     ids::{AttemptRef, ClusterId, ShortId},
     job::JobSpec,
 };
@@ -13,6 +13,7 @@ use std::{
     fs,
     io::{self, ErrorKind, Write as _},
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -37,6 +38,17 @@ pub enum Error {
 pub struct Journal {
     /// `None`: nothing outlives the process, so nothing is written.
     dir: Option<PathBuf>,
+    /// The contact on disk.
+    noted: Arc<Mutex<Option<Uptime>>>,
+}
+
+/// When the controller renewed the leases.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Contact {
+    /// Of the machine: its uptime says nothing after another start.
+    pub boot_id: String,
+    /// Before it was asked to.
+    pub at: Uptime,
 }
 
 /// An attempt this agent took on.
@@ -51,6 +63,9 @@ pub struct Intent {
     pub spec: JobSpec,
     pub gpus: Vec<String>,
     pub lease: Duration,
+    /// When it was asked for; its lease is no older.
+    #[serde(default)]
+    pub asked: Option<Uptime>,
     /// Why it was being stopped, before the container could know.
     #[serde(default)]
     pub stopping: Option<Cause>,
@@ -70,6 +85,7 @@ impl Intent {
             spec: grant.spec.clone(),
             gpus: grant.gpus.clone(),
             lease: grant.lease,
+            asked: None,
             stopping: None,
             kept: None,
         }
@@ -101,12 +117,12 @@ impl Journal {
                 fs::remove_file(path).map_err(failed)?;
             }
         }
-        Ok(Self { dir: Some(dir.to_owned()) })
+        Ok(Self { dir: Some(dir.to_owned()), noted: Arc::default() })
     }
 
     /// For a runtime whose containers end with the process.
-    pub const fn none() -> Self {
-        Self { dir: None }
+    pub fn none() -> Self {
+        Self { dir: None, noted: Arc::default() }
     }
 
     /// On disk when it returns.
@@ -128,19 +144,32 @@ impl Journal {
         self.dir.is_some()
     }
 
-    /// The controller renewed the leases just now. Not worth a sync: a lost note only makes leases end earlier.
-    pub async fn note_contact(&self, at: Timestamp) {
+    /// The controller renewed the leases. Written when the note is older than `step` by now, and not worth a sync: one
+    /// that is too old only makes leases end earlier.
+    pub async fn note_contact(&self, contact: Contact, step: Duration) {
         let Some(path) = self.dir.as_ref().map(|dir| dir.join(CONTACT)) else { return };
-        let written = tokio::task::spawn_blocking(move || fs::write(path, at.as_micros().to_string())).await;
+        {
+            let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+            if noted.is_some_and(|noted| contact.at.since(noted) < step) {
+                return;
+            }
+            *noted = Some(contact.at);
+        }
+        let write = move || {
+            let fresh = path.with_extension(UNFINISHED);
+            fs::write(&fresh, serde_json::to_vec(&contact).map_err(io::Error::other)?)?;
+            fs::rename(fresh, path)
+        };
+        let written = tokio::task::spawn_blocking(write).await;
         if let Ok(Err(error)) = written {
             tracing::debug!(%error, "the time of the last renewal is not in the journal");
         }
     }
 
-    /// When the controller renewed the leases last, as this machine's clock had it.
-    pub fn last_contact(&self) -> Option<Timestamp> {
-        let text = fs::read_to_string(self.dir.as_ref()?.join(CONTACT)).ok()?;
-        text.parse().ok().map(Timestamp::from_micros)
+    /// When the controller renewed the leases last, or a little earlier.
+    pub fn last_contact(&self) -> Option<Contact> {
+        let text = fs::read(self.dir.as_ref()?.join(CONTACT)).ok()?;
+        serde_json::from_slice(&text).ok()
     }
 
     /// The attempt is over and nothing of it is left.
@@ -240,12 +269,16 @@ mod tests {
         let running = Intent { stopping: Some(Cause::RunDeadline(Duration::from_secs(1))), ..running };
         journal.note(stored.clone()).await;
         journal.note(running.clone()).await;
-        journal.note_contact(Timestamp::from_micros(7)).await;
+        let contact =
+            |seconds| Contact { boot_id: "boot".into(), at: Uptime::of(Duration::from_secs(seconds)) };
+        for seconds in [7, 9, 17, 26] {
+            journal.note_contact(contact(seconds), Duration::from_secs(10)).await;
+        }
         let journal = Journal::open(dir.path()).unwrap();
         let mut found = journal.read().unwrap();
         found.sort_by_key(|intent| intent.kept);
         assert_eq!(found, [running, stored]);
-        assert_eq!(journal.last_contact(), Some(Timestamp::from_micros(7)));
+        assert_eq!(journal.last_contact(), Some(contact(17)), "not every renewal is worth a write");
     }
 
     #[test]

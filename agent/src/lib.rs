@@ -12,6 +12,7 @@ pub mod contracts;
 mod control;
 pub mod home;
 pub mod host;
+pub mod images;
 pub mod inputs;
 pub mod intake;
 pub mod journal;
@@ -30,6 +31,7 @@ use attempt::{Attempts, Held, Tools};
 use control::Control;
 use home::Home;
 use host::Host;
+use images::Images;
 use intake::Intake;
 use journal::Journal;
 use link::{Linked, Reporter};
@@ -146,6 +148,11 @@ pub async fn start_with(
 ) -> Result<Running, Error> {
     let (slots, held, engine_away) =
         (Slots::new(config.attempts_at_most()), Held::default(), Arc::new(Notify::new()));
+    let images = Images::open(
+        matches!(config.runtime.kind, runtime::Kind::Docker).then(|| home.file("images.json")),
+        config.images.clone(),
+        Arc::clone(&parts.runtime),
+    );
     // The link and the watchers live on until everything is handed back.
     let leave = Shutdown::new();
     let sources = Sources {
@@ -153,6 +160,7 @@ pub async fn start_with(
         runtime: Arc::clone(&parts.runtime),
         slots: slots.clone(),
         held: held.clone(),
+        images: images.clone(),
         engine_away: Arc::clone(&engine_away),
     };
     let journal = match config.runtime.kind {
@@ -189,6 +197,7 @@ pub async fn start_with(
         inputs: inputs::Fetcher::new(Arc::clone(&controller), config.inputs.clone())?,
         controller: Arc::clone(&controller),
         runtime: parts.runtime,
+        images,
         journal,
         held: held.clone(),
         slots: slots.clone(),
@@ -208,7 +217,7 @@ pub async fn start_with(
         home,
         on_shutdown,
         grace: Duration::from_secs(config.shutdown_grace_seconds),
-        has_gpus: machine.has_gpus(),
+        machine,
         attempts,
         events,
         bell,

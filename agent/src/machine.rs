@@ -8,7 +8,8 @@ pub use watchers::Sources;
 use crate::{
     attempt::Held,
     capacity,
-    host::{Facts, Reading},
+    host::{Disk, Facts, Host},
+    images::Images,
     link::{Report, Reporter},
     slots::{Granted, Slots},
 };
@@ -19,7 +20,7 @@ use longshore_common::{
     shutdown::Shutdown,
 };
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 use tokio::{sync::watch, task::JoinError};
 use watchers::Now;
 
@@ -30,7 +31,7 @@ pub struct Config {
     pub reserve_cpu_millis: u32,
     pub reserve_memory_bytes: u64,
     pub reserve_disk_bytes: u64,
-    /// With less free than this on the disk of the data directory, nothing is claimed.
+    /// With less free than this on the disk of the data directory or of the engine's, nothing is claimed.
     pub disk_floor_bytes: u64,
     /// What jobs may have of the processor, instead of all of it but the reserve.
     pub cpu_millis: Option<u32>,
@@ -68,6 +69,8 @@ pub struct Machine {
     facts: Facts,
     slots: Slots,
     held: Held,
+    images: Images,
+    host: Arc<dyn Host>,
     now: watch::Receiver<Now>,
 }
 
@@ -81,9 +84,10 @@ impl Machine {
         leave: &Shutdown,
     ) -> Result<Self, JoinError> {
         let (slots, held) = (sources.slots.clone(), sources.held.clone());
+        let (images, host) = (sources.images.clone(), Arc::clone(&sources.host));
         let (facts, now) = watchers::start(sources, &config.others, leave).await?;
         labels.insert("arch".to_owned(), facts.arch.clone());
-        Ok(Self { config, labels, pool, facts, slots, held, now })
+        Ok(Self { config, labels, pool, facts, slots, held, images, host, now })
     }
 
     pub const fn facts(&self) -> &Facts {
@@ -126,7 +130,27 @@ impl Machine {
     /// Why nothing may run.
     fn problem(&self) -> Option<String> {
         let now = self.now.borrow();
-        now.engine.as_ref().err().cloned().or_else(|| full(&now.reading, self.config.disk_floor_bytes))
+        let floor = self.config.disk_floor_bytes;
+        let engine = || {
+            let (root, disk) = now.engine_disk.as_ref()?;
+            full(disk, floor, &format!("the container engine ({})", root.display()))
+        };
+        let full = || full(&now.reading.disk, floor, "the data directory").or_else(engine);
+        now.engine.as_ref().err().cloned().or_else(full)
+    }
+
+    /// Whether the disk that images are on has less free than this, asked anew. Where the engine's data cannot be
+    /// seen, as in a container, it is taken to be on our disk.
+    pub(crate) async fn lacks_room_for_images(&self, room: u64) -> bool {
+        let room = room.max(self.config.disk_floor_bytes);
+        let (root, ours) = {
+            let now = self.now.borrow();
+            (now.engine_disk.as_ref().map(|(root, _)| root.clone()), now.reading.disk)
+        };
+        let host = Arc::clone(&self.host);
+        let asked = tokio::task::spawn_blocking(move || root.and_then(|root| host.disk(&root)));
+        let disk = asked.await.ok().flatten().unwrap_or(ours);
+        disk.total_bytes > 0 && disk.free_bytes < room
     }
 
     fn total(&self) -> Capacity {
@@ -134,7 +158,7 @@ impl Machine {
         Capacity {
             cpu_millis: self.facts.cpu_millis,
             memory_bytes: self.facts.memory_bytes,
-            scratch_bytes: now.reading.disk_total_bytes,
+            scratch_bytes: now.reading.disk.total_bytes,
             gpus: u32::try_from(now.reading.gpus.len()).unwrap_or(u32::MAX),
         }
     }
@@ -174,7 +198,10 @@ impl Machine {
             let job = granted.get(&gpu.uuid).cloned();
             let stays = job.as_ref().filter(|job| staying.contains(*job));
             let stays = stays.map(|job| format!("reserved: the container of {job} does not end"));
-            Gpu { job, busy: stays.or_else(|| gpu.busy.clone()), ..gpu.clone() }
+            // Its memory may not be free: the next reading says.
+            let leaving = gpu.job.as_ref().filter(|_| job.is_none());
+            let leaving = leaving.map(|job| format!("{job} has just given it back"));
+            Gpu { busy: stays.or(leaving).or_else(|| gpu.busy.clone()), job, ..gpu.clone() }
         };
         self.now.borrow().gpus.iter().map(shown).collect()
     }
@@ -189,22 +216,27 @@ impl Machine {
 
     /// Why it does not claim, or what else the operator should know.
     fn note(&self) -> Option<String> {
-        let (warning, foreign) = {
+        let (warning, foreign, leftovers) = {
             let now = self.now.borrow();
-            (now.warning.clone(), now.foreign)
+            (now.warning.clone(), now.foreign, now.leftovers.join(", "))
         };
-        let said = [self.problem(), self.staying(), warning].into_iter().flatten().collect::<Vec<_>>();
-        if said.is_empty() { capacity::note(&self.free(), &foreign) } else { Some(said.join("; ")) }
+        let leftovers = (!leftovers.is_empty()).then(|| format!("{leftovers}; it stays reserved"));
+        let said =
+            [self.problem(), self.staying(), leftovers, warning].into_iter().flatten().collect::<Vec<_>>();
+        let said =
+            if said.is_empty() { capacity::note(&self.free(), &foreign) } else { Some(said.join("; ")) };
+        let said = [said, self.images.note()].into_iter().flatten().collect::<Vec<_>>();
+        (!said.is_empty()).then(|| said.join("; "))
     }
 }
 
 /// A disk that cannot be asked is not full.
-fn full(reading: &Reading, floor: u64) -> Option<String> {
-    let Reading { disk_free_bytes: free, disk_total_bytes: total, .. } = reading;
-    (*total > 0 && *free < floor).then(|| {
+fn full(disk: &Disk, floor: u64, of: &str) -> Option<String> {
+    let Disk { free_bytes: free, total_bytes: total } = *disk;
+    (total > 0 && free < floor).then(|| {
         let (free, floor) = (free >> 20, floor >> 20);
         format!(
-            "the disk of the data directory is full: {free} MiB are free and capacity.disk_floor_bytes is {floor} MiB; \
+            "the disk of {of} is full: {free} MiB are free and capacity.disk_floor_bytes is {floor} MiB; \
              nothing is claimed until there is room"
         )
     })

@@ -4,7 +4,7 @@
 use crate::{
     attempt::{Attempts, Held, Left, Tools, clean},
     intake::Door,
-    journal::{self, Intent, Journal},
+    journal::{self, Contact, Intent, Journal},
     link,
     runtime::{
         Known,
@@ -14,7 +14,7 @@ use crate::{
 };
 use longshore_common::{
     agent::{FinishReport, Usage},
-    clock::Timestamp,
+    clock::{Timestamp, Uptime},
     ids::AttemptRef,
     job::Outcome,
     retry::Backoff,
@@ -29,16 +29,24 @@ const SWEEP_LEFT: Duration = Duration::from_secs(60);
 
 /// Lists and counts again what the journal names, before anything is offered or a heartbeat goes up.
 pub(crate) fn admit(journal: &Journal, held: &Held, slots: &Slots) -> Result<Vec<Left>, journal::Error> {
-    // Without a note the lease counts from now: only another agent could then run the job beside us.
-    let silent = journal.last_contact().map_or(Duration::ZERO, |at| Timestamp::now().since(at));
-    let since = Instant::now().checked_sub(silent).unwrap_or_else(Instant::now);
+    let (contact, now) = (journal.last_contact(), Uptime::now());
     let admit = |intent: Intent| {
+        // Without a note the lease counts from now: only another agent could then run the job beside us.
+        let silent = silence(&intent, contact.as_ref(), now).unwrap_or_default();
+        let since = Instant::now().checked_sub(silent).unwrap_or_else(Instant::now);
         let (holding, signal) = held.admit(intent.attempt, intent.lease, since)?;
         let permit = slots.take(&intent.short_id, &intent.spec.resources, &intent.gpus);
         Some(Left { intent, holding, signal, permit })
     };
     let intents = journal.read()?.into_iter().filter(|intent| intent.kept.is_none());
     Ok(intents.filter_map(admit).collect())
+}
+
+/// How long ago its lease was renewed, or granted. Of an attempt from before the machine's last start it says nothing,
+/// and does not matter: that one is given back.
+fn silence(intent: &Intent, contact: Option<&Contact>, now: Option<Uptime>) -> Option<Duration> {
+    let renewed = contact.filter(|contact| contact.boot_id == intent.boot_id).map(|contact| contact.at);
+    Some(now?.since(renewed.max(intent.asked)?))
 }
 
 /// Goes on with the attempts of the earlier process. Those from before the machine's last start are handed back:
@@ -188,5 +196,73 @@ async fn report(tools: &Tools, intent: &Intent) {
                 return;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::attempt::Cause;
+    use longshore_common::{
+        agent::Grant,
+        ids::{ClusterId, Epoch, JobId, ShortId},
+        job::JobSpec,
+        process::{Process, WallClock},
+    };
+    use std::sync::Arc;
+
+    fn intent(boot_id: &str, asked: Option<Uptime>) -> Intent {
+        let spec = JobSpec::for_image("busybox:1");
+        let grant = Grant {
+            attempt: AttemptRef { job: JobId::new(), number: 1, epoch: Epoch(1) },
+            short_id: ShortId::random(),
+            project: "default".into(),
+            lane: spec.lane(),
+            spec,
+            lease: Duration::from_secs(300),
+            gpus: vec![],
+            cancel_requested: false,
+        };
+        Intent { asked, ..Intent::of(ClusterId::new(), boot_id, &grant) }
+    }
+
+    fn up(seconds: u64) -> Uptime {
+        Uptime::of(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn a_lease_counts_from_the_later_of_grant_and_renewal_on_the_clock_of_this_start() {
+        let contact = Contact { boot_id: "this".into(), at: up(1000) };
+        let silent =
+            |intent: &Intent| silence(intent, Some(&contact), Some(up(1060))).map(|length| length.as_secs());
+        assert_eq!(silent(&intent("this", Some(up(10)))), Some(60));
+        assert_eq!(silent(&intent("this", Some(up(1050)))), Some(10), "granted after a long silence");
+        assert_eq!(silent(&intent("this", None)), Some(60));
+        assert_eq!(silent(&intent("another", None)), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_step_of_the_clock_neither_ends_a_lease_nor_makes_it_longer() {
+        let clock = Arc::new(WallClock::new(Timestamp::from_micros(1_000_000_000_000)));
+        let played = async {
+            let dir = tempfile::tempdir().expect("a folder");
+            let journal = Journal::open(dir.path()).expect("opened");
+            let now = || Uptime::now().expect("played");
+            journal.intend(intent("boot", Some(now()))).await.expect("written");
+            let contact = Contact { boot_id: "boot".into(), at: now() };
+            journal.note_contact(contact, Duration::ZERO).await;
+            let ended = |journal: &Journal| {
+                let held = Held::default();
+                let left = admit(journal, &held, &Slots::new(8)).expect("read").pop().expect("one");
+                held.stop_expired(Instant::now());
+                left.signal.said()
+            };
+            clock.set_ahead(Duration::from_secs(600));
+            assert_eq!(ended(&journal), None);
+            clock.set_behind(Duration::from_secs(600));
+            tokio::time::advance(Duration::from_secs(301)).await;
+            assert!(matches!(ended(&journal), Some(Cause::LeaseLost(_))));
+        };
+        Process::new(Arc::clone(&clock)).within(played).await;
     }
 }

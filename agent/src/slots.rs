@@ -17,6 +17,7 @@ struct Inner {
     limit: u32,
     granted: Mutex<Granted>,
     freed: Notify,
+    gpus_back: Notify,
 }
 
 /// What is given out now.
@@ -34,7 +35,12 @@ pub struct Granted {
 impl Slots {
     /// `limit`: attempts held at most, whatever they ask for.
     pub fn new(limit: u32) -> Self {
-        Self(Arc::new(Inner { limit, granted: Mutex::default(), freed: Notify::new() }))
+        Self(Arc::new(Inner {
+            limit,
+            granted: Mutex::default(),
+            freed: Notify::new(),
+            gpus_back: Notify::new(),
+        }))
     }
 
     /// Counts a grant. A grant is a fact: it is counted even where it does not fit any more.
@@ -70,6 +76,24 @@ impl Slots {
         self.0.freed.notified().await;
     }
 
+    /// Returns when a GPU was given back since the last call. Cancel-safe, for one waiter.
+    pub async fn gpus_back(&self) {
+        self.0.gpus_back.notified().await;
+    }
+
+    fn give_back(&self, compute: Compute, granted: &mut Granted) {
+        let Compute { cpu_millis, memory_bytes, gpus } = compute;
+        granted.amounts.cpu_millis = granted.amounts.cpu_millis.saturating_sub(cpu_millis);
+        granted.amounts.memory_bytes = granted.amounts.memory_bytes.saturating_sub(memory_bytes);
+        for uuid in &gpus {
+            granted.gpus.remove(uuid);
+        }
+        granted.amounts.gpus = count(&granted.gpus);
+        if !gpus.is_empty() {
+            self.0.gpus_back.notify_one();
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Granted> {
         self.0.granted.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -95,7 +119,7 @@ impl Permit {
     /// The container has ended: processor, memory and GPUs are free, its files are still there.
     pub fn release_compute(&mut self) {
         if let Some(compute) = self.compute.take() {
-            compute.give_back(&mut self.slots.lock());
+            self.slots.give_back(compute, &mut self.slots.lock());
             self.slots.0.freed.notify_one();
         }
     }
@@ -108,22 +132,11 @@ impl Permit {
     }
 }
 
-impl Compute {
-    fn give_back(self, granted: &mut Granted) {
-        granted.amounts.cpu_millis = granted.amounts.cpu_millis.saturating_sub(self.cpu_millis);
-        granted.amounts.memory_bytes = granted.amounts.memory_bytes.saturating_sub(self.memory_bytes);
-        for uuid in self.gpus {
-            granted.gpus.remove(&uuid);
-        }
-        granted.amounts.gpus = count(&granted.gpus);
-    }
-}
-
 impl Drop for Permit {
     fn drop(&mut self) {
         let mut granted = self.slots.lock();
         if let Some(compute) = self.compute.take() {
-            compute.give_back(&mut granted);
+            self.slots.give_back(compute, &mut granted);
         }
         granted.amounts.scratch_bytes = granted.amounts.scratch_bytes.saturating_sub(self.scratch_bytes);
         granted.attempts = granted.attempts.saturating_sub(1);

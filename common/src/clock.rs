@@ -51,6 +51,37 @@ impl Timestamp {
     }
 }
 
+/// Time since this machine was started, with the time it slept. Nobody sets this clock; it begins anew with every start
+/// of the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Uptime(Duration);
+
+impl Uptime {
+    /// `None`: the kernel does not say.
+    pub fn now() -> Option<Self> {
+        Process::uptime().or_else(Self::of_this_machine)
+    }
+
+    fn of_this_machine() -> Option<Self> {
+        let text = std::fs::read_to_string("/proc/uptime").ok()?;
+        Duration::try_from_secs_f64(text.split(' ').next()?.parse().ok()?).ok().map(Self)
+    }
+
+    pub const fn of(length: Duration) -> Self {
+        Self(length)
+    }
+
+    /// How long ago `earlier` was; zero if it lies ahead.
+    pub const fn since(self, earlier: Self) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+
+    pub const fn minus(self, length: Duration) -> Self {
+        Self(self.0.saturating_sub(length))
+    }
+}
+
 /// Year, month and day of a day counted from 1970-01-01, in the Gregorian calendar: years begin in March here, so
 /// that the leap day is the last of its year.
 const fn civil(days: i64) -> (i64, i64, i64) {
@@ -69,6 +100,12 @@ const fn civil(days: i64) -> (i64, i64, i64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_kernel_says_how_long_the_machine_is_up() {
+        let before = Uptime::now().expect("said");
+        assert!(before > Uptime::of(Duration::ZERO) && Uptime::now().expect("said") >= before);
+    }
 
     #[test]
     fn times_are_written_as_calendars_have_them() {

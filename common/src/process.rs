@@ -2,7 +2,7 @@
 //! cluster, ends a part of it as SIGKILL would, and gives every machine a clock of its own. Outside of one there is
 //! none, and nothing here changes anything.
 
-use crate::clock::Timestamp;
+use crate::clock::{Timestamp, Uptime};
 use std::{
     future::Future,
     sync::{
@@ -61,6 +61,11 @@ impl WallClock {
         self.off_micros.store(-micros(behind), Ordering::Relaxed);
     }
 
+    /// Whatever the time of day is set to.
+    pub fn uptime(&self) -> Uptime {
+        Uptime::of(self.origin.0.elapsed())
+    }
+
     pub fn now(&self) -> Timestamp {
         let (since, at) = self.origin;
         let right = at.plus(since.elapsed()).as_micros();
@@ -81,6 +86,11 @@ impl Process {
     /// Its wall clock.
     pub(crate) fn wall_clock() -> Option<Timestamp> {
         CURRENT.try_with(|process| process.0.clock.now()).ok()
+    }
+
+    /// Since its machine was started.
+    pub(crate) fn uptime() -> Option<Uptime> {
+        CURRENT.try_with(|process| process.0.clock.uptime()).ok()
     }
 
     /// Does `work` as a part of it. It is not ended with it unless it is a task of it.

@@ -57,3 +57,32 @@ async fn a_strangers_gpu_is_left_alone_until_the_stranger_leaves() {
     assert_eq!(local.finished(&job.id).await.state(), JobState::Succeeded);
     local.stop().await;
 }
+
+#[tokio::test]
+async fn memory_that_stays_after_its_container_keeps_the_gpu_reserved_and_the_job_ends() {
+    let host = Arc::new(FakeHost::with_gpus(1, "NVIDIA T4", 16 * GIB));
+    let local = Local::start(&[Arc::clone(&host)]).await;
+    let mut stays = on_gpus(1, 0, "");
+    stays.env.insert("FAKE_RUN".to_owned(), "3s".to_owned());
+    let job = local.submit(stays).await;
+    local.running(&job.id).await;
+    let stuck = GpuProcess {
+        pid: 4711,
+        name: "train".into(),
+        user: "root".into(),
+        memory_bytes: GIB,
+        container: Some("4f2c".into()),
+        ..GpuProcess::default()
+    };
+    host.change(|reading| reading.gpus[0].processes = vec![stuck]);
+    assert_eq!(local.finished(&job.id).await.state(), JobState::Succeeded);
+    let next = local.submit(on_gpus(1, 0, "")).await;
+    let cpu = local.submit(scripted(&[("FAKE_RUN", "3s")])).await;
+    local.finished(&cpu.id).await;
+    let waiting = local.get(&next.id).await.waiting.expect("it waits while the machine runs other work");
+    let reason = &waiting.agents[0].reason;
+    assert!(reason.contains(&job.id) && reason.contains("train of root (pid 4711)"), "{waiting:#?}");
+    host.change(|reading| reading.gpus[0].processes.clear());
+    assert_eq!(local.finished(&next.id).await.state(), JobState::Succeeded);
+    local.stop().await;
+}

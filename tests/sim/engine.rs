@@ -4,12 +4,12 @@
 use crate::weather::{Fate, Weather};
 use async_trait::async_trait;
 use longshore_agent::runtime::{
-    Attached, ContainerId, ContainerSpec, Counts, EngineInfo, Error, Exit, ImageId, ImageRequest, Known,
-    Output, Progress, Runtime, Sample, fake::Fake,
+    Attached, ContainerId, ContainerSpec, Counts, EngineInfo, Error, Exit, Image, ImageId, ImageRequest,
+    Known, Output, Progress, Removal, Runtime, Sample, fake::Fake,
 };
-use longshore_common::ids::JobId;
+use longshore_common::{clock::Timestamp, ids::JobId};
 use std::{
-    collections::HashSet,
+    collections::{BTreeSet, HashSet},
     future::Future,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -130,8 +130,12 @@ impl Runtime for Engine {
         self.call("describe", self.inner.describe()).await
     }
 
-    async fn ensure_image(&self, request: &ImageRequest, progress: &Progress) -> Result<ImageId, Error> {
+    async fn ensure_image(&self, request: &ImageRequest, progress: &Progress) -> Result<Image, Error> {
         self.long("image", self.inner.ensure_image(request, progress)).await
+    }
+
+    async fn remove_image(&self, image: &ImageId, names: &BTreeSet<String>) -> Result<Removal, Error> {
+        self.call("remove_image", self.inner.remove_image(image, names)).await
     }
 
     async fn create(&self, spec: &ContainerSpec) -> Result<ContainerId, Error> {
@@ -159,6 +163,10 @@ impl Runtime for Engine {
             Ok(attached)
         })
         .await
+    }
+
+    async fn runs_since(&self, container: &ContainerId) -> Result<Option<Timestamp>, Error> {
+        self.call("since", self.inner.runs_since(container)).await
     }
 
     async fn wait(&self, container: &ContainerId) -> Result<Exit, Error> {

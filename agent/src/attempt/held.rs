@@ -116,6 +116,11 @@ impl Held {
         }
     }
 
+    /// `None`: nothing is held.
+    pub(crate) fn shortest_lease(&self) -> Option<Duration> {
+        self.lock().values().map(|entry| entry.lease.length).min()
+    }
+
     /// What the containers of all of them use.
     pub fn ours(&self) -> Ours {
         let mut ours = Ours::default();

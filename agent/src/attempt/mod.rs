@@ -18,6 +18,7 @@ pub(crate) use takeover::Left;
 
 use crate::{
     artifacts::{Collected, Uploader},
+    images::{Images, InUse},
     inputs::Fetcher,
     journal::{Intent, Journal},
     link::Controller,
@@ -27,7 +28,7 @@ use crate::{
 };
 use longshore_common::{
     agent::{Grant, Usage},
-    clock::Timestamp,
+    clock::{Timestamp, Uptime},
     ids::{AgentId, AttemptRef, ClusterId, ShortId},
     job::Outcome,
     retry::Backoff,
@@ -66,6 +67,7 @@ pub struct Tools {
     pub logs: LogShipper,
     pub uploads: Uploader,
     pub inputs: Fetcher,
+    pub images: Images,
     pub journal: Journal,
     pub held: Held,
     pub slots: Slots,
@@ -100,7 +102,9 @@ impl Attempts {
         let Some((holding, signal)) = tools.held.admit(grant.attempt, grant.lease, asked_at) else { return };
         let permit = tools.slots.take(&grant.short_id, &grant.spec.resources, &grant.gpus);
         let log = tools.logs.open(grant.attempt);
-        self.spawn(self.attempt(cluster, grant, (holding, signal, permit), log));
+        let mut attempt = self.attempt(cluster, grant, (holding, signal, permit), log);
+        attempt.asked = Uptime::now().map(|now| now.minus(asked_at.elapsed()));
+        self.spawn(attempt);
     }
 
     fn attempt(
@@ -115,11 +119,13 @@ impl Attempts {
             cluster,
             grant: Arc::new(grant),
             origin: Origin::Granted,
+            asked: None,
             holding,
             permit,
             signal,
             log,
             ending: Ending::default(),
+            image: None,
             container: None,
             collected: Collected::default(),
             usage: Usage::default(),
@@ -150,11 +156,15 @@ struct Attempt {
     cluster: ClusterId,
     grant: Arc<Grant>,
     origin: Origin,
+    /// When it was asked for.
+    asked: Option<Uptime>,
     holding: Holding,
     permit: Permit,
     signal: StopSignal,
     log: LogSink,
     ending: Ending,
+    /// As long as the attempt lives.
+    image: Option<InUse>,
     container: Option<ContainerId>,
     collected: Collected,
     usage: Usage,
@@ -227,10 +237,22 @@ impl Attempt {
         }
     }
 
+    /// An engine that does not answer is waited for; anything else ends the attempt.
+    async fn bear(&mut self, error: runtime::Error) -> Result<(), Cut> {
+        match error {
+            runtime::Error::Ends { outcome, detail } => Err(Cut::Failed(outcome, detail)),
+            runtime::Error::Stuck(detail) => Err(Cut::Stuck(detail)),
+            away @ runtime::Error::Unreachable(_) => {
+                self.engine_away(&away).await;
+                Ok(())
+            }
+        }
+    }
+
     /// What the next process must know of it.
     fn intent(&self) -> Intent {
         let intent = Intent::of(self.cluster, &self.tools().boot_id, &self.grant);
-        Intent { stopping: self.ending.stopped.clone(), ..intent }
+        Intent { asked: self.asked, stopping: self.ending.stopped.clone(), ..intent }
     }
 
     /// The attempt's own folder on this node.

@@ -3,6 +3,7 @@
 use super::{Attempt, Cause, Cut, Tools, engine_backoff, stop::StopSignal};
 use crate::{
     contracts::plain,
+    images::InUse,
     inputs,
     journal::{self, Intent},
     runtime::{self, ContainerId, ContainerSpec, ImageId, ImageRequest, Output, Progress, Runtime, Scratch},
@@ -62,7 +63,8 @@ impl Attempt {
             }
             done
         };
-        let (image, inputs) = until(&mut self.signal, deadline, getting_ready).await??;
+        let ((image, in_use), inputs) = until(&mut self.signal, deadline, getting_ready).await??;
+        self.image = Some(in_use);
         Ok(self.container_spec(image, inputs, &dir))
     }
 
@@ -99,12 +101,8 @@ impl Attempt {
                     }
                 }
                 (Err(_), Some(cause)) => return Err(cause.into()),
-                (Err(runtime::Error::Ends { outcome, detail }), None) => {
-                    return Err(Cut::Failed(outcome, detail));
-                }
-                (Err(runtime::Error::Stuck(detail)), None) => return Err(Cut::Stuck(detail)),
-                (Err(away @ runtime::Error::Unreachable(_)), None) => {
-                    self.engine_away(&away).await;
+                (Err(error), None) => {
+                    self.bear(error).await?;
                     until(&mut self.signal, deadline, backoff.wait()).await?;
                 }
             }
@@ -158,19 +156,19 @@ async fn ready(
     intent: Intent,
     dir: &Path,
     progress: &Progress,
-) -> Result<(ImageId, BTreeMap<String, PathBuf>), Cut> {
+) -> Result<((ImageId, InUse), BTreeMap<String, PathBuf>), Cut> {
     let journalled = async { tools.journal.intend(intent).await.map_err(Cut::from) };
     let (image, inputs, ()) =
         tokio::try_join!(image(tools, grant, progress), inputs(tools, grant, dir, progress), journalled)?;
     Ok((image, inputs))
 }
 
-async fn image(tools: &Tools, grant: &Grant, progress: &Progress) -> Result<ImageId, Cut> {
+async fn image(tools: &Tools, grant: &Grant, progress: &Progress) -> Result<(ImageId, InUse), Cut> {
     let request = ImageRequest { image: grant.spec.image.clone(), policy: grant.spec.pull };
     let mut backoff = engine_backoff();
     let mut told = false;
     loop {
-        match tools.runtime.ensure_image(&request, progress).await {
+        match tools.images.ensure(&request, progress).await {
             Ok(image) => return Ok(image),
             Err(runtime::Error::Ends { outcome, detail }) => return Err(Cut::Failed(outcome, detail)),
             Err(runtime::Error::Stuck(detail)) => return Err(Cut::Stuck(detail)),

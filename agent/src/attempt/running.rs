@@ -156,14 +156,13 @@ impl Attempt {
         match turn {
             Turn::Stop(cause @ (Cause::Leaving | Cause::Revoked)) => return Err(cause.into()),
             Turn::Stop(cause) => self.stop(cause, calls, alarms).await,
-            Turn::Exit(Err(Error::Ends { outcome, detail })) => return Err(Cut::Failed(outcome, detail)),
-            Turn::Exit(Err(away @ Error::Unreachable(_))) => {
-                self.engine_away(&away).await;
-                calls.wait_again();
-            }
             Turn::Exit(Err(Error::Stuck(detail))) | Turn::Stopped(Err(Error::Stuck(detail))) => {
                 self.log.system(&format!("{detail}; the attempt ends without it")).await;
                 return Err(Cut::Stuck(detail));
+            }
+            Turn::Exit(Err(error)) => {
+                self.bear(error).await?;
+                calls.wait_again();
             }
             Turn::Stopped(done) => {
                 calls.stop = None.into();

@@ -92,7 +92,7 @@ impl Stopper {
 }
 
 impl StopSignal {
-    pub(super) fn said(&self) -> Option<Cause> {
+    pub(crate) fn said(&self) -> Option<Cause> {
         self.0.borrow().clone()
     }
 

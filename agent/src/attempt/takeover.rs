@@ -1,16 +1,20 @@
 //! An attempt of the agent's earlier process, gone on with: the same container, its log from where the controller has
 //! it, its deadline from the true start. What had not come to a container begins anew. Never starts one twice.
 
-use super::{Attempt, Attempts, Cause, Cut, Origin, clean, engine_backoff, held::Holding, stop::StopSignal};
+use super::{
+    Attempt, Attempts, Cause, Cut, Origin, clean, deadlines::after, engine_backoff, held::Holding,
+    stop::StopSignal,
+};
 use crate::{
     journal::Intent,
     link::{self, Controller},
-    runtime::{Attached, ContainerId, Counts, Error},
+    runtime::{Attached, ContainerId, Counts},
     slots::Permit,
 };
 use futures::future::{BoxFuture, OptionFuture};
-use longshore_common::{ids::AttemptRef, job::Outcome, logs::Position, retry::Backoff};
+use longshore_common::{clock::Timestamp, ids::AttemptRef, job::Outcome, logs::Position, retry::Backoff};
 use std::{sync::Arc, time::Duration};
+use tokio::time::Instant;
 
 /// An attempt that an earlier process left, listed and counted again.
 #[derive(Debug)]
@@ -28,6 +32,7 @@ impl Attempts {
         let log = self.tools().logs.open(intent.attempt);
         let mut attempt = self.attempt(intent.cluster, intent.grant(), (holding, signal, permit), log);
         attempt.origin = Origin::TakenOver;
+        attempt.asked = intent.asked;
         attempt.container = container;
         attempt.ending.stopped = intent.stopping;
         self.spawn(attempt);
@@ -61,25 +66,49 @@ impl Attempt {
         let asked = position(&*shared.tools.controller, self.grant.attempt);
         tokio::pin!(asked);
         let mut stopping = OptionFuture::from(self.ending.stopped.is_some().then(|| self.stopping()));
+        let mut overdue = self.overdue();
         loop {
             let known = self.ending.stopped.clone();
-            tokio::select! {
+            let cause = tokio::select! {
                 biased;
-                cause = self.signal.beyond(known.as_ref()) => {
-                    if matches!(cause, Cause::Leaving | Cause::Revoked) {
-                        return Err(cause.into());
-                    }
-                    // Not in the log: where that ends is not known yet.
-                    self.ending.stop(cause);
-                    if known.is_none() {
-                        self.tools().journal.note(self.intent()).await;
-                        stopping = Some(self.stopping()).into();
-                    }
-                }
+                cause = self.signal.beyond(known.as_ref()) => cause,
                 position = &mut asked => return position,
-                Some(()) = &mut stopping => stopping = None.into(),
+                Some(()) = &mut stopping => {
+                    stopping = None.into();
+                    continue;
+                }
+                () = &mut overdue, if known.is_none() => Cause::RunDeadline(self.grant.spec.deadlines.run),
+            };
+            if matches!(cause, Cause::Leaving | Cause::Revoked) {
+                return Err(cause.into());
+            }
+            // Not in the log: where that ends is not known yet.
+            self.ending.stop(cause);
+            if known.is_none() {
+                self.tools().journal.note(self.intent()).await;
+                stopping = Some(self.stopping()).into();
             }
         }
+    }
+
+    /// Returns when the container has run for as long as it may, if it runs.
+    fn overdue(&self) -> BoxFuture<'static, ()> {
+        let (shared, container, run) =
+            (Arc::clone(&self.shared), self.container.clone(), self.grant.spec.deadlines.run);
+        Box::pin(async move {
+            let Some(container) = container else { return std::future::pending().await };
+            let mut backoff = engine_backoff();
+            loop {
+                match shared.tools.runtime.runs_since(&container).await {
+                    Ok(Some(since)) => {
+                        let left = run.saturating_sub(Timestamp::now().since(since));
+                        return tokio::time::sleep_until(after(Instant::now(), left)).await;
+                    }
+                    Err(error) if error.is_transient() => backoff.wait().await,
+                    Ok(None) | Err(_) => return std::future::pending().await,
+                }
+            }
+        })
     }
 
     /// Ends the container before it is followed again.
@@ -105,9 +134,7 @@ impl Attempt {
         loop {
             match shared.tools.runtime.attach(container, seen).await {
                 Ok(attached) => return Ok(attached),
-                Err(Error::Ends { outcome, detail }) => return Err(Cut::Failed(outcome, detail)),
-                Err(Error::Stuck(detail)) => return Err(Cut::Stuck(detail)),
-                Err(away @ Error::Unreachable(_)) => self.engine_away(&away).await,
+                Err(error) => self.bear(error).await?,
             }
             let known = self.ending.stopped.clone();
             tokio::select! {

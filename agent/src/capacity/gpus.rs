@@ -1,10 +1,10 @@
-//! Whether a GPU is free, ours, or used by somebody else.
+//! Whether a GPU is free, ours, still held by a job that is over, or used by somebody else.
 
 use super::{Config, OVER, window::Window};
 use crate::host::{GpuProcess, GpuReading};
 use longshore_common::agent::Gpu;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
@@ -29,6 +29,21 @@ pub struct GpuWatch {
 struct Usage {
     window: Window,
     ours_until: Option<Instant>,
+    /// The job that has it, or had it and may not have let it go.
+    job: Option<String>,
+    /// Processes in containers that came while that job had it.
+    own: BTreeSet<u32>,
+    /// As it was when nobody of ours had it.
+    before: Option<AtRest>,
+    leftover: Option<String>,
+}
+
+/// What is on a GPU that is not granted.
+#[derive(Debug)]
+struct AtRest {
+    pids: BTreeSet<u32>,
+    /// Memory of no listed process: the driver's own.
+    unlisted: u64,
 }
 
 impl GpuWatch {
@@ -49,6 +64,11 @@ impl GpuWatch {
         readings.iter().map(|reading| self.judge(now, length, reading, granted)).collect()
     }
 
+    /// What jobs that are over have not let go.
+    pub fn leftovers(&self) -> Vec<String> {
+        self.gpus.values().filter_map(|usage| usage.leftover.clone()).collect()
+    }
+
     fn judge(
         &mut self,
         now: Instant,
@@ -57,10 +77,8 @@ impl GpuWatch {
         granted: &BTreeMap<String, String>,
     ) -> Gpu {
         let job = granted.get(&reading.gpu.uuid).cloned();
-        let usage = self
-            .gpus
-            .entry(reading.gpu.uuid.clone())
-            .or_insert_with(|| Usage { window: Window::new(OVER), ours_until: None });
+        let usage = self.gpus.entry(reading.gpu.uuid.clone()).or_insert_with(Usage::new);
+        usage.follow(reading, job.as_deref());
         if job.is_some() {
             usage.ours_until = Some(now);
             usage.window.clear();
@@ -69,6 +87,7 @@ impl GpuWatch {
         }
         let busy = match &reading.fault {
             Some(fault) => Some(format!("set aside: {fault}")),
+            None if usage.leftover.is_some() => usage.leftover.as_ref().map(|why| format!("reserved: {why}")),
             None if !self.config.count => None,
             None => self.stranger(reading, job.is_some()),
         };
@@ -96,14 +115,73 @@ impl GpuWatch {
     }
 }
 
+impl Usage {
+    fn new() -> Self {
+        Self {
+            window: Window::new(OVER),
+            ours_until: None,
+            job: None,
+            own: BTreeSet::new(),
+            before: None,
+            leftover: None,
+        }
+    }
+
+    /// A GPU that was given back is the job's until nothing of it is left: a process that cannot be killed holds its
+    /// memory after its container is gone, and a driver may for longer than that.
+    fn follow(&mut self, reading: &GpuReading, job: Option<&str>) {
+        if reading.fault.is_some() {
+            return;
+        }
+        if let Some(job) = job {
+            if self.job.as_deref() != Some(job) {
+                self.own.clear();
+            }
+            self.job = Some(job.to_owned());
+            self.leftover = None;
+            let is_new = |pid: &u32| self.before.as_ref().is_none_or(|before| !before.pids.contains(pid));
+            let inside = reading.processes.iter().filter(|process| process.container.is_some());
+            self.own.extend(inside.map(|process| process.pid).filter(is_new));
+            return;
+        }
+        self.leftover = self.job.as_deref().and_then(|job| {
+            let held = self.left_by(reading)?;
+            Some(format!("{job} is over and {held} on GPU {}", reading.gpu.index))
+        });
+        if self.leftover.is_none() {
+            let pids = reading.processes.iter().map(|process| process.pid).collect();
+            self.before = Some(AtRest { pids, unlisted: unlisted(reading) });
+            self.job = None;
+            self.own.clear();
+        }
+    }
+
+    fn left_by(&self, reading: &GpuReading) -> Option<String> {
+        if let Some(process) = reading.processes.iter().find(|process| self.own.contains(&process.pid)) {
+            return Some(told(process));
+        }
+        let before = self.before.as_ref()?.unlisted;
+        let more = unlisted(reading).saturating_sub(before);
+        (more > VRAM_ALLOWED).then(|| format!("{} of no process are held", amount(more)))
+    }
+}
+
+fn unlisted(reading: &GpuReading) -> u64 {
+    let used = reading.gpu.memory_bytes.saturating_sub(reading.gpu.memory_free_bytes);
+    used.saturating_sub(reading.processes.iter().map(|process| process.memory_bytes).sum())
+}
+
+fn amount(bytes: u64) -> String {
+    match bytes >> 20 {
+        mib if mib < 1024 => format!("{mib} MiB"),
+        mib => format!("{} GiB", (mib + 512) >> 10),
+    }
+}
+
 /// `python of anna (pid 4711) holds 22 GiB`
 fn told(process: &GpuProcess) -> String {
     let GpuProcess { pid, name, user, memory_bytes, .. } = process;
     let name = if name.is_empty() { "a process" } else { name };
     let user = if user.is_empty() { String::new() } else { format!(" of {user}") };
-    let amount = match memory_bytes >> 20 {
-        mib if mib < 1024 => format!("{mib} MiB"),
-        mib => format!("{} GiB", (mib + 512) >> 10),
-    };
-    format!("{name}{user} (pid {pid}) holds {amount}")
+    format!("{name}{user} (pid {pid}) holds {}", amount(*memory_bytes))
 }

@@ -94,7 +94,7 @@ impl Meter {
             self.busy.add(now, length, u64::from(reading.cpu_busy_millis).saturating_sub(own));
         }
         let used = facts.memory_bytes.saturating_sub(reading.memory_available_bytes);
-        let on_disk = reading.disk_total_bytes.saturating_sub(reading.disk_free_bytes);
+        let on_disk = reading.disk.total_bytes.saturating_sub(reading.disk.free_bytes);
         Foreign {
             cpu_millis: u32::try_from(self.cpu.follow(self.busy.mean())).unwrap_or(u32::MAX),
             memory_bytes: self.memory.follow(used.saturating_sub(ours.memory_bytes)),

@@ -1,5 +1,5 @@
 use super::*;
-use crate::host::{GpuProcess, fake};
+use crate::host::{Disk, GpuProcess, GpuReading, fake};
 use longshore_common::{
     ids::{AttemptRef, Epoch, JobId},
     job::resources::{GIB, MIB},
@@ -11,8 +11,7 @@ fn machine() -> (Facts, Reading) {
     let facts = Facts { cpu_millis: 8000, memory_bytes: 32 * GIB, ..Facts::default() };
     let reading = Reading {
         memory_available_bytes: 32 * GIB,
-        disk_free_bytes: 500 * GIB,
-        disk_total_bytes: 500 * GIB,
+        disk: Disk { free_bytes: 500 * GIB, total_bytes: 500 * GIB },
         ..Reading::default()
     };
     (facts, reading)
@@ -155,6 +154,33 @@ fn on_a_granted_gpu_the_jobs_own_process_is_no_stranger() {
     assert_eq!(judged(vec![own.clone()], true), None);
     assert!(judged(vec![own], false).is_some(), "a container on a GPU nobody granted is foreign");
     assert!(judged(vec![process(20 * GIB)], true).is_some());
+}
+
+#[test]
+fn memory_that_a_job_leaves_behind_keeps_its_gpu_reserved_until_it_is_free() {
+    let mut reading = fake::gpu(0, "NVIDIA L4", 24 * GIB);
+    let granted: BTreeMap<_, _> = [(reading.gpu.uuid.clone(), "k3m9q2xw".to_owned())].into();
+    let mut watch = GpuWatch::new(Config { count: false, ..Config::default() });
+    let mut at = |reading: &GpuReading, granted: &BTreeMap<String, String>| {
+        let gpus = watch.observe(Instant::now(), std::slice::from_ref(reading), granted);
+        (gpus[0].busy.clone(), watch.leftovers().len())
+    };
+    let daemon = GpuProcess { pid: 1, container: Some("aa".into()), ..process(100 * MIB) };
+    reading.processes = vec![daemon.clone()];
+    assert_eq!(at(&reading, &BTreeMap::new()), (None, 0));
+    reading.processes.push(GpuProcess { container: Some("4f2c".into()), ..process(20 * GIB) });
+    assert_eq!(at(&reading, &granted), (None, 0));
+    // Its container is gone with its cgroup, and there it is still, whatever little it holds.
+    reading.processes = vec![daemon.clone(), process(MIB)];
+    let reserved = "reserved: k3m9q2xw is over and python of anna (pid 4711) holds 1 MiB on GPU 0";
+    assert_eq!(at(&reading, &BTreeMap::new()), (Some(reserved.to_owned()), 1));
+    // The process is gone, its memory is not.
+    reading.processes = vec![daemon];
+    reading.gpu.memory_free_bytes = 4 * GIB;
+    let (busy, told) = at(&reading, &BTreeMap::new());
+    assert!(busy.is_some_and(|busy| busy.contains("k3m9q2xw") && busy.contains("20 GiB")) && told == 1);
+    reading.gpu.memory_free_bytes = 24 * GIB;
+    assert_eq!(at(&reading, &BTreeMap::new()), (None, 0), "the daemon was there before");
 }
 
 #[test]

@@ -13,8 +13,8 @@ pub fn run(host: &dyn Host) {
     assert!(reading.memory_available_bytes > 0, "{reading:?}");
     assert!(reading.memory_available_bytes <= facts.memory_bytes, "{reading:?}");
     assert!(reading.cpu_busy_millis <= facts.cpu_millis, "{reading:?}");
-    assert!(reading.disk_total_bytes > 0, "{reading:?}");
-    assert!(reading.disk_free_bytes <= reading.disk_total_bytes, "{reading:?}");
+    assert!(reading.disk.total_bytes > 0, "{reading:?}");
+    assert!(reading.disk.free_bytes <= reading.disk.total_bytes, "{reading:?}");
     assert!(reading.gpus.is_empty() || facts.driver.is_some(), "GPUs come with a driver");
     gpus(&reading);
 }

@@ -1,8 +1,11 @@
 //! A described machine, for tests: it is what it was told to be, and changes when told.
 
-use super::{Facts, GpuReading, Host, Reading};
+use super::{Disk, Facts, GpuReading, Host, Reading};
 use longshore_common::{agent::Gpu, job::resources::GIB};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{
+    path::Path,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 #[derive(Debug)]
 pub struct FakeHost {
@@ -28,8 +31,7 @@ impl Default for FakeHost {
             memory_available_bytes: 31 * GIB,
             cpu_busy_millis: 0,
             agent_cpu_millis: 0,
-            disk_free_bytes: 400 * GIB,
-            disk_total_bytes: 500 * GIB,
+            disk: Disk { free_bytes: 400 * GIB, total_bytes: 500 * GIB },
             gpus: Vec::new(),
         };
         Self { facts: Mutex::new(facts), reading: Mutex::new(reading) }
@@ -80,6 +82,11 @@ impl Host for FakeHost {
 
     fn read(&self) -> Reading {
         lock(&self.reading).clone()
+    }
+
+    /// It has but one.
+    fn disk(&self, _folder: &Path) -> Option<Disk> {
+        Some(lock(&self.reading).disk)
     }
 }
 

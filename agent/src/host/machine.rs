@@ -1,6 +1,10 @@
 //! This machine: sysinfo and NVML together.
 
-use super::{Error, Facts, Host, Reading, gpu::Gpus, system::System};
+use super::{
+    Disk, Error, Facts, Host, Reading,
+    gpu::Gpus,
+    system::{System, disk},
+};
 use serde::{Deserialize, Serialize};
 use std::{
     fmt,
@@ -48,6 +52,10 @@ impl Host for Machine {
         let mut reading = lock(&self.system).read();
         reading.gpus = lock(&self.gpus).read();
         reading
+    }
+
+    fn disk(&self, folder: &Path) -> Option<Disk> {
+        disk(folder).ok()
     }
 }
 

@@ -12,7 +12,7 @@ mod system;
 pub use machine::{Config, Machine};
 
 use longshore_common::agent::Gpu;
-use std::fmt;
+use std::{fmt, path::Path};
 
 pub trait Host: Send + Sync + fmt::Debug {
     /// What does not change while the agent runs.
@@ -20,6 +20,16 @@ pub trait Host: Send + Sync + fmt::Debug {
 
     /// A fresh reading. Blocks for milliseconds: call it off the async threads.
     fn read(&self) -> Reading;
+
+    /// The file system that holds `folder`; `None`: it cannot be asked, or the machine does not say.
+    fn disk(&self, folder: &Path) -> Option<Disk>;
+}
+
+/// A file system, as users without privileges may fill it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Disk {
+    pub free_bytes: u64,
+    pub total_bytes: u64,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,9 +55,8 @@ pub struct Reading {
     pub cpu_busy_millis: u32,
     /// The agent process's own part of it.
     pub agent_cpu_millis: u32,
-    /// Free bytes of the disk that holds the data directory.
-    pub disk_free_bytes: u64,
-    pub disk_total_bytes: u64,
+    /// The disk that holds the data directory. All zero: it cannot be asked.
+    pub disk: Disk,
     pub gpus: Vec<GpuReading>,
 }
 

@@ -1,7 +1,10 @@
 //! CPU, memory and disk of the host.
 
-use super::{Error, Facts, Reading};
-use std::path::{Path, PathBuf};
+use super::{Disk, Error, Facts, Reading};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 use sysinfo::{CpuRefreshKind, MemoryRefreshKind, Pid, ProcessRefreshKind, ProcessesToUpdate, RefreshKind};
 
 pub(super) struct System {
@@ -39,13 +42,15 @@ impl System {
     pub(super) fn read(&mut self) -> Reading {
         self.info.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
         self.info.refresh_cpu_usage();
-        let (disk_free_bytes, disk_total_bytes) = disk(&self.data_dir);
+        let disk = disk(&self.data_dir).unwrap_or_else(|error| {
+            tracing::warn!(folder = %self.data_dir.display(), %error, "cannot ask the disk for its free space");
+            Disk::default()
+        });
         Reading {
             memory_available_bytes: self.info.available_memory().min(self.info.total_memory()),
             cpu_busy_millis: busy(self.info.global_cpu_usage(), self.cpu_millis()),
             agent_cpu_millis: self.own_cpu_millis(),
-            disk_free_bytes,
-            disk_total_bytes,
+            disk,
             gpus: Vec::new(),
         }
     }
@@ -72,16 +77,11 @@ fn busy(percent: f32, cpu_millis: u32) -> u32 {
     millis
 }
 
-/// Room for users without privileges, as jobs' files are counted; zero when the folder cannot be asked, so that
-/// nothing is promised on a disk that is ill.
-fn disk(folder: &Path) -> (u64, u64) {
-    match rustix::fs::statvfs(folder) {
-        Ok(stat) => (stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize),
-        Err(error) => {
-            tracing::warn!(folder = %folder.display(), %error, "cannot ask the disk for its free space");
-            (0, 0)
-        }
-    }
+/// Room for users without privileges, as jobs' files are counted.
+pub(super) fn disk(folder: &Path) -> io::Result<Disk> {
+    let stat = rustix::fs::statvfs(folder)?;
+    let free_bytes = stat.f_bavail * stat.f_frsize;
+    Ok(Disk { free_bytes, total_bytes: stat.f_blocks * stat.f_frsize })
 }
 
 fn boot_id() -> String {
@@ -109,6 +109,7 @@ mod tests {
 
     #[test]
     fn a_folder_that_is_gone_promises_nothing() {
-        assert_eq!(disk(Path::new("/no/such/folder")), (0, 0));
+        let mut system = System::new(Path::new("/no/such/folder")).expect("it is readable");
+        assert_eq!(system.read().disk, Disk::default());
     }
 }

@@ -4,12 +4,13 @@
 use crate::{
     attempt::Held,
     capacity::{self, Foreign, GpuWatch, Meter},
-    host::{Facts, Host, Reading},
+    host::{Disk, Facts, Host, Reading},
+    images::Images,
     runtime::{EngineInfo, Runtime},
     slots::Slots,
 };
 use longshore_common::{agent::Gpu, shutdown::Shutdown, tasks};
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio::{
     sync::{Notify, watch},
     task::{JoinError, spawn_blocking},
@@ -33,6 +34,7 @@ pub struct Sources {
     pub runtime: Arc<dyn Runtime>,
     pub slots: Slots,
     pub held: Held,
+    pub images: Images,
     /// Rung when somebody saw the engine away.
     pub engine_away: Arc<Notify>,
 }
@@ -41,9 +43,13 @@ pub struct Sources {
 #[derive(Clone, Debug)]
 pub(super) struct Now {
     pub(super) reading: Reading,
+    /// The engine's data root and the disk it is on, as far as it can be seen.
+    pub(super) engine_disk: Option<(PathBuf, Disk)>,
     pub(super) foreign: Foreign,
     /// With why they are busy; whose they are is looked up when asked.
     pub(super) gpus: Vec<Gpu>,
+    /// What jobs that are over have not let go of GPUs.
+    pub(super) leftovers: Vec<String>,
     /// Or why nothing may run.
     pub(super) engine: Result<EngineInfo, String>,
     /// What the operator should know although jobs may run.
@@ -56,7 +62,7 @@ pub(super) async fn start(
     others: &capacity::Config,
     leave: &Shutdown,
 ) -> Result<(Facts, watch::Receiver<Now>), JoinError> {
-    let Sources { host, runtime, slots, held, engine_away } = sources;
+    let Sources { host, runtime, slots, held, engine_away, images: _ } = sources;
     let asked = Arc::clone(&host);
     let (facts, reading) = spawn_blocking(move || (asked.facts(), asked.read())).await?;
     let (engine, warning) = look(&*runtime, true).await;
@@ -71,7 +77,11 @@ pub(super) async fn start(
         held,
     };
     let (foreign, gpus) = judge.judge(&reading);
-    let (seen, now) = watch::channel(Now { reading, foreign, gpus, engine, warning });
+    let root = engine.as_ref().ok().map(|engine| engine.data_root.clone());
+    let asked = Arc::clone(&host);
+    let engine_disk = spawn_blocking(move || root.and_then(|root| disk(&*asked, root))).await?;
+    let (seen, now) =
+        watch::channel(Now { reading, engine_disk, foreign, gpus, leftovers: Vec::new(), engine, warning });
     let seen = Arc::new(seen);
     drop(tasks::spawn("host", watch_host(host, judge, Arc::clone(&seen), leave.clone())));
     drop(tasks::spawn("engine", watch_engine(runtime, seen, engine_away, leave.clone())));
@@ -101,20 +111,36 @@ async fn watch_host(host: Arc<dyn Host>, mut judge: Judge, seen: Arc<watch::Send
         tokio::select! {
             () = leave.triggered() => return,
             () = tokio::time::sleep(READ_EVERY) => {}
+            // Whether they are free again is seen only now.
+            () = judge.slots.gpus_back() => {}
         }
-        let host = Arc::clone(&host);
-        match spawn_blocking(move || host.read()).await {
-            Ok(reading) => {
+        let (host, root) = (Arc::clone(&host), data_root(&seen.borrow()));
+        match spawn_blocking(move || (host.read(), root.and_then(|root| disk(&*host, root)))).await {
+            Ok((reading, engine_disk)) => {
                 let (foreign, gpus) = judge.judge(&reading);
                 seen.send_if_modified(|now| {
                     let changed = now.reading != reading || now.foreign != foreign || now.gpus != gpus;
+                    let changed = changed || now.engine_disk != engine_disk;
                     (now.reading, now.foreign, now.gpus) = (reading, foreign, gpus);
+                    now.engine_disk = engine_disk;
+                    now.leftovers = judge.watch.leftovers();
                     changed
                 });
             }
             Err(error) => tracing::error!(%error, "reading the host failed"),
         }
     }
+}
+
+/// As the engine said, or said before it went away.
+fn data_root(now: &Now) -> Option<PathBuf> {
+    let before = || now.engine_disk.as_ref().map(|(root, _)| root.clone());
+    now.engine.as_ref().ok().map(|engine| engine.data_root.clone()).or_else(before)
+}
+
+fn disk(host: &dyn Host, root: PathBuf) -> Option<(PathBuf, Disk)> {
+    let disk = host.disk(&root)?;
+    Some((root, disk))
 }
 
 async fn watch_engine(

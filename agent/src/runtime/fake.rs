@@ -18,13 +18,14 @@
 //! | `FAKE_START_ERROR` | an outcome: the start fails so |
 //! | `FAKE_HANG` | `create` or `start`: that call is never answered |
 //!
-//! Images begin with `fake.missing/`, `fake.denied/` or `fake.silent/` to fail, `fake.slow/` to take two seconds.
+//! Images are on the node as soon as somebody asked for them, each of one GiB, until they are removed. They begin with `fake.missing/`, `fake.denied/` or `fake.silent/` to fail, `fake.slow/`
+//! to take two seconds.
 
 mod script;
 
 use super::{
-    Attached, Chunk, ContainerId, ContainerSpec, Counts, EngineInfo, Error, Exit, ImageId, ImageRequest,
-    Known, Output, Progress, Runtime, Sample,
+    Attached, Chunk, ContainerId, ContainerSpec, Counts, EngineInfo, Error, Exit, Image, ImageId,
+    ImageRequest, Known, Output, Progress, Removal, Runtime, Sample,
 };
 use async_trait::async_trait;
 use longshore_common::{
@@ -35,9 +36,9 @@ use longshore_common::{
 };
 use script::{Hang, Script};
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap, HashSet},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 use tokio::{
@@ -48,12 +49,14 @@ use tokio::{
 const TERMINATED: i32 = 143;
 const KILLED: i32 = 137;
 const STUCK_AFTER: Duration = Duration::from_secs(60);
+const IMAGE: u64 = 1 << 30;
 const SLOW_PULL: Duration = Duration::from_secs(2);
 
 /// A runtime that only pretends.
 #[derive(Debug, Default)]
 pub struct Fake {
     containers: Mutex<HashMap<ContainerId, Arc<Container>>>,
+    images: Mutex<HashSet<String>>,
 }
 
 #[derive(Debug)]
@@ -61,6 +64,7 @@ struct Container {
     agent: AgentId,
     cluster: ClusterId,
     attempt: AttemptRef,
+    image: ImageId,
     folder: Option<PathBuf>,
     script: Script,
     state: Mutex<State>,
@@ -77,6 +81,11 @@ struct State {
 impl Fake {
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Every image on the node.
+    pub fn images(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.images.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn find(&self, id: &ContainerId) -> Result<Arc<Container>, Error> {
@@ -165,7 +174,7 @@ impl Runtime for Fake {
         })
     }
 
-    async fn ensure_image(&self, request: &ImageRequest, progress: &Progress) -> Result<ImageId, Error> {
+    async fn ensure_image(&self, request: &ImageRequest, progress: &Progress) -> Result<Image, Error> {
         let image = &request.image;
         let outcome = match image.split_once('/').map(|(host, _)| host) {
             Some("fake.missing") => Some(Outcome::ImageNotFound),
@@ -181,8 +190,19 @@ impl Runtime for Fake {
         };
         match outcome {
             Some(outcome) => Err(Error::ends(outcome, format!("pull of {image}: scripted"))),
-            None => Ok(ImageId(image.clone())),
+            None => {
+                let pulled = request.policy != PullPolicy::Never && self.images().insert(image.clone());
+                Ok(Image { id: ImageId(image.clone()), pulled })
+            }
         }
+    }
+
+    async fn remove_image(&self, image: &ImageId, _names: &BTreeSet<String>) -> Result<Removal, Error> {
+        let all = self.containers.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.values().any(|container| container.image == *image) {
+            return Ok(Removal::Needed);
+        }
+        Ok(Removal::Gone { bytes: if self.images().remove(&image.0) { IMAGE } else { 0 } })
     }
 
     async fn create(&self, spec: &ContainerSpec) -> Result<ContainerId, Error> {
@@ -204,6 +224,7 @@ impl Runtime for Fake {
             agent: spec.agent,
             cluster: spec.cluster,
             attempt: spec.attempt,
+            image: spec.image.clone(),
             folder: spec.scratch.out.parent().map(Path::to_owned),
             script,
             state: Mutex::default(),
@@ -245,6 +266,12 @@ impl Runtime for Fake {
             found.state.lock().unwrap_or_else(PoisonError::into_inner).output = Some(sender);
         }
         Ok(Attached { output, started_at })
+    }
+
+    async fn runs_since(&self, container: &ContainerId) -> Result<Option<Timestamp>, Error> {
+        let container = self.find(container)?;
+        let started = container.state.lock().unwrap_or_else(PoisonError::into_inner).started;
+        Ok(started.map(|(at, _)| at).filter(|_| container.end.borrow().is_none()))
     }
 
     async fn wait(&self, container: &ContainerId) -> Result<Exit, Error> {

@@ -20,8 +20,9 @@ use longshore_common::{
     job::{NetworkMode, Outcome, PullPolicy, Resources},
     logs::Stream,
 };
+use serde::{Deserialize, Serialize};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     path::{Path, PathBuf},
     time::Duration,
@@ -36,7 +37,11 @@ pub trait Runtime: Send + Sync + fmt::Debug {
 
     /// Makes the image present by policy. `progress` gets lines for the log's `system` stream. Concurrent calls
     /// for one image are one pull.
-    async fn ensure_image(&self, request: &ImageRequest, progress: &Progress) -> Result<ImageId, Error>;
+    async fn ensure_image(&self, request: &ImageRequest, progress: &Progress) -> Result<Image, Error>;
+
+    /// Removes an image that was pulled for us under these names. What a container, a name of somebody else's or
+    /// another image needs stays.
+    async fn remove_image(&self, image: &ImageId, names: &BTreeSet<String>) -> Result<Removal, Error>;
 
     /// Makes scratch folders and the container, not started. A container of the same attempt that is already there
     /// is adopted. A call that nobody waits for any more goes on; what it makes is listed.
@@ -49,6 +54,9 @@ pub trait Runtime: Send + Sync + fmt::Debug {
     /// Takes over a container that an earlier process made: starts it if it never was. Its output goes on after the
     /// bytes that were `seen`, whatever the container did meanwhile.
     async fn attach(&self, container: &ContainerId, seen: Counts) -> Result<Attached, Error>;
+
+    /// Since when the container runs; `None`: it does not.
+    async fn runs_since(&self, container: &ContainerId) -> Result<Option<Timestamp>, Error>;
 
     /// Returns when the container has ended. A stream that closed, or an engine that went away, is not an end.
     async fn wait(&self, container: &ContainerId) -> Result<Exit, Error>;
@@ -115,8 +123,28 @@ pub struct ImageRequest {
     pub policy: PullPolicy,
 }
 
+/// An image that is on the node now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    pub id: ImageId,
+    /// It was not here under any name until this very call brought it.
+    pub pulled: bool,
+}
+
+/// What became of an image that was to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Removal {
+    /// It is not on the node any more. Its layers may be others' too: this is what can have been freed at most.
+    Gone { bytes: u64 },
+    /// A container or another image is made of it.
+    Needed,
+    /// Somebody gave it a name of their own: it is theirs now.
+    Theirs,
+}
+
 /// Digest or engine id of the image that will run.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct ImageId(pub String);
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -123,6 +123,64 @@ async fn a_full_disk_stops_claims_with_a_reason_while_what_runs_lives() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_full_disk_of_the_engine_stops_claims_too() {
+    let rig = Rig::start().await;
+    rig.host.engine_disk_free.store(100 << 20, Ordering::SeqCst);
+    while !rig.reporter.report().note.contains("container engine") {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let before = rig.controller.claims().len();
+    let attempt = rig.submit(job(&[]));
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(rig.controller.claims().len(), before);
+    rig.host.engine_disk_free.store(1 << 40, Ordering::SeqCst);
+    assert_eq!(rig.controller.report(attempt).await.outcome, Outcome::Succeeded);
+    rig.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn images_go_before_a_short_disk_stops_claims_but_not_those_in_use_nor_others() {
+    let rig = Rig::start().await;
+    let theirs = "theirs:1".to_owned();
+    rig.engine.inner.images().insert(theirs.clone());
+    let of = |image: &str, env| {
+        let mut spec = job(env);
+        spec.image = image.to_owned();
+        rig.submit(spec)
+    };
+    for image in ["ended:1", "theirs:1"] {
+        assert_eq!(rig.controller.report(of(image, &[])).await.outcome, Outcome::Succeeded);
+    }
+    rig.phase(of("used:1", &[("FAKE_RUN", "forever")]), JobState::Running).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(rig.engine.inner.images().contains("ended:1"), "there is room");
+    rig.host.engine_disk_free.store(4 << 30, Ordering::SeqCst);
+    while rig.engine.inner.images().contains("ended:1") {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let left = std::collections::BTreeSet::from_iter(rig.engine.inner.images().clone());
+    assert_eq!(left, [theirs, "used:1".to_owned()].into());
+    let note = rig.reporter.report().note;
+    assert_eq!(note, "removed 1 image that no job uses, 1024 MiB");
+    assert_eq!(rig.controller.report(of("ended:1", &[])).await.outcome, Outcome::Succeeded, "it comes again");
+    rig.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_image_that_no_job_used_for_long_goes_also_after_a_restart() {
+    let rig = Rig::start().await;
+    assert_eq!(rig.controller.report(rig.submit(job(&[]))).await.outcome, Outcome::Succeeded);
+    let away = rig.leave().await;
+    away.age_images(Duration::from_secs(20 * 24 * 3600));
+    let rig = away.again().await;
+    while !rig.engine.inner.images().is_empty() {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    rig.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_folder_that_nothing_names_is_swept_and_that_of_a_running_job_stays() {
     let rig = Rig::start().await;
     let running = rig.submit(job(&[("FAKE_RUN", "forever"), ("FAKE_FILES", "a:1")]));

@@ -4,22 +4,25 @@ use crate::{
     AgentConfig, OnShutdown, Parts, Running,
     attempt::Held,
     home::Home,
-    host::{Facts, Host, Reading},
+    host::{Disk, Facts, Host, Reading},
     journal::Journal,
     link::{Event, Linked, Reporter, fake::FakeController},
     runtime::{
-        Attached, ContainerId, ContainerSpec, Counts, EngineInfo, Error, Exit, ImageId, ImageRequest, Known,
-        Output, Progress, Runtime, Sample, fake::Fake,
+        Attached, ContainerId, ContainerSpec, Counts, EngineInfo, Error, Exit, Image, ImageId, ImageRequest,
+        Known, Output, Progress, Removal, Runtime, Sample, fake::Fake,
     },
 };
 use async_trait::async_trait;
 use longshore_common::{
     agent::{Grant, HeldAttempt},
+    clock::Timestamp,
     ids::{AttemptRef, Epoch, JobId, ShortId},
     job::{JobSpec, JobState},
     shutdown::Shutdown,
 };
 use std::{
+    collections::BTreeSet,
+    path::Path,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -56,6 +59,17 @@ pub(super) struct Away {
 impl Away {
     pub(super) fn journal(&self) -> Journal {
         Journal::open(&self.dir.path().join("journal")).unwrap()
+    }
+
+    /// As if this much time had gone by since jobs used the images.
+    pub(super) fn age_images(&self, by: Duration) {
+        let path = self.dir.path().join("images.json");
+        let mut book: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        for image in book.as_object_mut().unwrap().values_mut() {
+            let used = Timestamp::from_micros(image["last_used"].as_i64().unwrap());
+            image["last_used"] = used.minus(by).as_micros().into();
+        }
+        std::fs::write(path, book.to_string()).unwrap();
     }
 
     /// The next process.
@@ -165,11 +179,12 @@ pub(super) fn job(env: &[(&str, &str)]) -> JobSpec {
 #[derive(Debug)]
 pub(super) struct Bench {
     pub(super) disk_free: AtomicU64,
+    pub(super) engine_disk_free: AtomicU64,
 }
 
 impl Default for Bench {
     fn default() -> Self {
-        Self { disk_free: AtomicU64::new(1 << 40) }
+        Self { disk_free: AtomicU64::new(1 << 40), engine_disk_free: AtomicU64::new(1 << 40) }
     }
 }
 
@@ -188,10 +203,14 @@ impl Host for Bench {
     fn read(&self) -> Reading {
         Reading {
             memory_available_bytes: 64 << 30,
-            disk_free_bytes: self.disk_free.load(Ordering::SeqCst),
-            disk_total_bytes: 1 << 40,
+            disk: Disk { free_bytes: self.disk_free.load(Ordering::SeqCst), total_bytes: 1 << 40 },
             ..Reading::default()
         }
+    }
+
+    /// Of the engine's data, a disk of its own.
+    fn disk(&self, _folder: &Path) -> Option<Disk> {
+        Some(Disk { free_bytes: self.engine_disk_free.load(Ordering::SeqCst), total_bytes: 1 << 40 })
     }
 }
 
@@ -221,8 +240,12 @@ impl Runtime for Flaky {
         self.reach()?.describe().await
     }
 
-    async fn ensure_image(&self, request: &ImageRequest, progress: &Progress) -> Result<ImageId, Error> {
+    async fn ensure_image(&self, request: &ImageRequest, progress: &Progress) -> Result<Image, Error> {
         self.reach()?.ensure_image(request, progress).await
+    }
+
+    async fn remove_image(&self, image: &ImageId, names: &BTreeSet<String>) -> Result<Removal, Error> {
+        self.reach()?.remove_image(image, names).await
     }
 
     async fn create(&self, spec: &ContainerSpec) -> Result<ContainerId, Error> {
@@ -235,6 +258,10 @@ impl Runtime for Flaky {
 
     async fn attach(&self, container: &ContainerId, seen: Counts) -> Result<Attached, Error> {
         self.reach()?.attach(container, seen).await
+    }
+
+    async fn runs_since(&self, container: &ContainerId) -> Result<Option<Timestamp>, Error> {
+        self.reach()?.runs_since(container).await
     }
 
     async fn wait(&self, container: &ContainerId) -> Result<Exit, Error> {

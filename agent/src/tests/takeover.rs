@@ -144,3 +144,41 @@ async fn a_lease_nobody_renews_ends_the_container() {
     assert!((Duration::from_secs(60)..Duration::from_secs(63)).contains(&after), "{after:?}");
     rig.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_a_container_that_cannot_be_killed_has_stays_reserved_by_the_next_process() {
+    let rig = Rig::start_as(tempfile::tempdir().unwrap(), OnShutdown::Leave).await;
+    let before = rig.reporter.report().free.cpu_millis;
+    let mut spec = job(&[("FAKE_RUN", "forever"), ("FAKE_STUCK", "1200s")]);
+    spec.deadlines.run = Duration::from_secs(5);
+    let attempt = rig.submit(spec);
+    assert_eq!(rig.controller.report(attempt).await.outcome, Outcome::RuntimeError);
+    let away = rig.leave().await;
+    // It was reported, and another attempt has the job by now.
+    away.controller.fence(attempt);
+    let rig = away.again().await;
+    assert!(rig.reporter.report().free.cpu_millis < before, "from the first moment on");
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    let report = rig.reporter.report();
+    assert!(report.free.cpu_millis < before && report.note.contains("not gone"), "{report:?}");
+    tokio::time::sleep(Duration::from_secs(1200)).await;
+    assert_eq!((rig.reporter.report().note, rig.reporter.report().free.cpu_millis), (String::new(), before));
+    assert_eq!(rig.controller.finished().len(), 1);
+    rig.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_run_deadline_ends_a_container_that_was_taken_over_while_the_controller_is_away() {
+    let mut spec = job(&[("FAKE_RUN", "forever"), ("FAKE_STDOUT", "x")]);
+    spec.deadlines.run = Duration::from_secs(60);
+    let (away, attempt) = left(spec).await;
+    away.controller.unreachable(true);
+    let rig = away.again().await;
+    tokio::time::sleep(Duration::from_secs(90)).await;
+    let known = rig.engine.inner.list().await.unwrap();
+    assert!(known.iter().all(|known| !known.running), "{known:?}");
+    rig.controller.unreachable(false);
+    assert_eq!(rig.controller.report(attempt).await.outcome, Outcome::RunTimeout);
+    rig.running.held.empty().await;
+    rig.stop().await;
+}

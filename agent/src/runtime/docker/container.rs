@@ -112,11 +112,19 @@ impl Docker {
 
     /// Whether the start that nobody answered took place.
     async fn is_started(&self, id: &ContainerId) -> Result<bool, Error> {
+        Ok(was_started(self.state(id).await?))
+    }
+
+    pub(super) async fn container_runs_since(&self, id: &ContainerId) -> Result<Option<Timestamp>, Error> {
+        let running = self.state(id).await?.filter(|state| state.running == Some(true));
+        Ok(running.and_then(|state| state.started_at).as_deref().and_then(time::parse))
+    }
+
+    async fn state(&self, id: &ContainerId) -> Result<Option<ContainerState>, Error> {
         let client = self.engine.client().await?;
         let found = client.api.inspect_container(&id.0, None::<InspectContainerOptions>);
         let found = self.engine.look(found).await?;
-        let found = found.map_err(|error| self.engine.failed("look at the container", &error))?;
-        Ok(was_started(found.state))
+        Ok(found.map_err(|error| self.engine.failed("look at the container", &error))?.state)
     }
 
     pub(super) async fn attach_container(&self, id: &ContainerId, seen: Counts) -> Result<Attached, Error> {
@@ -124,11 +132,7 @@ impl Docker {
         // Whether it was started is asked again by the start.
         live.note_started_before(true);
         let output = self.start_after(id, seen).await?;
-        let client = self.engine.client().await?;
-        let found = client.api.inspect_container(&id.0, None::<InspectContainerOptions>);
-        let found = self.engine.look(found).await?;
-        let found = found.map_err(|error| self.engine.failed("look at the container", &error))?;
-        let state = found.state.unwrap_or_default();
+        let state = self.state(id).await?.unwrap_or_default();
         let [started_at, finished_at] =
             [state.started_at, state.finished_at].map(|at| at.as_deref().and_then(time::parse));
         // A loaded engine notes the start of a short container after its end.

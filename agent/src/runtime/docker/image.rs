@@ -2,10 +2,10 @@
 //! job may have.
 
 use super::{Docker, engine::status, pull::State, reference::Reference};
-use crate::runtime::{Error, ImageId, ImageRequest, Progress};
-use bollard::models::ImageInspect;
+use crate::runtime::{Error, Image, ImageId, ImageRequest, Progress};
+use bollard::{models::ImageInspect, query_parameters::ListImagesOptions};
 use longshore_common::job::{Outcome, PullPolicy};
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 use tokio::{sync::watch, time::Instant};
 
 /// An image on the node.
@@ -31,12 +31,14 @@ pub(super) async fn ensure(
     docker: &Docker,
     request: &ImageRequest,
     progress: &Progress,
-) -> Result<ImageId, Error> {
+) -> Result<Image, Error> {
     let began = Instant::now();
     let image = &request.image;
     let reference = Reference::parse(image);
     let local = local(docker, image).await?;
-    let used = match (plan(request.policy, &reference, local.is_some()), local) {
+    let plan = plan(request.policy, &reference, local.is_some());
+    let before = if plan.asks() { all(docker).await? } else { HashSet::new() };
+    let used = match (plan, local) {
         (Plan::Use | Plan::PullOrUse, Some(found)) if request.policy == PullPolicy::Never => found,
         (Plan::Use, Some(found)) => {
             progress.say(format!("image {}  already here", short(&found.id)));
@@ -58,7 +60,14 @@ pub(super) async fn ensure(
             pulled(docker, image, found.as_ref(), began, progress).await?
         }
     };
-    fits(docker, image, used).await
+    let pulled = plan.asks() && !before.contains(&used.id);
+    Ok(Image { id: fits(docker, image, used).await?, pulled })
+}
+
+impl Plan {
+    const fn asks(self) -> bool {
+        matches!(self, Self::PullOrUse | Self::Pull)
+    }
 }
 
 fn plan(policy: PullPolicy, reference: &Reference<'_>, present: bool) -> Plan {
@@ -141,6 +150,16 @@ async fn pulled(
         progress.say(format!("image {id}  pulled in {:.1} s", began.elapsed().as_secs_f64()));
     }
     Ok(found)
+}
+
+/// The ids of every image on the node, those without a name too.
+async fn all(docker: &Docker) -> Result<HashSet<String>, Error> {
+    let client = docker.engine.client().await?;
+    let options = ListImagesOptions { all: true, ..Default::default() };
+    match client.api.list_images(Some(options)).await {
+        Ok(found) => Ok(found.into_iter().map(|image| image.id).collect()),
+        Err(error) => Err(docker.engine.failed("list the images", &error)),
+    }
 }
 
 async fn local(docker: &Docker, image: &str) -> Result<Option<Local>, Error> {

@@ -4,6 +4,7 @@
 mod body;
 mod calls;
 mod container;
+mod discard;
 mod disk;
 mod engine;
 mod firewall;
@@ -32,13 +33,13 @@ mod trouble;
 mod usage;
 
 use super::{
-    Attached, Config, ContainerId, ContainerSpec, Counts, EngineInfo, Error, Exit, ImageId, ImageRequest,
-    Known, Output, Progress, Runtime, Sample,
+    Attached, Config, ContainerId, ContainerSpec, Counts, EngineInfo, Error, Exit, Image, ImageId,
+    ImageRequest, Known, Output, Progress, Removal, Runtime, Sample,
 };
 use async_trait::async_trait;
-use longshore_common::ids::AgentId;
+use longshore_common::{clock::Timestamp, ids::AgentId};
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -92,8 +93,12 @@ impl Runtime for Docker {
         }
     }
 
-    async fn ensure_image(&self, request: &ImageRequest, progress: &Progress) -> Result<ImageId, Error> {
+    async fn ensure_image(&self, request: &ImageRequest, progress: &Progress) -> Result<Image, Error> {
         image::ensure(self, request, progress).await
+    }
+
+    async fn remove_image(&self, image: &ImageId, names: &BTreeSet<String>) -> Result<Removal, Error> {
+        discard::image(&self.engine, image, names).await
     }
 
     async fn create(&self, spec: &ContainerSpec) -> Result<ContainerId, Error> {
@@ -106,6 +111,10 @@ impl Runtime for Docker {
 
     async fn attach(&self, container: &ContainerId, seen: Counts) -> Result<Attached, Error> {
         self.attach_container(container, seen).await
+    }
+
+    async fn runs_since(&self, container: &ContainerId) -> Result<Option<Timestamp>, Error> {
+        self.container_runs_since(container).await
     }
 
     async fn wait(&self, container: &ContainerId) -> Result<Exit, Error> {
