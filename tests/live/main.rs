@@ -19,6 +19,7 @@ mod python;
 mod queue;
 mod refusals;
 mod restarts;
+mod room;
 mod run;
 mod runtime;
 mod servers;

@@ -4,7 +4,7 @@
 use super::{PATIENCE, Registry, S3, Server, binary, cli::Cli, free_port, fresh_dir, registry, run_id};
 use std::{
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Command,
     sync::atomic::{AtomicU32, Ordering},
 };
@@ -17,6 +17,7 @@ pub struct Plan {
     agent: String,
     agents: u32,
     data: Option<PathBuf>,
+    agent_data: Option<PathBuf>,
     environment: Vec<(String, String)>,
 }
 
@@ -29,6 +30,7 @@ impl Default for Plan {
             agent: "[capacity]\ncpu_millis = 16000\nscratch_bytes = 4398046511104\n".to_owned(),
             agents: 1,
             data: None,
+            agent_data: None,
             environment: Vec::new(),
         }
     }
@@ -99,6 +101,11 @@ impl Plan {
         Self { data: Some(folder), ..self }
     }
 
+    /// The agents' data goes there, each in a folder of its name.
+    pub fn agent_data(self, folder: PathBuf) -> Self {
+        Self { agent_data: Some(folder), ..self }
+    }
+
     /// For the agents' processes.
     pub fn environment(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
@@ -118,7 +125,7 @@ impl Plan {
             Cluster { dir, port, controller: None, agents: Vec::new(), environment: self.environment };
         cluster.start_controller();
         for seat in 0..self.agents {
-            cluster.write_agent(seat, &self.agent);
+            cluster.write_agent(seat, self.agent_data.as_deref(), &self.agent);
             cluster.agents.push(None);
             cluster.start_agent(seat as usize);
         }
@@ -206,14 +213,15 @@ impl Cluster {
         self.dir.join(agent_name(seat))
     }
 
-    fn write_agent(&self, seat: u32, sections: &str) {
+    fn write_agent(&self, seat: u32, data: Option<&Path>, sections: &str) {
         let dir = self.agent_dir(seat as usize);
+        let data = data.map_or_else(|| dir.join("data"), |data| data.join(agent_name(seat as usize)));
         fs::create_dir_all(&dir).expect("make the agent's folder");
         let head = format!(
             "controller = \"{}\"\nname = \"{}\"\ndata_dir = \"{}\"\nlabels = {{ seat = \"{seat}\" }}\n",
             self.url(),
             agent_name(seat as usize),
-            dir.join("data").display()
+            data.display()
         );
         fs::write(dir.join("agent.toml"), head + sections).expect("write the agent's configuration");
     }
