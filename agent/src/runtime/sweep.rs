@@ -5,7 +5,7 @@
 use super::{ContainerId, Error, Known, Runtime};
 use longshore_common::ids::{AttemptRef, ClusterId};
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     fs, io,
     path::{Path, PathBuf},
     time::Duration,
@@ -20,6 +20,8 @@ const GRACE: Duration = Duration::from_secs(120);
 pub struct Sweeper {
     grace: Duration,
     since: HashMap<ContainerId, Instant>,
+    /// Strangers that were told of.
+    told: HashSet<ContainerId>,
 }
 
 impl Default for Sweeper {
@@ -32,14 +34,14 @@ impl Default for Sweeper {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Swept {
     pub removed: Vec<AttemptRef>,
-    /// They run, and nobody holds them.
+    /// They run, and nobody holds them. Told once.
     pub strangers: Vec<AttemptRef>,
 }
 
 impl Sweeper {
     /// Removes what was nobody's for this long.
     pub fn after(grace: Duration) -> Self {
-        Self { grace, since: HashMap::new() }
+        Self { grace, since: HashMap::new(), told: HashSet::new() }
     }
 
     /// To be called now and then. `held` is asked for after the containers, so that none is missed in between;
@@ -57,6 +59,7 @@ impl Sweeper {
             .filter(|known| known.cluster == cluster && !held.contains(&known.attempt))
             .collect();
         self.since.retain(|container, _| nobodys.iter().any(|known| known.container == *container));
+        self.told.retain(|container| self.since.contains_key(container));
         let mut swept = Swept::default();
         for Known { container, attempt, running, .. } in nobodys {
             let since = *self.since.entry(container.clone()).or_insert_with(Instant::now);
@@ -64,7 +67,9 @@ impl Sweeper {
                 continue;
             }
             if running {
-                swept.strangers.push(attempt);
+                if self.told.insert(container) {
+                    swept.strangers.push(attempt);
+                }
             } else {
                 runtime.remove(&container).await?;
                 self.since.remove(&container);
@@ -140,6 +145,7 @@ mod tests {
         tokio::time::advance(GRACE).await;
         let swept = sweeper.sweep(&fake, cluster, hold).await.expect("swept");
         assert_eq!(swept, Swept { removed: vec![ended], strangers: vec![running] });
+        assert_eq!(sweeper.sweep(&fake, cluster, hold).await.expect("swept"), Swept::default(), "told once");
         let left: BTreeSet<_> =
             fake.list().await.expect("listed").iter().map(|known| known.attempt).collect();
         assert_eq!(left, BTreeSet::from([held, running, others]));
