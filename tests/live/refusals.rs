@@ -27,9 +27,11 @@ async fn a_spec_with_mistakes_is_refused_with_all_of_them() {
     let client = Client::connect(crate::shared::embedded()).await;
     let mut spec = JobSpec::default();
     spec.resources.get_or_insert_default().memory_bytes = Some(u64::MAX);
+    spec.user = "4294967295".to_owned();
+    spec.env.insert("BIG".to_owned(), "x".repeat(128 << 10));
     let refusal = client.try_submit(spec).await.expect_err("it is refused");
     assert_eq!(refusal.code(), Code::InvalidArgument);
-    for place in ["image", "resources.memory"] {
+    for place in ["image", "resources.memory", "user", "env.BIG"] {
         let text = format!("{} {}", refusal.message(), String::from_utf8_lossy(refusal.details()));
         assert!(text.contains(place), "{place}: {text}");
     }

@@ -1,27 +1,37 @@
 //! Ends that are not the program's own, and starts that are none.
 
 use super::Node;
-use longshore_agent::runtime::{Error, Runtime as _};
+use longshore_agent::runtime::{ContainerSpec, Error, ImageId, Runtime as _};
 use longshore_common::job::Outcome;
+use longshore_tests::env::image_with;
 use std::{os::unix::fs::PermissionsExt as _, time::Duration};
 
 /// How an attempt with this command ended before its program ran.
-async fn refused(
+async fn refused(node: &Node, command: &[&str], change: impl FnOnce(&mut ContainerSpec)) -> Outcome {
+    refusal(node, command, change).await.0
+}
+
+async fn refusal(
     node: &Node,
     command: &[&str],
-    change: impl FnOnce(&mut longshore_agent::runtime::ContainerSpec),
-) -> Outcome {
+    change: impl FnOnce(&mut ContainerSpec),
+) -> (Outcome, String) {
     let mut spec = node.spec();
     spec.command = Some(command.iter().map(|&word| word.to_owned()).collect());
     change(&mut spec);
-    let id = node.docker.create(&spec).await.expect("create");
-    let end = match node.docker.start(&id).await {
-        Ok(_output) => node.docker.wait(&id).await.map(|exit| exit.code),
+    let end = match node.docker.create(&spec).await {
+        Ok(id) => {
+            let end = match node.docker.start(&id).await {
+                Ok(_output) => node.docker.wait(&id).await.map(|exit| exit.code),
+                Err(error) => Err(error),
+            };
+            node.docker.remove(&id).await.expect("remove");
+            end
+        }
         Err(error) => Err(error),
     };
-    node.docker.remove(&id).await.expect("remove");
     match end {
-        Err(Error::Ends { outcome, .. }) => outcome,
+        Err(Error::Ends { outcome, detail }) => (outcome, detail),
         other => panic!("a refusal expected: {other:?}"),
     }
 }
@@ -39,6 +49,38 @@ async fn a_program_that_cannot_run_is_told_from_one_that_fails() {
 async fn an_unknown_user_is_the_jobs_mistake() {
     let outcome = refused(&Node::new(), &["true"], |spec| spec.user = Some("nobody-here".to_owned())).await;
     assert_eq!(outcome, Outcome::InvalidContract);
+}
+
+#[tokio::test]
+async fn a_working_directory_that_is_a_file_is_the_jobs_mistake() {
+    let node = Node::new();
+    for (folder, shown) in
+        [("/bin/sh", "/bin/sh is not a folder"), ("/bin/sh/x", "busybox/x: not a directory")]
+    {
+        let (outcome, detail) =
+            refusal(&node, &["true"], |spec| spec.workdir = Some(folder.to_owned())).await;
+        assert_eq!(outcome, Outcome::InvalidContract, "{detail}");
+        let begin = "the working directory cannot be entered: ";
+        assert!(detail.starts_with(begin) && detail.contains(shown), "{detail}");
+    }
+}
+
+#[tokio::test]
+async fn a_user_out_of_range_in_the_image_is_the_images_mistake() {
+    let image = image_with("user-out-of-range", "USER 4294967295");
+    let (outcome, detail) = refusal(&Node::new(), &["true"], |spec| spec.image = ImageId(image)).await;
+    assert_eq!(outcome, Outcome::InvalidContract, "{detail}");
+    assert!(detail.contains("0-2147483647"), "{detail}");
+}
+
+#[tokio::test]
+async fn an_environment_that_the_kernel_does_not_take_is_no_exit_code() {
+    let big = |spec: &mut ContainerSpec| drop(spec.env.insert("BIG".to_owned(), "x".repeat(128 << 10)));
+    let (outcome, detail) = refusal(&Node::new(), &["true"], big).await;
+    assert_eq!(outcome, Outcome::InvalidContract, "{detail}");
+    assert!(detail.contains("larger than the kernel takes"), "{detail}");
+    let ran = Node::new().run(&Node::new().shell("echo mine >&2; exit 1")).await;
+    assert_eq!(ran.exit.code, 1, "a program's own 1 stays one");
 }
 
 #[tokio::test]

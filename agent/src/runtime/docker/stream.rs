@@ -29,8 +29,8 @@ pub(super) type Raw = BoxStream<'static, Result<LogOutput, bollard::errors::Erro
 /// for a reader that is held up by its disk (32 KiB each).
 pub(super) const CHUNKS: usize = 256;
 const NO_TIME: &str = "a frame without its time";
-/// How `docker-init` begins its only message.
-const INIT_COMPLAINT: &[u8] = b"[FATAL tini (";
+/// How `docker-init`, and `runc` if it cannot run that, begin their only message.
+const INIT_COMPLAINTS: [&[u8]; 3] = [b"[FATAL tini (", b"exec /", b"standard_init_linux.go:"];
 /// Longer than a path may be.
 const COMPLAINT: usize = 4608;
 
@@ -144,7 +144,7 @@ impl Follower {
             return;
         }
         self.head.extend_from_slice(&data[..data.len().min(room)]);
-        if self.head.starts_with(INIT_COMPLAINT) {
+        if INIT_COMPLAINTS.iter().any(|begin| self.head.starts_with(begin)) {
             self.live.complain(&String::from_utf8_lossy(&self.head));
         }
     }

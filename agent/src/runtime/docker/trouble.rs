@@ -18,10 +18,37 @@ pub(super) fn create(engine: &Engine, error: &DockerError, spec: &ContainerSpec)
             format!("{} names no program, and neither does the job: give a command", spec.image_name);
         return Error::ends(Outcome::InvalidContract, detail);
     }
+    if let Some(mistake) = read_process(&text) {
+        return mistake;
+    }
     if status(error) == Some(400) {
         return Error::ends(Outcome::InvalidContract, format!("the engine refuses the container: {text}"));
     }
     engine.failed("create the container", error)
+}
+
+/// What is wrong with user or working directory, whoever named it, the job or the image.
+fn read_process(text: &str) -> Option<Error> {
+    let said = |part: &str| text.contains(part);
+    let detail = if let Some((_, rest)) = text.split_once("annot mkdir: ") {
+        let folder = rest.split(" is not a directory").next().unwrap_or(rest);
+        format!("the working directory cannot be entered: {folder} is not a folder in the image")
+    } else if said("lstat ") && said("/merged/") && said("not a directory") {
+        let folder = text.split_once("/merged").map_or(text, |(_, path)| path);
+        format!("the working directory cannot be entered: {folder}")
+    } else if said("chdir to cwd") {
+        format!("the working directory cannot be entered: {text}")
+    } else if said("uids and gids must be in range") {
+        format!("the user cannot be had: {text}")
+    } else if said("unable to find user")
+        || said("no matching entries in passwd")
+        || said("unable to find group")
+    {
+        format!("the image has no such user: {text}")
+    } else {
+        return None;
+    };
+    Some(Error::ends(Outcome::InvalidContract, detail))
 }
 
 /// A container that could not be started.
@@ -29,17 +56,27 @@ pub(super) fn start(engine: &Engine, error: &DockerError) -> Error {
     if is_unreachable(error) {
         return engine.failed("start the container", error);
     }
-    let (outcome, detail) = read_start(&message(error));
+    let text = message(error);
+    if let Some(mistake) = read_process(&text) {
+        return mistake;
+    }
+    let (outcome, detail) = read_start(&text);
     Error::ends(outcome, detail)
 }
 
-/// Whether `docker-init` or a shell may have said with this code that there is no such program.
+/// Whether the engine's `runc`, `docker-init` or a shell may have said with this code that the program did not begin.
 pub(super) const fn may_be_entrypoint(code: i32) -> bool {
-    matches!(code, 126 | 127)
+    matches!(code, 1 | 126 | 127)
 }
 
-/// What `docker-init` wrote when it could not run the program: `[FATAL tini (7)] exec nope failed: No such file…`.
+/// What `docker-init` wrote when it could not run the program: `[FATAL tini (7)] exec nope failed: No such file…`;
+/// or `runc` when it could not run that: `exec /sbin/docker-init: argument list too long`.
 pub(super) fn init_complaint(text: &str) -> Option<Error> {
+    if text.lines().count() == 1 && text.trim_end().ends_with(": argument list too long") {
+        let detail = "command and environment, the image's included, are larger than the kernel takes: put bulky \
+                      values into an input";
+        return Some(Error::ends(Outcome::InvalidContract, detail));
+    }
     let (_, complaint) = text.lines().next()?.split_once("] exec ")?;
     let (program, reason) = complaint.rsplit_once(" failed: ")?;
     let outcome = match reason {
@@ -65,12 +102,6 @@ fn read_start(text: &str) -> (Outcome, String) {
     if said("exec: ") && (said("permission denied") || said("is a directory")) {
         return (Outcome::EntrypointNotExecutable, text.to_owned());
     }
-    if said("unable to find user") || said("no matching entries in passwd") || said("unable to find group") {
-        return (Outcome::InvalidContract, format!("the image has no such user: {text}"));
-    }
-    if said("chdir to cwd") {
-        return (Outcome::InvalidContract, format!("the working directory cannot be entered: {text}"));
-    }
     (Outcome::RuntimeError, format!("the engine could not start the container: {text}"))
 }
 
@@ -88,13 +119,32 @@ mod tests {
             ("exec: \"/etc/passwd\": permission denied: unknown", Outcome::EntrypointNotExecutable),
             ("exec /run: exec format error", Outcome::WrongPlatform),
             ("could not select device driver \"nvidia\" with capabilities: [[gpu]]", Outcome::RuntimeError),
-            ("unable to find user anna: no matching entries in passwd file", Outcome::InvalidContract),
             ("no space left on device", Outcome::RuntimeError),
         ];
         for (text, outcome) in &cases {
             assert_eq!(&read_start(text).0, outcome, "{text}");
         }
         assert!(read_start(cases[3].0).1.contains("toolkit"));
+    }
+
+    #[test]
+    fn a_user_or_working_directory_that_cannot_be_is_the_users_mistake_and_shows_no_path_of_the_host() {
+        let cases = [
+            ("Cannot mkdir: /bin/sh is not a directory", "/bin/sh is not a folder in the image"),
+            (
+                "lstat /var/lib/docker/overlay2/49/merged/bin/busybox/x: not a directory",
+                ": /bin/busybox/x: not a",
+            ),
+            ("uids and gids must be in range 0-2147483647", "range 0-2147483647"),
+            ("unable to find user anna: no matching entries in passwd file", "anna"),
+            ("chdir to cwd (\"/x\") set in config.json failed: permission denied", "/x"),
+        ];
+        for (text, shown) in cases {
+            let Some(Error::Ends { outcome, detail }) = read_process(text) else { panic!("{text}") };
+            assert_eq!(outcome, Outcome::InvalidContract, "{text}");
+            assert!(detail.contains(shown) && !detail.contains("/var/lib"), "{detail}");
+        }
+        assert!(read_process("no space left on device").is_none());
     }
 
     #[test]
@@ -110,6 +160,10 @@ mod tests {
         assert_eq!(
             outcome("[FATAL tini (7)] exec /etc failed: Permission denied\n"),
             Some(Outcome::EntrypointNotExecutable)
+        );
+        assert_eq!(
+            outcome("exec /sbin/docker-init: argument list too long\n"),
+            Some(Outcome::InvalidContract)
         );
         assert_eq!(outcome("sh: nope: not found\n"), None);
     }
