@@ -93,7 +93,7 @@ impl Gpus {
             return ill(known, &error);
         }
         match measure(&device, &mut known) {
-            Ok(processes) => GpuReading { gpu: known, processes, fault: None },
+            Ok(processes) => GpuReading { fault: divided(&device, index), gpu: known, processes },
             Err(error) => ill(known, &error),
         }
     }
@@ -165,6 +165,13 @@ fn measure(device: &Device<'_>, gpu: &mut Gpu) -> Result<Vec<GpuProcess>, NvmlEr
         .map(|process| told(process, false))
         .chain(drawing.map(|process| told(&process, true)))
         .collect())
+}
+
+/// Whole GPUs are granted. The parts of one in MIG mode cannot be, and as a whole it gives a container nothing.
+fn divided(device: &Device<'_>, index: u32) -> Option<String> {
+    // GPUs without the mode, and drivers that do not know it, have it off.
+    let on = device.mig_mode().is_ok_and(|mode| mode.current != 0);
+    on.then(|| format!("it is in MIG mode, and only whole GPUs are given (nvidia-smi -i {index} -mig 0)"))
 }
 
 fn told(process: &ProcessInfo, graphics: bool) -> GpuProcess {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::capacity::{self, GpuWatch};
 use crate::host::{Config, Host as _, Machine, contract};
 use fake_nvml::{Description, Fault, Process};
 use longshore_common::job::resources::{GIB, MIB};
@@ -115,6 +116,22 @@ fn gpus_come_and_go() {
     let gpus = played.machine.read().gpus;
     assert_eq!(gpus.len(), 1);
     assert_eq!((gpus[0].gpu.uuid.clone(), &gpus[0].fault), (gpu(2).uuid, &None));
+}
+
+#[test]
+fn a_gpu_in_mig_mode_is_shown_set_aside_with_the_reason_and_the_others_are_free() {
+    let divided = fake_nvml::Gpu { mig: true, utilisation: 50, ..gpu(1) };
+    let played = played(&described(vec![divided, gpu(2)]));
+    let readings = played.machine.read().gpus;
+    let mut watch = GpuWatch::new(capacity::Config::default());
+    let shown = watch.observe(std::time::Instant::now(), &readings, &BTreeMap::new());
+    let [divided, whole] = shown.as_slice() else { panic!("two GPUs: {shown:?}") };
+    assert_eq!((&divided.uuid, divided.memory_bytes), (&gpu(1).uuid, 80 * GIB));
+    let why = divided.busy.as_deref().expect("it is not offered");
+    assert_eq!(why, "set aside: it is in MIG mode, and only whole GPUs are given (nvidia-smi -i 0 -mig 0)");
+    assert_eq!(whole.busy, None);
+    played.set(&described(vec![gpu(1), gpu(2)]));
+    assert_eq!(played.machine.read().gpus[0].fault, None, "the mode was turned off");
 }
 
 #[test]
