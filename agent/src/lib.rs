@@ -21,6 +21,7 @@ pub mod logs;
 pub mod machine;
 mod recovery;
 pub mod runtime;
+mod sized;
 pub mod slots;
 mod transfer;
 mod tree;
@@ -35,12 +36,7 @@ use images::Images;
 use intake::Intake;
 use journal::Journal;
 use link::{Linked, Reporter};
-use longshore_common::{
-    agent::AgentIdentity,
-    ids::{AgentId, SessionId},
-    shutdown::Shutdown,
-    tasks,
-};
+use longshore_common::{agent::AgentIdentity, ids::SessionId, shutdown::Shutdown, tasks};
 use machine::{Machine, Sources};
 use runtime::Runtime;
 use slots::Slots;
@@ -49,6 +45,9 @@ use tokio::{
     sync::{Notify, watch},
     task::JoinHandle,
 };
+
+/// Of the data directory: one folder per attempt.
+const ATTEMPTS: &str = "attempts";
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -116,9 +115,12 @@ impl Running {
 
 impl Parts {
     /// This machine, its engine, and the controller the settings name.
-    pub fn real(config: &AgentConfig, id: AgentId) -> Result<Self, Error> {
+    pub fn real(config: &AgentConfig, home: &Home) -> Result<Self, Error> {
         let runtime: Arc<dyn Runtime> = match config.runtime.kind {
-            runtime::Kind::Docker => Arc::new(runtime::docker::Docker::new(config.runtime.clone(), id)),
+            runtime::Kind::Docker => {
+                let docker = runtime::docker::Docker::new(config.runtime.clone(), home.id());
+                Arc::new(docker.with_scratch_in(home.folder(ATTEMPTS)?))
+            }
             runtime::Kind::Null => Arc::new(runtime::fake::Fake::new()),
         };
         let (url, token) = (config.controller.clone(), config.token.clone());
@@ -135,7 +137,7 @@ pub async fn start(mut config: AgentConfig, shutdown: Shutdown) -> Result<Runnin
     let home = Home::open(&config.data_dir)?;
     // Containers that are only played use nothing of their own: all of the machine's use would be others'.
     config.capacity.others.count &= matches!(config.runtime.kind, runtime::Kind::Docker);
-    let parts = Parts::real(&config, home.id())?;
+    let parts = Parts::real(&config, &home)?;
     start_with(config, home, parts, shutdown).await
 }
 
@@ -191,7 +193,7 @@ pub async fn start_with(
         leave_grace: Duration::from_secs(config.stop_grace_seconds),
         agent: home.id(),
         boot_id: machine.facts().boot_id.clone(),
-        dir: home.folder("attempts")?,
+        dir: home.folder(ATTEMPTS)?,
         logs: logs::LogShipper::start(Arc::clone(&controller), &home.folder("logs")?, config.logs.clone())?,
         uploads: artifacts::Uploader::new(Arc::clone(&controller), config.artifacts.clone())?,
         inputs: inputs::Fetcher::new(Arc::clone(&controller), config.inputs.clone())?,

@@ -218,11 +218,13 @@ impl Machine {
     fn note(&self) -> Option<String> {
         let (warning, foreign, leftovers) = {
             let now = self.now.borrow();
-            (now.warning.clone(), now.foreign, now.leftovers.join(", "))
+            let engine = now.engine.as_ref().ok().and_then(|engine| engine.warning.clone());
+            ([engine, now.warning.clone()], now.foreign, now.leftovers.join(", "))
         };
         let leftovers = (!leftovers.is_empty()).then(|| format!("{leftovers}; it stays reserved"));
-        let said =
-            [self.problem(), self.staying(), leftovers, warning].into_iter().flatten().collect::<Vec<_>>();
+        let [engine, network] = warning;
+        let said = [self.problem(), self.staying(), leftovers, engine, network];
+        let said = said.into_iter().flatten().collect::<Vec<_>>();
         let said =
             if said.is_empty() { capacity::note(&self.free(), &foreign) } else { Some(said.join("; ")) };
         let said = [said, self.images.note()].into_iter().flatten().collect::<Vec<_>>();

@@ -16,6 +16,8 @@ async fn a_container_over_its_memory_is_killed_and_says_so(cluster: &Cluster) {
     let job = client.run(shell(&image(), &format!("echo kept >/out/before; exec {HOG}"))).await;
     assert_eq!(outcome(&job), "oom_killed", "{job:?}");
     assert_eq!(job.outcome.as_ref().map(|outcome| outcome.exit_code), Some(137));
+    let detail = job.outcome.as_ref().map(|outcome| outcome.detail.clone()).expect("it ended");
+    assert!(detail.contains("went over its memory limit of 64 MiB"), "{detail}");
     assert_eq!(client.artifacts(&job.id).await.len(), 1);
 }
 
@@ -38,6 +40,19 @@ async fn a_container_over_its_disk_ends_as_disk_limit() {
         let job = client.run(spec).await;
         assert_eq!(outcome(&job), "disk_limit", "{target}: {job:?}");
     }
+}
+
+#[tokio::test]
+async fn a_container_that_ends_at_once_reports_what_it_used() {
+    let client = Client::connect(crate::shared::embedded()).await;
+    let job = client.run(shell(&image(), "head -c 1m /dev/zero >/out/a")).await;
+    assert_eq!(outcome(&job), "succeeded", "{job:?}");
+    let attempts = client.get(&job.id).await.attempts;
+    let attempt = attempts.last().expect("it was tried");
+    let usage = attempt.usage.expect("something is known");
+    assert!(usage.cpu_micros > 0 && usage.memory_peak_bytes > 0, "{attempt:?}");
+    assert!((1 << 20..8 << 20).contains(&usage.disk_peak_bytes), "{attempt:?}");
+    assert!(attempt.started_at.is_some() && attempt.exited_at.is_some(), "{attempt:?}");
 }
 
 #[tokio::test]

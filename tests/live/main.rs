@@ -10,6 +10,8 @@ mod cancel;
 mod commands;
 mod deadlines;
 mod engine;
+mod hard;
+mod https;
 mod inputs;
 mod lanes;
 mod limits;

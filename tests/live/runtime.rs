@@ -5,6 +5,7 @@ mod network;
 mod output;
 mod sweep;
 mod trouble;
+mod versions;
 
 use longshore_agent::runtime::{
     Config, ContainerSpec, Exit, ImageId, Output, Runtime, Scratch,

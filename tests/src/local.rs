@@ -134,7 +134,7 @@ async fn start_agent(url: &str, dir: &Path, seat: usize, host: &Arc<FakeHost>) -
     };
     config.runtime.kind = runtime::Kind::Null;
     let home = Home::open(&config.data_dir).expect("the agent's folder");
-    let real = Parts::real(&config, home.id()).expect("the parts of an agent");
+    let real = Parts::real(&config, &home).expect("the parts of an agent");
     let parts = Parts { host: Arc::<FakeHost>::clone(host), ..real };
     agent::start_with(config, home, parts, Shutdown::new()).await.expect("the agent starts")
 }

@@ -8,7 +8,7 @@ use crate::{
     link,
     logs::{ClosedLog, Shipped},
     runtime::{ContainerId, Progress},
-    tree,
+    sized, tree,
 };
 use longshore_common::{agent::FinishReport, clock::Timestamp, job::Outcome, retry::Backoff};
 use std::{io::ErrorKind, path::Path, time::Duration};
@@ -224,7 +224,11 @@ pub(crate) async fn clean(tools: &Tools, container: Option<&ContainerId>, dir: &
         return;
     }
     let path = dir.to_owned();
-    let removed = tokio::task::spawn_blocking(move || tree::remove(&path)).await;
+    let removed = tokio::task::spawn_blocking(move || {
+        sized::release(&path.join(sized::FOLDER))?;
+        tree::remove(&path)
+    });
+    let removed = removed.await;
     if let Err(error) = removed.unwrap_or_else(|panic| Err(std::io::Error::other(panic))) {
         tracing::error!(%error, path = %dir.display(), "the attempt's folder could not be removed");
     }

@@ -117,6 +117,7 @@ impl Attempts {
         Attempt {
             shared: Arc::clone(&self.0),
             cluster,
+            ending: Ending { limits: (&grant.spec.resources).into(), ..Ending::default() },
             grant: Arc::new(grant),
             origin: Origin::Granted,
             asked: None,
@@ -124,7 +125,6 @@ impl Attempts {
             permit,
             signal,
             log,
-            ending: Ending::default(),
             image: None,
             container: None,
             collected: Collected::default(),

@@ -2,7 +2,10 @@
 
 use super::stop::Cause;
 use crate::runtime::Exit;
-use longshore_common::job::Outcome;
+use longshore_common::{
+    job::{Outcome, Resources},
+    units::ByteSize,
+};
 
 /// What is known when nothing more can happen to the attempt.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -12,10 +15,26 @@ pub(super) struct Ending {
     /// What went wrong before the main process ran.
     pub(super) failed: Option<(Outcome, String)>,
     pub(super) exit: Option<Exit>,
+    /// Nothing more went into what has a hard limit, when it ended.
+    pub(super) disk_full: bool,
+    pub(super) limits: Limits,
     /// It could not be ended: the machine's trouble, whatever it was stopped for.
     pub(super) stuck: Option<String>,
     /// What went wrong with its files.
     pub(super) not_stored: Option<(Outcome, String)>,
+}
+
+/// What the job may take, for the sentences.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Limits {
+    memory_bytes: u64,
+    scratch_bytes: u64,
+}
+
+impl From<&Resources> for Limits {
+    fn from(resources: &Resources) -> Self {
+        Self { memory_bytes: resources.memory_bytes, scratch_bytes: resources.scratch_bytes }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +63,7 @@ impl Ending {
     /// A stop of ours explains any exit; then what failed before the start; then the engine; then the exit.
     pub(super) fn verdict(self) -> Verdict {
         let mut notes = Vec::new();
+        let exited = |exit: &Exit, notes| exited(exit, self.disk_full, self.limits, notes);
         let (outcome, detail) = match (self.stopped, self.failed, self.exit) {
             (Some(cause), _, None) if cause != Cause::Revoked && self.stuck.is_some() => {
                 let why = cause.verdict().map(|(outcome, _)| format!(" ({outcome})")).unwrap_or_default();
@@ -79,7 +99,7 @@ impl Ending {
     }
 }
 
-fn exited(exit: &Exit, notes: &mut Vec<String>) -> (Outcome, String) {
+fn exited(exit: &Exit, disk_full: bool, limits: Limits, notes: &mut Vec<String>) -> (Outcome, String) {
     if exit.engine_restarted {
         return (
             Outcome::EngineRestart,
@@ -92,7 +112,15 @@ fn exited(exit: &Exit, notes: &mut Vec<String>) -> (Outcome, String) {
             notes.push("oom_event: a child process was killed for memory".to_owned());
             (Outcome::Succeeded, String::new())
         }
-        (code, true) => (Outcome::OomKilled, format!("the container passed its memory limit (code {code})")),
+        (code, true) => {
+            let limit = ByteSize(limits.memory_bytes).rounded();
+            (Outcome::OomKilled, format!("the container went over its memory limit of {limit} (code {code})"))
+        }
+        (code, false) if disk_full => {
+            let limit = ByteSize(limits.scratch_bytes).rounded();
+            let why = format!("the container filled its disk limit of {limit} and {}", exit_sentence(code));
+            (Outcome::DiskLimit, why)
+        }
         (code, false) => (Outcome::ExitCode(code), exit_sentence(code)),
     }
 }
@@ -173,6 +201,27 @@ mod tests {
         for (ending, expected) in table {
             assert_eq!(outcome(ending.clone()), expected, "{ending:?}");
         }
+    }
+
+    #[test]
+    fn a_limit_that_was_passed_is_named_with_its_size() {
+        let resources = Resources { memory_bytes: 512 << 20, scratch_bytes: 3 << 30, ..Resources::default() };
+        let told = |exit: Option<Exit>, disk_full: bool| {
+            let ending = Ending { disk_full, limits: Limits::from(&resources), ..ending(None, exit) };
+            match ending.verdict() {
+                Verdict::Report { outcome, detail, .. } => (outcome, detail),
+                Verdict::Vanish => panic!("vanished"),
+            }
+        };
+        let (outcome, detail) = told(exit(137, true, false), true);
+        assert_eq!(outcome, Outcome::OomKilled);
+        assert_eq!(detail, "the container went over its memory limit of 512 MiB (code 137)");
+        let (outcome, detail) = told(exit(1, false, false), true);
+        assert_eq!(outcome, Outcome::DiskLimit);
+        assert_eq!(detail, "the container filled its disk limit of 3 GiB and exited with 1");
+        assert_eq!(told(exit(1, false, false), false).0, Outcome::ExitCode(1));
+        // Whoever copes with a full disk has not failed.
+        assert_eq!(told(exit(0, false, false), true).0, Outcome::Succeeded);
     }
 
     #[test]

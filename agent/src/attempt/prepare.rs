@@ -127,7 +127,7 @@ impl Attempt {
             gpus: gpus.clone(),
             network: spec.network,
             stop_grace: spec.deadlines.stop_grace,
-            scratch: Scratch { out: dir.join("out"), tmp: dir.join("tmp"), inputs },
+            scratch: Scratch::within(dir, inputs),
         }
     }
 }

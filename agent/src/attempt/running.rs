@@ -8,12 +8,14 @@ use super::{
 };
 use crate::runtime::{Chunk, ContainerId, Error, Exit, Output, Runtime, Sample};
 use futures::future::{BoxFuture, OptionFuture};
-use longshore_common::{clock::Timestamp, job::Outcome, retry::Backoff};
+use longshore_common::{agent::Usage, clock::Timestamp, job::Outcome, retry::Backoff};
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 /// How long the engine may keep silent about the rest of the output of a container that has ended.
 const LAST_WORDS: Duration = Duration::from_secs(10);
+/// What it used is not worth more waiting, its files are.
+const LAST_LOOK: Duration = Duration::from_secs(2);
 
 /// One thing that happened to a running container.
 enum Turn {
@@ -147,6 +149,7 @@ impl Attempt {
                 }
             }
         }
+        self.last_look(&*shared.tools.runtime, &container, &exit).await;
         self.exited(exit);
         Ok(())
     }
@@ -229,10 +232,8 @@ impl Attempt {
         let now = Instant::now();
         let limit = self.grant.spec.resources.scratch_bytes;
         let wait = match sample {
-            Ok(Sample { usage, memory_bytes, disk_bytes }) => {
-                self.usage.cpu_micros = self.usage.cpu_micros.max(usage.cpu_micros);
-                self.usage.memory_peak_bytes = self.usage.memory_peak_bytes.max(usage.memory_peak_bytes);
-                self.usage.disk_peak_bytes = self.usage.disk_peak_bytes.max(disk_bytes);
+            Ok(Sample { usage, memory_bytes, disk_bytes, .. }) => {
+                self.used(usage, disk_bytes);
                 self.holding.usage(self.usage, memory_bytes, disk_bytes);
                 if disk_bytes > limit && self.ending.stopped.is_none() {
                     self.stop(Cause::DiskLimit { used: disk_bytes, limit }, calls, alarms).await;
@@ -250,6 +251,23 @@ impl Attempt {
         };
         alarms.looked = now;
         alarms.look = Some(now + wait);
+    }
+
+    /// What it left, where that is not known yet or says why it failed.
+    async fn last_look(&mut self, runtime: &dyn Runtime, container: &ContainerId, exit: &Exit) {
+        if exit.code == 0 && self.usage != Usage::default() {
+            return;
+        }
+        if let Ok(Ok(sample)) = tokio::time::timeout(LAST_LOOK, runtime.usage(container)).await {
+            self.used(sample.usage, sample.disk_bytes);
+            self.ending.disk_full = sample.disk_full;
+        }
+    }
+
+    fn used(&mut self, usage: Usage, disk_bytes: u64) {
+        self.usage.cpu_micros = self.usage.cpu_micros.max(usage.cpu_micros);
+        self.usage.memory_peak_bytes = self.usage.memory_peak_bytes.max(usage.memory_peak_bytes);
+        self.usage.disk_peak_bytes = self.usage.disk_peak_bytes.max(disk_bytes);
     }
 
     fn exited(&mut self, exit: Exit) {

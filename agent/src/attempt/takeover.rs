@@ -8,12 +8,12 @@ use super::{
 use crate::{
     journal::Intent,
     link::{self, Controller},
-    runtime::{Attached, ContainerId, Counts},
+    runtime::{Attached, ContainerId, Counts, Scratch},
     slots::Permit,
 };
 use futures::future::{BoxFuture, OptionFuture};
 use longshore_common::{clock::Timestamp, ids::AttemptRef, job::Outcome, logs::Position, retry::Backoff};
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 /// An attempt that an earlier process left, listed and counted again.
@@ -56,7 +56,7 @@ impl Attempt {
         self.log.system("the agent was restarted and took the container over").await;
         self.follow(output, started_at).await?;
         self.permit.release_compute();
-        self.collect(&self.dir().join("out")).await
+        self.collect(&Scratch::within(&self.dir(), BTreeMap::new()).out).await
     }
 
     /// Where the controller has the log. Without that word lines would be lost or come twice, so it is waited for;

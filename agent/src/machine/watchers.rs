@@ -69,6 +69,7 @@ pub(super) async fn start(
     if let Err(problem) = &engine {
         tracing::warn!(%problem, "claiming nothing");
     }
+    tell(&engine, None);
     let mut judge = Judge {
         facts: facts.clone(),
         meter: Meter::new(others),
@@ -168,12 +169,23 @@ async fn watch_engine(
             (Ok(engine), false) => tracing::info!(engine = %engine.name, "containers can run again"),
             _ => {}
         }
+        let before = seen.borrow().engine.as_ref().ok().and_then(|engine| engine.warning.clone());
+        tell(&engine, before.as_deref());
         seen.send_if_modified(|now| {
             let warning = if with_network { warning } else { now.warning.clone() };
             let changed = now.engine != engine || now.warning != warning;
             (now.engine, now.warning) = (engine, warning);
             changed
         });
+    }
+}
+
+/// Logs what the operator should know, once.
+fn tell(engine: &Result<EngineInfo, String>, told: Option<&str>) {
+    if let Some(warning) = engine.as_ref().ok().and_then(|engine| engine.warning.as_deref())
+        && told != Some(warning)
+    {
+        tracing::warn!(%warning, "containers run, but not as configured");
     }
 }
 

@@ -15,6 +15,7 @@ pub struct Config {
     pub engine_log_bytes: u64,
     /// Containers created, started and removed at one time; the rest waits its turn.
     pub calls_at_once: NonZeroU32,
+    pub disk_limit: DiskLimit,
     pub network: NetworkConfig,
     pub pull: PullConfig,
 }
@@ -26,6 +27,19 @@ pub enum Kind {
     Docker,
     /// No containers: runs what the job's environment scripts. For measuring everything else.
     Null,
+}
+
+/// What keeps a container within its scratch limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DiskLimit {
+    /// Hard where the node has all it takes, sampled elsewhere.
+    #[default]
+    Auto,
+    /// Hard as far as the node has what it takes; what it lacks is said.
+    Hard,
+    /// Measured, and ended when it took too much.
+    Sampled,
 }
 
 /// A registry's credentials. Those of root's own `docker login` serve too.
@@ -76,6 +90,8 @@ impl Default for Config {
             engine_log_bytes: 320 << 20,
             // Measured: 4, 8 and 40 run 120 short containers in the same time; some engines lock up under hundreds.
             calls_at_once: NonZeroU32::new(8).expect("it is not zero"),
+            // A sized file system costs a start about 20 ms: worth it only where nothing is left to overshoot.
+            disk_limit: DiskLimit::Auto,
             network: NetworkConfig::default(),
             pull: PullConfig::default(),
         }

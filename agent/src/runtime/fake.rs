@@ -25,7 +25,7 @@ mod script;
 
 use super::{
     Attached, Chunk, ContainerId, ContainerSpec, Counts, EngineInfo, Error, Exit, Image, ImageId,
-    ImageRequest, Known, Output, Progress, Removal, Runtime, Sample,
+    ImageRequest, Known, Output, Progress, Removal, Runtime, Sample, Scratch,
 };
 use async_trait::async_trait;
 use longshore_common::{
@@ -171,6 +171,7 @@ impl Runtime for Fake {
             arch: super::docker_arch(std::env::consts::ARCH).to_owned(),
             data_root: std::env::temp_dir(),
             disk_limit: "sampled".to_owned(),
+            warning: None,
         })
     }
 
@@ -225,7 +226,7 @@ impl Runtime for Fake {
             cluster: spec.cluster,
             attempt: spec.attempt,
             image: spec.image.clone(),
-            folder: spec.scratch.out.parent().map(Path::to_owned),
+            folder: Scratch::home(&spec.scratch.out).map(Path::to_owned),
             script,
             state: Mutex::default(),
             end: watch::Sender::new(None),
@@ -308,7 +309,7 @@ impl Runtime for Fake {
             memory_peak_bytes: 1 << 20,
             disk_peak_bytes: disk_bytes,
         };
-        Ok(Sample { usage, memory_bytes: 0, disk_bytes })
+        Ok(Sample { usage, memory_bytes: 0, disk_bytes, disk_full: false })
     }
 
     async fn remove(&self, container: &ContainerId) -> Result<(), Error> {

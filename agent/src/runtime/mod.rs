@@ -9,8 +9,9 @@ pub mod docker;
 pub mod fake;
 pub mod sweep;
 
-pub use config::{Config, Firewall, Kind, Login, NetworkConfig, PullConfig};
+pub use config::{Config, DiskLimit, Firewall, Kind, Login, NetworkConfig, PullConfig};
 
+use crate::sized;
 use async_trait::async_trait;
 use bytes::Bytes;
 use longshore_common::{
@@ -113,8 +114,10 @@ pub struct EngineInfo {
     pub arch: String,
     /// Where writable layers live, for the disk's free space.
     pub data_root: PathBuf,
-    /// `sampled` or `hard`
+    /// `sampled`, `hard`, or what of it is which.
     pub disk_limit: String,
+    /// What the operator should know although containers can run.
+    pub warning: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -204,7 +207,23 @@ impl Scratch {
     pub fn of(root: &Path, attempt: AttemptRef, inputs: impl IntoIterator<Item = String>) -> Self {
         let own = root.join(attempt.to_string());
         let input = |name: String| (name.clone(), own.join("in").join(name));
-        Self { out: own.join("out"), tmp: own.join("tmp"), inputs: inputs.into_iter().map(input).collect() }
+        Self::within(&own, inputs.into_iter().map(input).collect())
+    }
+
+    /// The folders of the attempt that `own` is the folder of.
+    pub fn within(own: &Path, inputs: BTreeMap<String, PathBuf>) -> Self {
+        let disk = own.join(sized::FOLDER);
+        Self { out: disk.join("out"), tmp: disk.join("tmp"), inputs }
+    }
+
+    /// What may be a file system of its own: holds `/out` and `/tmp_disk`, nothing else.
+    pub(crate) fn disk(out: &Path) -> Option<&Path> {
+        out.parent()
+    }
+
+    /// The attempt's own folder.
+    pub(crate) fn home(out: &Path) -> Option<&Path> {
+        out.ancestors().nth(2)
     }
 }
 
@@ -259,6 +278,8 @@ pub struct Sample {
     /// Working set: page cache that can be dropped is not in it.
     pub memory_bytes: u64,
     pub disk_bytes: u64,
+    /// It has a hard limit and nothing more goes in.
+    pub disk_full: bool,
 }
 
 /// A container of ours found on the engine.

@@ -39,5 +39,5 @@ async fn files_that_could_not_be_stored_are_kept() {
     let kept = Journal::open(&home.join("journal")).unwrap().read().unwrap();
     assert!(kept.len() == 1 && kept[0].kept.is_some(), "{kept:?}");
     let folder = home.join("attempts").join(format!("{}.1", kept[0].short_id));
-    assert_eq!(std::fs::read(folder.join("out/a.txt")).unwrap().len(), 11);
+    assert_eq!(std::fs::read(folder.join("disk/out/a.txt")).unwrap().len(), 11);
 }

@@ -5,9 +5,11 @@ use super::{
     calls::{self, ANSWER, Kind},
     engine::{Client, Engine, message, status},
     labels,
+    limit::Standing,
     live::Live,
     monitor,
     network::Network,
+    scratch,
     stream::{self, Follower},
     time, trouble,
 };
@@ -26,9 +28,6 @@ use longshore_common::{
 };
 use rustix::process::Resource;
 use std::{
-    fs,
-    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
-    path::Path,
     sync::{Arc, PoisonError},
     time::Duration,
 };
@@ -44,17 +43,19 @@ impl Docker {
             let ready = tokio::time::timeout(ANSWER, self.network.ready()).await;
             ready.unwrap_or_else(|_| Err(calls::unanswered(Kind::Create)))?;
         }
+        let limits = self.limits(&client).await?;
         let node = body::Node {
             network: self.network.name(),
             engine_log_bytes: self.config.engine_log_bytes,
-            layer_quota: client.facts.layer_quota,
+            layer_quota: limits.layer,
             open_files: rustix::process::getrlimit(Resource::Nofile).maximum.unwrap_or(body::OPEN_FILES),
         };
         let body = body::body(spec, &node)?;
         let folders = vec![spec.scratch.out.clone(), spec.scratch.tmp.clone()];
+        let limit = limits.scratch.then_some(spec.resources.scratch_bytes);
         blocking({
-            let folders = folders.clone();
-            move || folders.iter().try_for_each(|folder| make_scratch(folder))
+            let scratch = spec.scratch.clone();
+            move || scratch::make(&scratch, limit)
         })
         .await
         .map_err(|error| Error::ends(Outcome::RuntimeError, format!("make the scratch folders: {error}")))?;
@@ -65,6 +66,22 @@ impl Docker {
         };
         *self.containers.get(&id).scratch.lock().unwrap_or_else(PoisonError::into_inner) = folders;
         Ok(id)
+    }
+
+    /// What has a hard limit here, as it was seen last.
+    async fn limits(&self, client: &Client) -> Result<Standing, Error> {
+        match self.limits.known() {
+            Some(known) => Ok(known),
+            None => self.look_at_limits(client).await,
+        }
+    }
+
+    pub(super) async fn look_at_limits(&self, client: &Client) -> Result<Standing, Error> {
+        let (limits, facts) = (Arc::clone(&self.limits), Arc::clone(&client.facts));
+        let engine = client.tether.pid();
+        blocking(move || Ok(limits.look(&facts, engine)))
+            .await
+            .map_err(|error| Error::ends(Outcome::RuntimeError, format!("look at the disk limits: {error}")))
     }
 
     /// The new container; `None`: there is one of this name.
@@ -239,16 +256,6 @@ async fn attach_and_start(
 
 fn was_started(state: Option<ContainerState>) -> bool {
     state.and_then(|state| state.status) != Some(ContainerStateStatusEnum::CREATED)
-}
-
-/// A folder that any user of any image may write to, in one that nobody but root may enter.
-fn make_scratch(folder: &Path) -> std::io::Result<()> {
-    if let Some(parent) = folder.parent() {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
-    }
-    fs::DirBuilder::new().recursive(true).create(folder)?;
-    // Sticky, as /tmp is. Set apart from the creation, which the umask takes from.
-    fs::set_permissions(folder, fs::Permissions::from_mode(0o1777))
 }
 
 fn is_network_missing(error: &DockerError) -> bool {

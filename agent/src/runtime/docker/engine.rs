@@ -6,7 +6,7 @@ use crate::runtime::{EngineInfo, Error, docker_arch};
 use longshore_common::job::Outcome;
 use std::{
     fmt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -112,8 +112,14 @@ impl Engine {
             name: format!("docker {}, API {}", facts.version, facts.api),
             arch: facts.arch.clone(),
             data_root: facts.data_root.clone(),
-            disk_limit: if facts.layer_quota { "sampled, writable layer hard" } else { "sampled" }.to_owned(),
+            disk_limit: String::new(),
+            warning: None,
         })
+    }
+
+    /// Whether an engine of this kind can give writable layers a size.
+    pub(super) fn has_layer_quota(driver: &str, data_root: &Path) -> bool {
+        driver == "overlay2" && has_project_quota(data_root)
     }
 
     fn unreachable(&self, error: &bollard::errors::Error) -> String {
@@ -166,7 +172,7 @@ impl Engine {
             version: info.server_version.unwrap_or_default(),
             api: version.to_string(),
             arch: docker_arch(info.architecture.as_deref().unwrap_or_default()).to_owned(),
-            layer_quota: info.driver.as_deref() == Some("overlay2") && has_project_quota(&data_root),
+            layer_quota: Self::has_layer_quota(info.driver.as_deref().unwrap_or_default(), &data_root),
             data_root,
             live_restore: info.live_restore_enabled.unwrap_or(false),
         };
@@ -219,13 +225,13 @@ fn innermost(error: &bollard::errors::Error) -> String {
     cause.to_string()
 }
 
-fn has_project_quota(data_root: &std::path::Path) -> bool {
+fn has_project_quota(data_root: &Path) -> bool {
     let Ok(mounts) = std::fs::read_to_string("/proc/self/mountinfo") else { return false };
     project_quota_in(&mounts, data_root)
 }
 
 /// Whether the mount that holds `data_root` is XFS with project quotas.
-fn project_quota_in(mountinfo: &str, data_root: &std::path::Path) -> bool {
+fn project_quota_in(mountinfo: &str, data_root: &Path) -> bool {
     let holds = |line: &&str| line.split(' ').nth(4).is_some_and(|point| data_root.starts_with(point));
     let length = |line: &&str| line.split(' ').nth(4).map_or(0, str::len);
     // Of equal mount points the last one is on top.

@@ -1,6 +1,6 @@
 //! The labels that say whose container it is. They alone are believed after a restart; names are for people.
 
-use crate::runtime::{ContainerId, ContainerSpec, Known};
+use crate::runtime::{ContainerId, ContainerSpec, Known, Scratch};
 use longshore_common::ids::{AgentId, AttemptRef, Epoch};
 use std::{
     collections::HashMap,
@@ -46,7 +46,7 @@ pub(super) fn known(container: &str, running: bool, labels: &HashMap<String, Str
         epoch: Epoch(labels.get(EPOCH)?.parse().ok()?),
     };
     let cluster = labels.get(CLUSTER)?.parse().ok()?;
-    let folder = scratch(labels).first().and_then(|out| out.parent()).map(Path::to_owned);
+    let folder = scratch(labels).first().and_then(|out| Scratch::home(out)).map(Path::to_owned);
     Some(Known { container: ContainerId(container.to_owned()), cluster, attempt, running, folder })
 }
 

@@ -93,6 +93,10 @@ impl Live {
         self.end.send_replace(Some(end));
     }
 
+    pub(super) fn has_ended(&self) -> bool {
+        self.end.borrow().is_some()
+    }
+
     /// Returns when the end is known. Cancel-safe.
     pub(super) async fn end(&self) -> Result<Exit, Error> {
         let mut end = self.end.subscribe();

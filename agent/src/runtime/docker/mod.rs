@@ -11,6 +11,7 @@ mod firewall;
 mod image;
 mod join;
 mod labels;
+mod limit;
 mod live;
 mod login;
 mod monitor;
@@ -23,6 +24,7 @@ mod probe;
 mod pull;
 mod reference;
 mod remove;
+mod scratch;
 mod stop;
 mod stream;
 mod subnet;
@@ -32,6 +34,9 @@ mod trial;
 mod trouble;
 mod usage;
 
+pub use crate::sized::Missing;
+pub use limit::{Standing, of_node};
+
 use super::{
     Attached, Config, ContainerId, ContainerSpec, Counts, EngineInfo, Error, Exit, Image, ImageId,
     ImageRequest, Known, Output, Progress, Removal, Runtime, Sample,
@@ -40,6 +45,7 @@ use async_trait::async_trait;
 use longshore_common::{clock::Timestamp, ids::AgentId};
 use std::{
     collections::{BTreeSet, HashMap},
+    path::PathBuf,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -57,6 +63,7 @@ pub struct Docker {
     pulls: Arc<pull::Pulls>,
     network: Arc<network::Network>,
     trial: trial::Trial,
+    limits: Arc<limit::Limits>,
     patience: stop::Patience,
 }
 
@@ -72,11 +79,19 @@ impl Docker {
             calls: Arc::new(calls::Calls::new(config.calls_at_once, calls::ANSWER)),
             creating: Mutex::default(),
             trial: trial::Trial::default(),
+            limits: Arc::new(limit::Limits::new(config.disk_limit, None)),
             patience: stop::Patience::default(),
             engine,
             containers: live::Containers::default(),
             config,
         }
+    }
+
+    /// Sized file systems may be made and tried out in this folder, which scratch folders lie in.
+    #[must_use]
+    pub fn with_scratch_in(mut self, folder: PathBuf) -> Self {
+        self.limits = Arc::new(limit::Limits::new(self.config.disk_limit, Some(folder)));
+        self
     }
 }
 
@@ -85,7 +100,11 @@ impl Runtime for Docker {
     async fn describe(&self) -> Result<EngineInfo, Error> {
         let engine = self.engine.describe().await?;
         match self.calls.hangs() {
-            None => Ok(engine),
+            None => {
+                let limits = self.look_at_limits(&self.engine.client().await?).await?;
+                let warning = limits.warning(self.limits.mode());
+                Ok(EngineInfo { disk_limit: limits.name().to_owned(), warning, ..engine })
+            }
             Some(kind) => {
                 self.try_out().await;
                 Err(calls::unanswered(kind))

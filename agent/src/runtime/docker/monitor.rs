@@ -4,7 +4,7 @@
 use super::{
     engine::{Client, Engine, status},
     live::Live,
-    time,
+    time, usage,
 };
 use crate::runtime::{ContainerId, Error, Exit};
 use bollard::{
@@ -31,7 +31,11 @@ pub(super) fn begin(engine: &Arc<Engine>, container: &ContainerId, live: &Arc<Li
     if live.begin_monitor() {
         let (engine, container, live) = (Arc::clone(engine), container.clone(), Arc::clone(live));
         tasks::spawn("container.monitor", async move {
-            let end = watch(&engine, &container, &live).await;
+            let end = tokio::select! {
+                biased;
+                end = watch(&engine, &container, &live) => end,
+                never = usage::glance(&container, &live) => match never {},
+            };
             live.ended(end);
         });
     }
@@ -97,13 +101,13 @@ async fn step(engine: &Engine, container: &ContainerId, live: &Live, back: bool)
 }
 
 async fn look(engine: &Engine, client: &Client, container: &ContainerId, live: &Live) -> Step {
-    let mut state = match inspect(engine, client, container).await {
+    let mut state = match inspect(engine, client, container, live).await {
         Ok(state) => state,
         Err(step) => return step,
     };
     if exit_code(&state) == KILLED && state.oom_killed != Some(true) {
         tokio::time::sleep(LATE_OOM).await;
-        state = match inspect(engine, client, container).await {
+        state = match inspect(engine, client, container, live).await {
             Ok(state) => state,
             Err(step) => return step,
         };
@@ -152,11 +156,17 @@ impl Absence {
 }
 
 /// The state, asked for over a new connection (bollard keeps none), with little patience.
-async fn inspect(engine: &Engine, client: &Client, container: &ContainerId) -> Result<ContainerState, Step> {
+async fn inspect(
+    engine: &Engine,
+    client: &Client,
+    container: &ContainerId,
+    live: &Live,
+) -> Result<ContainerState, Step> {
     let asked = client.api.inspect_container(&container.0, None::<InspectContainerOptions>);
     match tokio::time::timeout(LOOK, asked).await {
         Ok(Ok(answer)) => {
             client.tether.note_contact();
+            usage::remember(container, live, &answer);
             let state = answer.state.unwrap_or_default();
             if matches!(state.status, Some(ContainerStateStatusEnum::CREATED)) {
                 let detail = format!("container {} was never started", container.0);

@@ -2,7 +2,7 @@
 //! container and not written down, and does not say so; and what we had seen may be missing in its log. Both are
 //! remembered beside the scratch folders, for the agent's next process. Never reads a log.
 
-use crate::runtime::Counts;
+use crate::runtime::{Counts, Scratch};
 use longshore_common::clock::Timestamp;
 use std::{
     fs, io,
@@ -73,7 +73,8 @@ impl Note {
 }
 
 fn file(beside: &Path) -> Option<PathBuf> {
-    beside.parent().map(|folder| folder.join(FILE))
+    // Not in the container's own file system, which may be full.
+    Scratch::home(beside).map(|folder| folder.join(FILE))
 }
 
 #[cfg(test)]
@@ -83,7 +84,7 @@ mod tests {
     #[test]
     fn the_next_process_reads_what_this_one_wrote() {
         let home = tempfile::tempdir().expect("a folder");
-        let out = home.path().join("out");
+        let out = home.path().join("disk/out");
         assert_eq!(Note::read(Some(&out)), Note::default());
         let note = Note {
             unlogged: Counts { stdout: 7, stderr: 0 },

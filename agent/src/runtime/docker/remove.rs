@@ -5,8 +5,7 @@ use super::{
     calls::Kind,
     container::blocking,
     engine::{Client, Engine, status},
-    labels,
-    outage::Note,
+    labels, scratch,
 };
 use crate::{
     runtime::{ContainerId, Error},
@@ -18,8 +17,7 @@ use bollard::{
 };
 use longshore_common::{job::Outcome, retry::Backoff};
 use std::{
-    fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, PoisonError},
     time::Duration,
 };
@@ -35,7 +33,7 @@ impl Docker {
         let call = remove_fully(Arc::clone(&self.engine), client.clone(), id.clone());
         self.calls.ask(&live.removing, Kind::Remove, &client, call).await?;
         self.containers.forget(id);
-        blocking(move || folders.iter().try_for_each(|folder| remove_scratch(folder))).await.map_err(
+        blocking(move || folders.iter().try_for_each(|folder| scratch::remove(folder))).await.map_err(
             |error| Error::ends(Outcome::RuntimeError, format!("remove the scratch folders: {error}")),
         )
     }
@@ -95,20 +93,12 @@ async fn layer_of_ended(client: &Client, id: &ContainerId) -> Option<PathBuf> {
     found.graph_driver?.data.get("UpperDir").map(PathBuf::from)
 }
 
-/// The folder, and the attempt's own one above it once that is empty.
-fn remove_scratch(folder: &Path) -> std::io::Result<()> {
-    tree::remove(folder)?;
-    Note::remove(folder);
-    // It fails as long as something else is in there: inputs, a spool.
-    drop(folder.parent().map(fs::remove_dir));
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::runtime::{Config, docker::play::Process};
     use longshore_common::ids::AgentId;
+    use std::fs;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     #[tokio::test]

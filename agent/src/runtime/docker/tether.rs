@@ -34,6 +34,11 @@ impl Tether {
         Ok(Self { stream: stream.into_std()?, contact: AtomicI64::new(i64::MIN), pid })
     }
 
+    /// The engine's process, or whoever holds its socket.
+    pub(super) const fn pid(&self) -> Option<i32> {
+        self.pid
+    }
+
     /// Whether the process is still there. Exact, since the kernel closes its end; and cheap.
     pub(super) fn is_whole(&self) -> bool {
         let mut unread = [0; 1024];

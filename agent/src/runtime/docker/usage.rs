@@ -7,15 +7,27 @@ use super::{
     engine::{Engine, status},
     live::Live,
 };
-use crate::runtime::{ContainerId, Error, Sample};
-use bollard::query_parameters::{InspectContainerOptions, StatsOptions};
+use crate::{
+    runtime::{ContainerId, Error, Sample, Scratch},
+    sized::{self, Fill},
+};
+use bollard::{
+    models::ContainerInspectResponse,
+    query_parameters::{InspectContainerOptions, StatsOptions},
+};
 use futures::StreamExt as _;
 use longshore_common::{agent::Usage, job::Outcome};
 use std::{
+    convert::Infallible,
     fs,
     path::{Path, PathBuf},
     sync::{Arc, PoisonError},
+    time::Duration,
 };
+
+const GROUPS: &str = "/sys/fs/cgroup";
+/// Milliseconds between the first readings; samples come after.
+const GLANCES: [u64; 5] = [0, 5, 15, 50, 100];
 
 /// Where to look, found out at the first sample, and the highest readings since.
 #[derive(Debug, Default)]
@@ -24,11 +36,24 @@ pub(super) struct Meter {
     peak: Usage,
 }
 
+impl Meter {
+    /// The highest readings, this one among them.
+    fn raise(&mut self, reading: Usage) -> Usage {
+        let peak = &mut self.peak;
+        peak.cpu_micros = peak.cpu_micros.max(reading.cpu_micros);
+        peak.memory_peak_bytes = peak.memory_peak_bytes.max(reading.memory_peak_bytes);
+        peak.disk_peak_bytes = peak.disk_peak_bytes.max(reading.disk_peak_bytes);
+        *peak
+    }
+}
+
 #[derive(Debug)]
-struct Places {
+pub(super) struct Places {
     group: Option<Group>,
     /// Writable layer, `/out`, `/tmp_disk`, the image's own volumes.
     folders: Vec<PathBuf>,
+    /// The file system of `/out` and `/tmp_disk`, if they have one of their own.
+    disk: Option<PathBuf>,
     /// The engine shows no writable layer as a folder: its own count must do.
     ask_layer: bool,
 }
@@ -43,29 +68,32 @@ pub(super) async fn sample(engine: &Engine, id: &ContainerId, live: &Live) -> Re
     let places = places(engine, id, live).await?;
     let measured = tokio::task::spawn_blocking({
         let places = Arc::clone(&places);
-        move || (places.group.as_ref().and_then(Group::read), disk::bytes(&places.folders))
+        move || {
+            let fill = places.disk.as_deref().map_or_else(|| Ok(Fill::default()), sized::fill);
+            (places.group.as_ref().and_then(Group::read), disk::bytes(&places.folders), fill)
+        }
     });
-    let (usage, folder_bytes) = measured.await.map_err(|panic| {
+    let (usage, folder_bytes, fill) = measured.await.map_err(|panic| {
         Error::ends(Outcome::RuntimeError, format!("measure the container's use: {panic}"))
     })?;
     let folder_bytes = folder_bytes.map_err(|error| {
         let outcome = if error.is_evasion() { Outcome::DiskLimit } else { Outcome::RuntimeError };
         Error::ends(outcome, error.to_string())
     })?;
+    let fill = fill.map_err(|error| {
+        Error::ends(Outcome::RuntimeError, format!("measure the container's file system: {error}"))
+    })?;
     let (usage, memory_bytes) = match usage {
         Some(measured) => measured,
-        None if places.group.is_none() => ask(engine, id).await?,
+        None if places.group.is_none() && !live.has_ended() => ask(engine, id).await?,
         // The container has ended and its group with it: the highest readings stand.
         None => (Usage::default(), 0),
     };
     let layer_bytes = if places.ask_layer { ask_layer(engine, id).await? } else { 0 };
-    let disk_bytes = folder_bytes.saturating_add(layer_bytes);
+    let disk_bytes = folder_bytes.saturating_add(layer_bytes).saturating_add(fill.bytes);
     let mut meter = live.usage.lock().unwrap_or_else(PoisonError::into_inner);
-    let peak = &mut meter.peak;
-    peak.cpu_micros = peak.cpu_micros.max(usage.cpu_micros);
-    peak.memory_peak_bytes = peak.memory_peak_bytes.max(usage.memory_peak_bytes);
-    peak.disk_peak_bytes = peak.disk_peak_bytes.max(disk_bytes);
-    Ok(Sample { usage: *peak, memory_bytes, disk_bytes })
+    let usage = meter.raise(Usage { disk_peak_bytes: disk_bytes, ..usage });
+    Ok(Sample { usage, memory_bytes, disk_bytes, disk_full: fill.is_full })
 }
 
 async fn places(engine: &Engine, id: &ContainerId, live: &Live) -> Result<Arc<Places>, Error> {
@@ -79,15 +107,52 @@ async fn places(engine: &Engine, id: &ContainerId, live: &Live) -> Result<Arc<Pl
         .inspect_container(&id.0, None::<InspectContainerOptions>)
         .await
         .map_err(|error| engine.failed("look at the container", &error))?;
-    let layer = found.graph_driver.and_then(|driver| driver.data.get("UpperDir").map(PathBuf::from));
+    Ok(remember(id, live, &found))
+}
+
+/// Keeps where to look, as the engine has just told.
+pub(super) fn remember(id: &ContainerId, live: &Live, found: &ContainerInspectResponse) -> Arc<Places> {
+    let mut meter = live.usage.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(places) = &meter.places {
+        return Arc::clone(places);
+    }
+    let layer = found.graph_driver.as_ref().and_then(|driver| driver.data.get("UpperDir").map(PathBuf::from));
     let ask_layer = layer.is_none();
-    let mounts = found.mounts.unwrap_or_default().into_iter();
-    let writable = mounts.filter(|mount| mount.rw == Some(true)).filter_map(|mount| mount.source);
-    let folders = layer.into_iter().chain(writable.map(PathBuf::from)).collect();
-    let places =
-        Arc::new(Places { group: Group::find(Path::new("/sys/fs/cgroup"), &id.0), folders, ask_layer });
-    live.usage.lock().unwrap_or_else(PoisonError::into_inner).places = Some(Arc::clone(&places));
-    Ok(places)
+    let mounts = found.mounts.iter().flatten().filter(|mount| mount.rw == Some(true));
+    let writable = mounts.filter_map(|mount| mount.source.as_ref()).map(PathBuf::from);
+    let (sized, folders): (Vec<_>, Vec<_>) = writable.partition(|folder| sized_disk(folder).is_some());
+    let places = Arc::new(Places {
+        group: Group::find(Path::new(GROUPS), &id.0),
+        folders: layer.into_iter().chain(folders).collect(),
+        disk: sized.first().and_then(|folder| sized_disk(folder)),
+        ask_layer,
+    });
+    meter.places = Some(Arc::clone(&places));
+    places
+}
+
+/// Reads CPU and memory a few times in the first moments, for the container may be over before anybody asks: its group
+/// goes with it. Never returns.
+pub(super) async fn glance(id: &ContainerId, live: &Live) -> Infallible {
+    let mut group = None;
+    for pause in GLANCES {
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+        let (known, name) = (group.take(), id.0.clone());
+        let looked = tokio::task::spawn_blocking(move || {
+            let group = known.or_else(|| Group::find(Path::new(GROUPS), &name))?;
+            Some((group.read()?.0, group))
+        });
+        let Ok(Some((usage, found))) = looked.await else { break };
+        live.usage.lock().unwrap_or_else(PoisonError::into_inner).raise(usage);
+        group = Some(found);
+    }
+    std::future::pending().await
+}
+
+/// The file system that a mounted folder shares with its like.
+fn sized_disk(folder: &Path) -> Option<PathBuf> {
+    let disk = Scratch::disk(folder).filter(|disk| disk.ends_with(sized::FOLDER))?;
+    sized::is_mounted(disk).unwrap_or(false).then(|| disk.to_owned())
 }
 
 /// The engine's own count of the writable layer: slow, it walks too.

@@ -3,6 +3,8 @@
 use super::Finding;
 use crate::output::size;
 use longshore_agent::AgentConfig;
+use longshore_agent::runtime::DiskLimit;
+use longshore_agent::runtime::docker::{Standing, of_node};
 use serde::Deserialize;
 use std::{collections::BTreeMap, io, path::Path, time::Duration};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -46,7 +48,9 @@ pub(super) async fn check(config: &AgentConfig) -> Vec<Finding> {
         Ok(found) => found,
         Err(error) => return vec![unreachable(&socket, &error)],
     };
-    let mut findings = vec![answers(&version), limits(&info)];
+    let mode = config.runtime.disk_limit;
+    let standing = of_node(mode, &info.driver, Path::new(&info.docker_root_dir), pid(&socket).await);
+    let mut findings = vec![answers(&version), limits(&info), disk_limit(mode, &standing)];
     findings.extend(disk(&info));
     findings
 }
@@ -126,6 +130,28 @@ fn limits(info: &Info) -> Finding {
     Finding::bad("limits", format!("the engine cannot limit {}", missing.join(", ")), &mend)
 }
 
+/// Who has the engine's socket: both must see one another's mounts.
+async fn pid(socket: &str) -> Option<i32> {
+    UnixStream::connect(socket).await.ok()?.peer_cred().ok()?.pid()
+}
+
+fn disk_limit(mode: DiskLimit, standing: &Standing) -> Finding {
+    let name = "disk limit";
+    let missing: Vec<_> = standing.missing.iter().map(ToString::to_string).collect();
+    let missing: Vec<_> = missing.iter().map(String::as_str).collect();
+    match mode {
+        DiskLimit::Hard if !missing.is_empty() => {
+            let detail = format!("{}, and runtime.disk_limit asks for hard", standing.name());
+            Finding::bad(name, detail, &missing)
+        }
+        DiskLimit::Auto if !missing.is_empty() => {
+            let mend = missing.into_iter().map(|line| format!("for a hard one, {line}")).collect();
+            Finding { mend, ..Finding::note(name, standing.name()) }
+        }
+        _ => Finding::good(name, standing.name()),
+    }
+}
+
 fn disk(info: &Info) -> Option<Finding> {
     let free = super::machine::free_bytes(Path::new(&info.docker_root_dir))?;
     let detail = format!("{} free under {} ({})", size(free), info.docker_root_dir, info.driver);
@@ -172,6 +198,18 @@ mod tests {
         assert_eq!(limits(&good).detail, "memory, pids, cpu (cgroup v2)");
         let weak = limits(&info(r#"{"OSType":"linux","PidsLimit":true,"CpuCfsQuota":true}"#));
         assert!(weak.verdict == Verdict::Bad && weak.detail.ends_with("memory"), "{weak:?}");
+    }
+
+    #[test]
+    fn a_hard_disk_limit_that_cannot_be_had_comes_with_what_it_takes() {
+        let data_root = Path::new("/nowhere/docker");
+        let hard = disk_limit(DiskLimit::Hard, &of_node(DiskLimit::Hard, "overlay2", data_root, None));
+        assert_eq!(hard.verdict, Verdict::Bad);
+        assert!(hard.mend.iter().any(|line| line.contains("/nowhere/docker") && line.contains("prjquota")));
+        let auto = disk_limit(DiskLimit::Auto, &of_node(DiskLimit::Auto, "overlay2", data_root, None));
+        assert!(auto.verdict == Verdict::Note && auto.detail == "sampled" && !auto.mend.is_empty());
+        let sampled = disk_limit(DiskLimit::Sampled, &Standing::default());
+        assert_eq!((sampled.verdict, sampled.mend.len()), (Verdict::Good, 0));
     }
 
     #[test]
