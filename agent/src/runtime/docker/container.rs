@@ -11,7 +11,7 @@ use super::{
     network::Network,
     scratch,
     stream::{self, Follower},
-    time, trouble,
+    time, trouble, usage,
 };
 use crate::runtime::{Attached, Chunk, ContainerId, ContainerSpec, Counts, Error, Exit, Known, Output};
 use bollard::{
@@ -234,7 +234,13 @@ async fn attach_and_start(
         .await
         .map_err(|error| engine.failed("attach to the container", &error))?;
     live.runs_under(&client, true);
-    match client.api.start_container(&id.0, None::<StartContainerOptions>).await {
+    // A short container is over before a loaded engine answers.
+    let started = tokio::select! {
+        biased;
+        answer = client.api.start_container(&id.0, None::<StartContainerOptions>) => answer,
+        never = usage::glance(&id, &live) => match never {},
+    };
+    match started {
         Ok(()) => {
             client.tether.note_contact();
             Ok(attached)

@@ -10,11 +10,11 @@ use std::{
 
 /// Makes those that are not there. With a `limit` they share a file system of that size.
 pub(super) fn make(scratch: &Scratch, limit: Option<u64>) -> io::Result<()> {
-    if let Some(home) = Scratch::home(&scratch.out) {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(home)?;
-    }
-    if let (Some(disk), Some(limit)) = (Scratch::disk(&scratch.out), limit) {
-        sized::make(disk, limit)?;
+    if let Some(disk) = Scratch::disk(&scratch.out) {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(disk)?;
+        limit.map_or(Ok(()), |limit| sized::make(disk, limit))?;
+        // A fresh file system is open.
+        fs::set_permissions(disk, fs::Permissions::from_mode(0o700))?;
     }
     [&scratch.out, &scratch.tmp].into_iter().try_for_each(|folder| open_to_all(folder))
 }
@@ -53,6 +53,7 @@ mod tests {
         let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o7777;
         assert_eq!((mode(&scratch.out), mode(&scratch.tmp)), (0o1777, 0o1777));
         assert_eq!(mode(Scratch::home(&scratch.out).expect("below one")), 0o700);
+        assert_eq!(mode(Scratch::disk(&scratch.out).expect("below one")), 0o700);
         fs::write(scratch.out.join("a"), "left").expect("written");
         [&scratch.out, &scratch.tmp].into_iter().for_each(|folder| remove(folder).expect("removed"));
         assert_eq!(fs::read_dir(home.path()).expect("there").count(), 0);

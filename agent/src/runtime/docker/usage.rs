@@ -28,6 +28,9 @@ use std::{
 const GROUPS: &str = "/sys/fs/cgroup";
 /// Milliseconds between the first readings; samples come after.
 const GLANCES: [u64; 5] = [0, 5, 15, 50, 100];
+/// Between two looks for a group that is about to be made, and how many.
+const SEARCH: Duration = Duration::from_millis(10);
+const SEARCHES: u32 = 300;
 
 /// Where to look, found out at the first sample, and the highest readings since.
 #[derive(Debug, Default)]
@@ -134,15 +137,26 @@ pub(super) fn remember(id: &ContainerId, live: &Live, found: &ContainerInspectRe
 /// Reads CPU and memory a few times in the first moments, for the container may be over before anybody asks: its group
 /// goes with it. Never returns.
 pub(super) async fn glance(id: &ContainerId, live: &Live) -> Infallible {
-    let mut group = None;
-    for pause in GLANCES {
-        tokio::time::sleep(Duration::from_millis(pause)).await;
-        let (known, name) = (group.take(), id.0.clone());
-        let looked = tokio::task::spawn_blocking(move || {
+    let look = |known: Option<Group>| {
+        let name = id.0.clone();
+        tokio::task::spawn_blocking(move || {
             let group = known.or_else(|| Group::find(Path::new(GROUPS), &name))?;
             Some((group.read()?.0, group))
-        });
-        let Ok(Some((usage, found))) = looked.await else { break };
+        })
+    };
+    let mut group = None;
+    for _ in 0..SEARCHES {
+        if let Ok(Some((usage, found))) = look(None).await {
+            live.usage.lock().unwrap_or_else(PoisonError::into_inner).raise(usage);
+            group = Some(found);
+            break;
+        }
+        tokio::time::sleep(SEARCH).await;
+    }
+    for pause in GLANCES {
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+        let Some(known) = group.take() else { break };
+        let Ok(Some((usage, found))) = look(Some(known)).await else { break };
         live.usage.lock().unwrap_or_else(PoisonError::into_inner).raise(usage);
         group = Some(found);
     }
