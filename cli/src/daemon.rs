@@ -24,7 +24,8 @@ pub(crate) struct ConfigArgs {
 
 impl ConfigArgs {
     /// The settings of all layers, or `None` if they were only to be printed.
-    pub(crate) fn load<T>(&self, assumed: &str, flags: Vec<Flag>) -> anyhow::Result<Option<T>>
+    /// `example` has a value for every setting.
+    pub(crate) fn load<T>(&self, assumed: &str, flags: Vec<Flag>, example: &T) -> anyhow::Result<Option<T>>
     where
         T: Default + Serialize + DeserializeOwned,
     {
@@ -46,7 +47,7 @@ impl ConfigArgs {
             say(format!("longshore: {warning}"));
         }
         if self.print_config {
-            print(&config::print(&loaded.settings))?;
+            print(&config::print(&loaded.settings, example))?;
             return Ok(None);
         }
         Ok(Some(loaded.settings))

@@ -11,13 +11,16 @@ mod follow;
 mod output;
 mod transfer;
 
-use clap::Parser as _;
 use commands::Cli;
 use longshore_common::telemetry;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::of_process();
+    let variables: Vec<_> = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect();
+    for warning in cli.warnings(variables.iter().map(String::as_str)) {
+        output::say(format!("longshore: {warning}"));
+    }
     let otherwise = cli.failure_code();
     let result = start(cli);
     let code = result.unwrap_or_else(|error| {

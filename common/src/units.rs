@@ -88,6 +88,7 @@ impl FromStr for ByteSize {
     type Err = UnitError;
 
     fn from_str(text: &str) -> Result<Self, UnitError> {
+        is_positive(text)?;
         let (number, unit) = split_unit(text);
         let wrong = || UnitError(format!("`{text}` is not a size like 64GiB or 500MB"));
         let value: f64 = number.parse().map_err(|_| wrong())?;
@@ -142,6 +143,7 @@ impl FromStr for HumanDuration {
     type Err = UnitError;
 
     fn from_str(text: &str) -> Result<Self, UnitError> {
+        is_positive(text)?;
         let wrong = || UnitError(format!("`{text}` is not a time like 24h, 1h30m or 10s"));
         let mut rest = text.trim();
         if rest.is_empty() {
@@ -194,6 +196,7 @@ impl FromStr for Cores {
     type Err = UnitError;
 
     fn from_str(text: &str) -> Result<Self, UnitError> {
+        is_positive(text)?;
         let wrong = || UnitError(format!("`{text}` is not a number of cores like 4, 0.5 or 500m"));
         let millis = match text.strip_suffix('m') {
             Some(millis) => f64::from(millis.parse::<u32>().map_err(|_| wrong())?),
@@ -215,6 +218,12 @@ impl fmt::Display for Cores {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0.is_multiple_of(1000) { write!(f, "{}", self.0 / 1000) } else { write!(f, "{}m", self.0) }
     }
+}
+
+/// No amount of anything is below zero.
+fn is_positive(text: &str) -> Result<(), UnitError> {
+    let negative = text.trim_start().starts_with('-');
+    if negative { Err(UnitError(format!("`{text}` must be positive"))) } else { Ok(()) }
 }
 
 fn split_unit(text: &str) -> (&str, &str) {
@@ -295,6 +304,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_is_below_zero_is_told_so() {
+        let wrong = |error: UnitError| error.to_string();
+        for error in [
+            ByteSize::from_docker("-1g").map_err(wrong).expect_err("negative"),
+            "-1GiB".parse::<ByteSize>().map_err(wrong).expect_err("negative"),
+            "-5m".parse::<HumanDuration>().map_err(wrong).expect_err("negative"),
+            "-1".parse::<Cores>().map_err(wrong).expect_err("negative"),
+        ] {
+            assert!(error.ends_with(" must be positive"), "{error}");
+        }
+    }
+
+    #[test]
     fn sizes_read_with_their_unit_only() {
         for (text, bytes) in [
             ("64GiB", 64 << 30),
@@ -309,7 +331,7 @@ mod tests {
         for (text, says) in [
             ("64", "write 64GiB"),
             ("64G", "64GiB (powers of 1024) or 64GB"),
-            ("-1GiB", "can be"),
+            ("-1GiB", "must be positive"),
             ("lots", "is not a size"),
             ("", "is not a size"),
             ("99999999999PiB", "too large"),

@@ -44,6 +44,68 @@ fn a_job_goes_from_its_file_to_its_removal() {
     cli.call(&["show", &id]).expect(1);
 }
 
+/// What a command printed, as JSON.
+fn json(finished: &longshore_tests::env::Finished) -> serde_json::Value {
+    serde_json::from_slice(&finished.stdout).unwrap_or_else(|error| panic!("{error}: {}", finished.text()))
+}
+
+#[test]
+fn scripts_read_every_result() {
+    let cli = cli();
+    let id = submit(&cli, "for-scripts");
+    assert_eq!(json(&cli.call(&["wait", &id, "-o", "json"]).expect(3))[0]["outcome"]["exit_code"], 3);
+    let logs = cli.call(&["logs", &id, "-o", "json"]).expect(0).text();
+    let texts: Vec<_> = logs
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).expect("a line of JSON"))
+        .filter(|record| record["stream"] == "stdout")
+        .map(|record| record["text"].as_str().unwrap_or_default().to_owned())
+        .collect();
+    assert_eq!(texts.concat(), "one\ntwo\n");
+    let fetched = json(&cli.call(&["artifacts", "get", &id, "--out", "result", "-o", "json"]).expect(0));
+    assert_eq!((fetched["files"].as_u64(), fetched["attempt"].as_u64()), (Some(1), Some(1)));
+    let small = ["--cpus", "0.1", "-m", "64m", "--scratch", "256m", "--entrypoint", "/bin/sh"];
+    let image = image();
+    let run = [&["run", "-o", "json"], &small[..], &[&image, "-c", "echo ahoy; exit 4"]].concat();
+    let ran = cli.call(&run).expect(4).text();
+    let last: serde_json::Value =
+        serde_json::from_str(ran.lines().last().unwrap_or_default()).expect("a line of JSON");
+    assert_eq!(last["job"]["outcome"]["exit_code"], 4);
+    assert!(ran.contains("\"text\":\"ahoy\\n\""), "{ran}");
+    let retried = json(&cli.call(&["retry", &id, "-o", "json"]).expect(0));
+    let retried = retried[0]["id"].as_str().expect("an id").to_owned();
+    assert_eq!(json(&cli.call(&["cancel", &retried, "-o", "json"]).expect(0))[0]["id"], retried);
+    cli.call(&["wait", &retried]);
+    assert_eq!(json(&cli.call(&["rm", &retried, "-o", "json"]).expect(0))[0]["removed"], true);
+}
+
+#[test]
+fn one_unknown_job_hinders_no_other() {
+    let cli = cli();
+    let id = submit(&cli, "in-bulk");
+    let waited = cli.call(&["wait", "no-such-job", &id]).expect(125);
+    assert!(waited.text().contains(&id) && waited.stderr.contains("no-such-job"), "{waited:?}");
+    let cancelled = cli.call(&["cancel", "no-such-job", &id]).expect(1);
+    assert!(cancelled.text().contains(&id) && cancelled.stderr.contains("no-such-job"), "{cancelled:?}");
+    let removed = cli.call(&["rm", "no-such-job", &id]).expect(1);
+    assert!(removed.text().contains(&id) && removed.stderr.contains("no-such-job"), "{removed:?}");
+    cli.call(&["show", &id]).expect(1);
+}
+
+#[test]
+fn what_is_not_there_is_refused_and_named() {
+    let cli = cli();
+    let file = job_file("unfinished").replace("echo one;", "sleep 600;");
+    fs::write(cli.folder().join("job.yaml"), file).expect("write a job file");
+    let id = cli.call(&["submit", "-f", "job.yaml"]).expect(0).text().trim().to_owned();
+    let early = cli.call(&["artifacts", "get", &id]).expect(1);
+    assert!(early.stderr.contains("has not ended"), "{}", early.stderr);
+    cli.call(&["cancel", &id]).expect(0);
+    cli.call(&["wait", &id]).expect(130);
+    let refused = cli.call(&["run", "--input", &format!("a=job:{id}/nothere"), &image()]).expect(2);
+    assert!(refused.stderr.contains("`nothere`"), "{}", refused.stderr);
+}
+
 #[test]
 fn a_job_is_named_by_prefix_and_by_name() {
     let cli = cli();

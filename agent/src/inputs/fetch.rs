@@ -57,7 +57,8 @@ impl Fetch<'_> {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut count, mut bytes) = (0_u64, 0);
         let said = |count: u64, bytes, end| {
-            format!("fetch    {}  {count} files  {}{end}", self.name, ByteSize(bytes).rounded())
+            let files = if count == 1 { "file" } else { "files" };
+            format!("fetch    {}  {count} {files}  {}{end}", self.name, ByteSize(bytes).rounded())
         };
         loop {
             tokio::select! {

@@ -37,9 +37,47 @@ pub(crate) async fn run(args: AgentArgs) -> anyhow::Result<i32> {
         flag("--data-dir", "data_dir", args.data_dir.as_ref()),
     ];
     let flags = flags.into_iter().flatten().collect();
-    let Some(config) = args.config.load::<AgentConfig>(FILE, flags)? else { return Ok(0) };
+    let Some(config) = args.config.load(FILE, flags, &example())? else { return Ok(0) };
     let shutdown = leave_on_signal()?;
     let running = Box::pin(longshore_agent::start(config, shutdown)).await?;
     running.ended().await;
     Ok(0)
+}
+
+/// A value for every setting that has none by itself.
+pub(super) fn example() -> AgentConfig {
+    let mut example = AgentConfig {
+        name: Some("gpu-04".to_owned()),
+        max_attempts: Some(256),
+        heartbeat_seconds: Some(5),
+        ..AgentConfig::default()
+    };
+    example.capacity.cpu_millis = Some(64_000);
+    example.capacity.memory_bytes = Some(256 << 30);
+    example.capacity.scratch_bytes = Some(2 << 40);
+    example.host.nvml_library = Some("/usr/lib/x86_64-linux-gnu/libnvidia-ml.so.1".into());
+    example.runtime.host = Some("unix:///var/run/docker.sock".to_owned());
+    example.runtime.network.subnet = Some("172.30.0.0/16".to_owned());
+    example
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use longshore_common::config;
+
+    #[test]
+    fn every_setting_is_shown() {
+        let text = config::print(&AgentConfig::default(), &example());
+        for line in [
+            "# name = \"gpu-04\"",
+            "# max_attempts = 256",
+            "# heartbeat_seconds = ",
+            "# host = ",
+            "# subnet = ",
+        ] {
+            assert!(text.contains(&format!("\n{line}")), "{line}: {text}");
+        }
+        assert!(!text.contains(" = \n"), "a setting without an example: {text}");
+    }
 }

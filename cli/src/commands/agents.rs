@@ -36,7 +36,8 @@ async fn ls(client: &Client, format: FormatArgs) -> anyhow::Result<i32> {
     let mut table = Table::new(
         &["NAME", "STATE", "GPUS", "FREE", "JOBS", "VERSION", "SEEN", "NOTE"],
         &["NOTE", "FREE", "NAME"],
-    );
+    )
+    .spare(&["VERSION", "SEEN", "JOBS", "GPUS", "FREE", "NOTE"]);
     for agent in &agents {
         let inventory = agent.inventory.clone().unwrap_or_default();
         let free = agent.free.unwrap_or_default();
@@ -55,7 +56,7 @@ async fn ls(client: &Client, format: FormatArgs) -> anyhow::Result<i32> {
     Ok(0)
 }
 
-async fn all(client: &Client) -> Result<Vec<v1::Agent>, Failure> {
+pub(super) async fn all(client: &Client) -> Result<Vec<v1::Agent>, Failure> {
     let mut request = v1::ListAgentsRequest { page_size: 500, page_token: String::new() };
     let mut agents = Vec::new();
     loop {
@@ -140,7 +141,7 @@ fn sorted(labels: &std::collections::HashMap<String, String>) -> impl Iterator<I
     all.into_iter()
 }
 
-fn state(agent: &v1::Agent) -> &'static str {
+pub(super) fn state(agent: &v1::Agent) -> &'static str {
     match wire::agent_state("state", agent.state) {
         Ok(AgentState::Online) => "online",
         Ok(AgentState::Disconnected) => "disconnected",

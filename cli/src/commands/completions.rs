@@ -1,8 +1,8 @@
 //! `longshore completions`: for the shells.
 
-use super::Cli;
+use super::command_line;
 use crate::output::print;
-use clap::{Args, CommandFactory as _};
+use clap::Args;
 use clap_complete::Shell;
 
 #[derive(Debug, Args)]
@@ -13,7 +13,7 @@ pub(crate) struct CompletionsArgs {
 
 pub(crate) fn run(args: CompletionsArgs) -> anyhow::Result<i32> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "longshore", &mut script);
+    clap_complete::generate(args.shell, &mut command_line(), "longshore", &mut script);
     print(&String::from_utf8_lossy(&script))?;
     Ok(0)
 }

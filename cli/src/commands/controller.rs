@@ -4,7 +4,8 @@ use crate::daemon::{ConfigArgs, flag, leave_on_signal};
 use crate::failure::Failure;
 use crate::output::say;
 use clap::{Args, Subcommand};
-use longshore_controller::{Controller, ControllerConfig, store};
+use longshore_controller::config::RabbitConfig;
+use longshore_controller::{Controller, ControllerConfig, blobs::s3, store};
 use std::path::{Path, PathBuf};
 
 const FILE: &str = "/etc/longshore/controller.toml";
@@ -51,7 +52,7 @@ pub(crate) async fn run(args: ControllerArgs) -> anyhow::Result<i32> {
         flag("--data-dir", "data_dir", args.data_dir.as_ref()),
     ];
     let flags = flags.into_iter().flatten().collect();
-    let Some(config) = args.config.load::<ControllerConfig>(FILE, flags)? else { return Ok(0) };
+    let Some(config) = args.config.load(FILE, flags, &example())? else { return Ok(0) };
     let database = config.data_dir.join("longshore.db");
     match args.command {
         None => serve(config).await,
@@ -78,4 +79,44 @@ async fn restore(from: &Path, database: &Path, force: bool) -> anyhow::Result<i3
         store::restore(from, database, force).await.map_err(|error| Failure::new(error.to_string()))?;
     say(format!("{} is restored, epoch {epoch}; start the controller", database.display()));
     Ok(0)
+}
+
+/// A value for every setting that has none by itself.
+pub(super) fn example() -> ControllerConfig {
+    let url = |text: &str| text.parse().expect("a constant address");
+    ControllerConfig {
+        public_url: Some(url("http://ship.example:7420")),
+        s3: Some(s3::Config {
+            endpoint: url("https://s3.example"),
+            bucket: "longshore".to_owned(),
+            access_key: "AKIAEXAMPLE".to_owned(),
+            secret_key: "from-your-vault".to_owned(),
+            region: "us-east-1".to_owned(),
+            path_style: true,
+            prefix: String::new(),
+        }),
+        rabbitmq: Some(RabbitConfig {
+            url: "amqp://longshore@mq.example:5672/%2f".to_owned(),
+            agent_url: Some("amqp://longshore-agent@mq.example:5672/%2f".to_owned()),
+            prefix: "longshore".to_owned(),
+        }),
+        ..ControllerConfig::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use longshore_common::config;
+
+    #[test]
+    fn every_setting_is_shown_and_secrets_are_not() {
+        let text = config::print(&ControllerConfig::default(), &example());
+        for line in ["# public_url = ", "# [s3]", "# bucket = ", "# [rabbitmq]", "# agent_url = ", "[jobs]"] {
+            assert!(text.contains(&format!("\n{line}")), "{line}: {text}");
+        }
+        assert!(!text.contains(" = \n"), "a setting without an example: {text}");
+        let set = config::print(&example(), &example());
+        assert!(set.contains("\n[s3]") && set.contains("(hidden)") && !set.contains("vault"), "{set}");
+    }
 }

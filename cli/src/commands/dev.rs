@@ -2,13 +2,13 @@
 
 use crate::daemon::leave_on_signal;
 use crate::failure::Failure;
-use crate::output::say;
+use crate::output::{print, say};
 use clap::Args;
 use longshore_agent::{AgentConfig, OnShutdown, runtime::Firewall};
-use longshore_common::shutdown::Shutdown;
+use longshore_common::{config, shutdown::Shutdown};
 use longshore_controller::{Controller, ControllerConfig, config::DEFAULT_PORT};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[derive(Debug, Args)]
 pub(crate) struct DevArgs {
@@ -18,6 +18,9 @@ pub(crate) struct DevArgs {
     /// For gRPC and HTTP alike; loopback only
     #[arg(long, value_name = "ADDRESS:PORT", default_value_t = SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT)))]
     listen: SocketAddr,
+    /// Print the settings of both parts as they would be used, and leave
+    #[arg(long)]
+    print_config: bool,
 }
 
 pub(crate) async fn run(args: DevArgs) -> anyhow::Result<i32> {
@@ -30,24 +33,21 @@ pub(crate) async fn run(args: DevArgs) -> anyhow::Result<i32> {
         Some(dir) => std::path::absolute(dir)?,
         None => default_dir()?,
     };
-    let told = leave_on_signal()?;
     let controller = ControllerConfig {
         listen: args.listen,
         data_dir: data_dir.join("controller"),
         ..ControllerConfig::default()
     };
+    if args.print_config {
+        let agent = agent_of(&format!("http://{}", args.listen), &data_dir);
+        print(&format!("# controller\n{}", config::print(&controller, &super::controller::example())))?;
+        print(&format!("\n# agent\n{}", config::print(&agent, &super::agent::example())))?;
+        return Ok(0);
+    }
+    let told = leave_on_signal()?;
     // The agent hands back what it runs while the controller still listens.
     let controller = Controller::start(controller, Shutdown::new()).await?;
-    let mut agent = AgentConfig {
-        controller: controller.base_url.clone(),
-        data_dir: data_dir.join("agent"),
-        ..AgentConfig::default()
-    };
-    // The controller ends too: there is nobody to keep a container for.
-    agent.on_shutdown = OnShutdown::Drain;
-    // One's own machine, often without root: the log says what is missing.
-    agent.runtime.network.firewall = Firewall::BestEffort;
-    let started = Box::pin(longshore_agent::start(agent, told)).await;
+    let started = Box::pin(longshore_agent::start(agent_of(&controller.base_url, &data_dir), told)).await;
     let ended = match started {
         Ok(agent) => {
             say(format!("longshore dev is up: {} · data in {}", controller.base_url, data_dir.display()));
@@ -59,6 +59,19 @@ pub(crate) async fn run(args: DevArgs) -> anyhow::Result<i32> {
     controller.shutdown.trigger();
     controller.join().await;
     ended
+}
+
+fn agent_of(controller: &str, data_dir: &Path) -> AgentConfig {
+    let mut agent = AgentConfig {
+        controller: controller.to_owned(),
+        data_dir: data_dir.join("agent"),
+        ..AgentConfig::default()
+    };
+    // The controller ends too: there is nobody to keep a container for.
+    agent.on_shutdown = OnShutdown::Drain;
+    // One's own machine, often without root: the log says what is missing.
+    agent.runtime.network.firewall = Firewall::BestEffort;
+    agent
 }
 
 fn default_dir() -> Result<PathBuf, Failure> {

@@ -1,6 +1,6 @@
 //! `longshore ls`: jobs, newest first.
 
-use super::run::exit_code;
+use super::run::{detail, exit_code};
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::follow;
@@ -39,6 +39,9 @@ pub(crate) struct LsArgs {
 pub(crate) async fn run(client: &Client, args: LsArgs, format: FormatArgs) -> anyhow::Result<i32> {
     let jobs = list(client, &args).await?;
     if args.quiet {
+        if format.write(|| jobs.iter().map(|job| job.id.as_str()).collect())? {
+            return Ok(0);
+        }
         print(&jobs.iter().fold(String::new(), |text, job| format!("{text}{}\n", job.id)))?;
     } else if !format.write(|| jobs.iter().map(|job| to_json("Job", job)).collect())? {
         print(&table(&jobs, format.is_wide()).render())?;
@@ -79,7 +82,8 @@ fn table(jobs: &[v1::Job], wide: bool) -> Table {
     if wide {
         header.splice(8..8, ["ATTEMPTS", "LANE", "IMAGE"]);
     }
-    let mut table = Table::new(&header, &["WHY", "IMAGE", "NAME"]);
+    let mut table = Table::new(&header, &["WHY", "IMAGE", "NAME"])
+        .spare(&["LANE", "ATTEMPTS", "GPUS", "RAN", "NODE", "AGE", "OUTCOME", "IMAGE", "WHY", "NAME"]);
     for job in jobs {
         let ran = amount(job.started_at.as_ref(), job.finished_at.as_ref());
         let mut row = vec![
@@ -123,8 +127,9 @@ fn outcome(job: &v1::Job) -> String {
 
 fn why(job: &v1::Job) -> String {
     match &job.outcome {
-        Some(outcome) if outcome.name != "succeeded" => outcome.detail.clone(),
-        _ => String::new(),
+        Some(outcome) if outcome.name != "succeeded" => detail(job, outcome),
+        Some(_) => String::new(),
+        None => job.waits.clone(),
     }
 }
 
@@ -182,6 +187,12 @@ mod tests {
         assert_eq!(outcome(&job), "(cancelling)");
         let text = table(&[job], true).render();
         assert!(text.contains("host:5000/rsl/trainer:1.4") && text.starts_with("ID "), "{text}");
+    }
+
+    #[test]
+    fn a_queued_job_says_why_it_waits() {
+        let job = v1::Job { waits: "gpu-04: needs 2 GPUs, 1 free".into(), ..v1::Job::default() };
+        assert_eq!(why(&job), "gpu-04: needs 2 GPUs, 1 free");
     }
 
     #[test]

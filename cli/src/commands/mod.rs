@@ -25,7 +25,11 @@ mod wait;
 use crate::client::{Client, DEFAULT_URL};
 use crate::failure::{Failure, code};
 use crate::output::FormatArgs;
-use clap::{Parser, Subcommand};
+use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use clap::{error::ErrorKind, parser::ValueSource};
+use longshore_agent::AgentConfig;
+use longshore_common::config::Names;
+use longshore_controller::ControllerConfig;
 
 /// Container jobs on a fleet of GPU machines.
 #[derive(Debug, Parser)]
@@ -90,7 +94,54 @@ enum Command {
     Outcomes,
 }
 
+/// Commands that call no controller and print no result.
+const ALONE: [&str; 6] = ["controller", "agent", "dev", "schema", "completions", "outcomes"];
+/// What they do without.
+const FOR_CALLS: [&str; 2] = ["url", "output"];
+
+/// The command line as people see it: what the derived one says, the defaults of jobs, and no flag that does nothing.
+pub(crate) fn command_line() -> clap::Command {
+    let mut command = Cli::command();
+    let hidden: Vec<_> = command
+        .get_arguments()
+        .filter(|flag| FOR_CALLS.contains(&flag.get_id().as_str()))
+        .map(|flag| flag.clone().hide(true))
+        .collect();
+    for name in ALONE {
+        command = command.mut_subcommand(name, |alone| alone.args(hidden.clone()));
+    }
+    command.mut_subcommand("run", |mut run| {
+        for (flag, default) in run::defaults() {
+            run = run.mut_arg(flag, |flag| {
+                let help = flag.get_help().map(ToString::to_string).unwrap_or_default();
+                flag.help(format!("{help} [default: {default}]"))
+            });
+        }
+        run
+    })
+}
+
 impl Cli {
+    /// Of this process. Ends it if the line is wrong.
+    pub(crate) fn of_process() -> Self {
+        let mut command = command_line();
+        let parsed = command.try_get_matches_from_mut(std::env::args_os()).and_then(|matches| {
+            takes_no_useless_flag(&mut command, &matches)?;
+            Self::from_arg_matches(&matches)
+        });
+        parsed.unwrap_or_else(|error| error.exit())
+    }
+
+    /// What is set in the environment as ours and is nothing to anybody. The daemons' settings say it themselves.
+    pub(crate) fn warnings<'a>(&self, variables: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+        match self.command {
+            Command::Controller(_) | Command::Agent(_) | Command::Check(_) => Vec::new(),
+            // It takes flags alone.
+            Command::Dev(_) => Names::default().warnings(variables),
+            _ => Names::of::<ControllerConfig>().and(Names::of::<AgentConfig>()).warnings(variables),
+        }
+    }
+
     /// What the process's own log says if nothing else is asked for.
     pub(crate) const fn log_filter(&self) -> &'static str {
         match self.command {
@@ -135,6 +186,21 @@ impl Cli {
     }
 }
 
+/// A flag that would be ignored is a mistake of whoever typed it.
+fn takes_no_useless_flag(command: &mut clap::Command, matches: &ArgMatches) -> Result<(), clap::Error> {
+    let Some((name, given)) = matches.subcommand().filter(|(name, _)| ALONE.contains(name)) else {
+        return Ok(());
+    };
+    let useless = FOR_CALLS.iter().find(|flag| given.value_source(flag) == Some(ValueSource::CommandLine));
+    match useless {
+        Some(flag) => {
+            Err(command
+                .error(ErrorKind::UnknownArgument, format!("`longshore {name}` has no use for --{flag}")))
+        }
+        None => Ok(()),
+    }
+}
+
 /// Job ids, prefixes or names, as most commands take them.
 fn job_or_usage(job: Option<longshore_proto::v1::Job>) -> Result<longshore_proto::v1::Job, Failure> {
     job.ok_or_else(|| Failure::new("the controller answered without a job"))
@@ -148,16 +214,66 @@ fn request_id() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory as _;
+
+    fn help(command: &str) -> String {
+        let mut line = command_line();
+        line.build();
+        let found = line.find_subcommand_mut(command).expect("a command");
+        found.render_long_help().to_string()
+    }
 
     #[test]
     fn the_command_line_is_well_formed() {
-        Cli::command().debug_assert();
+        command_line().debug_assert();
     }
 
     #[test]
     fn global_flags_go_anywhere() {
         let cli = Cli::try_parse_from(["longshore", "ls", "--url", "http://x:1", "-a"]).expect("parses");
         assert_eq!(cli.url, "http://x:1");
+    }
+
+    #[test]
+    fn a_command_that_calls_nobody_offers_no_flags_for_it() {
+        for name in ALONE {
+            assert!(!help(name).contains("--url") && !help(name).contains("--output"), "{name}");
+        }
+        assert!(help("ls").contains("--url") && help("check").contains("--output"));
+        for line in [["--url", "http://x:1", "dev"], ["schema", "-ojson", "job"]] {
+            let mut command = command_line();
+            let matches =
+                command.try_get_matches_from_mut(std::iter::once("longshore").chain(line)).expect("parses");
+            let error = takes_no_useless_flag(&mut command, &matches).expect_err("useless");
+            assert!(error.to_string().contains("has no use for --"), "{error}");
+        }
+    }
+
+    #[test]
+    fn run_says_what_holds_if_nothing_is_said() {
+        let help = help("run");
+        for default in
+            ["[default: 2GiB]", "[default: 24h]", "[default: bridge]", "[default: auto]", "[default: 4]"]
+        {
+            assert!(help.contains(default), "{default}: {help}");
+        }
+        assert!(
+            !super::command_line()
+                .find_subcommand_mut("retry")
+                .expect("there")
+                .render_long_help()
+                .to_string()
+                .contains("[default: 2GiB]")
+        );
+    }
+
+    #[test]
+    fn unknown_variables_are_told_by_every_command() {
+        let warnings = |line: &[&str]| {
+            let cli = Cli::try_parse_from(line).expect("parses");
+            cli.warnings(["LONGSHORE_URI", "LONGSHORE_LISTEN", "LONGSHORE_URL"])
+        };
+        assert_eq!(warnings(&["longshore", "ls"]).len(), 1);
+        assert_eq!(warnings(&["longshore", "dev"]).len(), 2, "dev reads no settings");
+        assert!(warnings(&["longshore", "agent"]).is_empty(), "its settings warn themselves");
     }
 }

@@ -1,7 +1,7 @@
 //! `longshore show`: everything about one job; what nobody set is marked `(default)`.
 
 use super::explain;
-use super::run::end_line;
+use super::run::{detail, end_line};
 use crate::client::Client;
 use crate::follow;
 use crate::output::{FormatArgs, Table, age, amount, print, size, span, to_json};
@@ -59,7 +59,7 @@ fn describe(answer: &v1::GetJobResponse) -> String {
         text.push_str(&format!("\nwaits: {}", explain::text(waiting)));
     }
     if !answer.attempts.is_empty() {
-        text.push_str(&format!("\n{}", attempts(&answer.attempts)));
+        text.push_str(&format!("\n{}", attempts(&job, &answer.attempts)));
     }
     text
 }
@@ -148,18 +148,20 @@ fn describe_input(input: &Input) -> String {
     }
 }
 
-fn attempts(attempts: &[v1::Attempt]) -> String {
+fn attempts(job: &v1::Job, attempts: &[v1::Attempt]) -> String {
     let mut table = Table::new(
         &["ATTEMPT", "STATE", "OUTCOME", "NODE", "RAN", "CPU", "MEMORY", "FILES", "LOG", "WHY"],
-        &["WHY"],
-    );
+        &["WHY", "OUTCOME", "NODE"],
+    )
+    .spare(&["LOG", "FILES", "CPU", "MEMORY", "RAN", "NODE", "STATE", "WHY"]);
     let mut notes = String::new();
     for attempt in attempts {
         let outcome = attempt.outcome.clone().unwrap_or_default();
         let usage = attempt.usage.unwrap_or_default();
         let ran =
             amount(attempt.started_at.as_ref(), attempt.exited_at.as_ref().or(attempt.finished_at.as_ref()));
-        let why = if outcome.name == Outcome::Succeeded.name() { String::new() } else { outcome.detail };
+        let why =
+            if outcome.name == Outcome::Succeeded.name() { String::new() } else { detail(job, &outcome) };
         table.row(vec![
             attempt.number.to_string(),
             wire::job_state("", attempt.state).map_or_else(|_| String::new(), |state| state.to_string()),

@@ -1,21 +1,59 @@
 //! `longshore status`: how the controller and its parts are. Exits with 1 if one of them is ill.
 
+use super::agents;
 use crate::client::Client;
 use crate::failure::code;
-use crate::output::{FormatArgs, print, span, to_json};
+use crate::output::{FormatArgs, age, print, span, to_json};
 use longshore_common::wire;
 use longshore_proto::v1;
+use serde_json::json;
 
 pub(crate) async fn run(client: &Client, format: FormatArgs) -> anyhow::Result<i32> {
     let status = client.ask(client.cluster().status(v1::StatusRequest {})).await?;
-    if !format.write(|| to_json("StatusResponse", &status))? {
-        print(&text(&status))?;
+    let machines = agents::all(client).await?;
+    let (mark, troubles) = (mark(&machines), troubles(&machines));
+    let value = || {
+        let mut value = to_json("StatusResponse", &status);
+        value["troubles"] =
+            troubles.iter().map(|(agent, why)| json!({ "agent": agent, "why": why })).collect();
+        value
+    };
+    if !format.write(value)? {
+        print(&text(&status, mark, &troubles))?;
     }
-    let ill = status.parts.iter().any(|part| !part.healthy);
+    let ill = status.parts.iter().any(|part| !part.healthy) || mark == ILL;
     Ok(if ill { code::FAILED } else { 0 })
 }
 
-fn text(status: &v1::StatusResponse) -> String {
+const WELL: &str = "✓";
+const LESS: &str = "!";
+const ILL: &str = "✗";
+
+/// Whether all machines take jobs, some, or none. Nobody misses the machines of a controller that never had one.
+fn mark(machines: &[v1::Agent]) -> &'static str {
+    let able = machines.iter().filter(|agent| trouble(agent).is_none()).count();
+    match able {
+        0 if machines.is_empty() => LESS,
+        0 => ILL,
+        able if able < machines.len() => LESS,
+        _ => WELL,
+    }
+}
+
+/// The machines that take no job, and why.
+fn troubles(machines: &[v1::Agent]) -> Vec<(&str, String)> {
+    machines.iter().filter_map(|agent| Some((agent.name.as_str(), trouble(agent)?))).collect()
+}
+
+fn trouble(agent: &v1::Agent) -> Option<String> {
+    match agents::state(agent) {
+        "online" if agent.note.is_empty() => None,
+        "online" => Some(agent.note.clone()),
+        state => Some(format!("{state}, seen {} ago", age(agent.seen_at.as_ref()))),
+    }
+}
+
+fn text(status: &v1::StatusResponse, mark: &str, troubles: &[(&str, String)]) -> String {
     let length = |length: Option<&prost_types::Duration>| {
         length.and_then(|length| wire::duration_from("", length).ok()).map_or_else(|| "-".to_owned(), span)
     };
@@ -27,7 +65,7 @@ fn text(status: &v1::StatusResponse) -> String {
         status.epoch
     );
     for part in &status.parts {
-        let mark = if part.healthy { "✓" } else { "✗" };
+        let mark = if part.healthy { WELL } else { ILL };
         text.push_str(&format!("{:<11} {mark} {}\n", part.name, part.detail));
     }
     text.push_str(&format!(
@@ -39,9 +77,17 @@ fn text(status: &v1::StatusResponse) -> String {
         length(status.publish_lag.as_ref()),
     ));
     text.push_str(&format!(
-        "agents      {} online, {} disconnected, {} lost\n",
+        "agents      {mark} {} online, {} disconnected, {} lost\n",
         status.agents_online, status.agents_disconnected, status.agents_lost
     ));
+    for (agent, why) in troubles {
+        text.push_str(&format!("            {agent} takes no jobs: {why}\n"));
+    }
+    match (mark, troubles) {
+        (LESS, []) => text.push_str("            → start one: longshore agent --controller URL\n"),
+        (_, []) => {}
+        _ => text.push_str("            → on that machine: longshore check\n"),
+    }
     text
 }
 
@@ -50,13 +96,33 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_machine_that_can_run_nothing_is_not_well() {
+        let agent = |name: &str, note: &str| v1::Agent {
+            name: name.into(),
+            note: note.into(),
+            state: v1::AgentState::Online as i32,
+            ..Default::default()
+        };
+        let (good, bad) = (agent("gpu-04", ""), agent("gpu-07", "docker does not answer"));
+        let lost = v1::Agent { state: v1::AgentState::Lost as i32, ..agent("gpu-08", "") };
+        assert_eq!(mark(std::slice::from_ref(&good)), WELL);
+        assert_eq!(mark(&[good, bad.clone()]), LESS);
+        assert_eq!(mark(&[]), LESS);
+        let all = [bad, lost];
+        assert_eq!(mark(&all), ILL);
+        let text = text(&v1::StatusResponse::default(), ILL, &troubles(&all));
+        assert!(text.contains("gpu-07 takes no jobs: docker does not answer\n"), "{text}");
+        assert!(text.contains("gpu-08 takes no jobs: lost") && text.contains("longshore check"), "{text}");
+    }
+
+    #[test]
     fn each_part_is_a_line_with_its_mark() {
         let part = |name: &str, healthy| v1::Part { name: name.into(), healthy, detail: "d".into() };
         let status = v1::StatusResponse {
             parts: vec![part("database", true), part("queue", false)],
             ..Default::default()
         };
-        let text = text(&status);
+        let text = text(&status, WELL, &[]);
         assert!(text.contains("database    ✓ d\n") && text.contains("queue       ✗ d\n"), "{text}");
     }
 }

@@ -16,6 +16,8 @@ pub const PREFIX: &str = "LONGSHORE_";
 const IGNORED: [&str; 2] = ["LONGSHORE_PORT", "LONGSHORE_SERVICE_"];
 /// Settings of the client and of telemetry, read elsewhere.
 const ELSEWHERE: [&str; 7] = ["URL", "TOKEN", "PROJECT", "CONTEXT", "LOG", "LOG_FORMAT", "CONFIG"];
+/// What a job's container gets: a command inside of one finds them and means nothing by them.
+const OF_JOBS: [&str; 8] = ["JOB_ID", "ATTEMPT", "OUT", "SCRATCH", "DEADLINE", "CPUS", "MEMORY", "GPUS"];
 
 /// Where settings come from, besides the defaults.
 #[derive(Clone, Debug, Default)]
@@ -68,18 +70,12 @@ impl fmt::Display for Problems {
 pub fn load<T: Default + Serialize + DeserializeOwned>(sources: &Sources) -> Result<Loaded<T>, Error> {
     let mut root = file(sources)?;
     let mut warnings = Vec::new();
-    let names = variable_names::<T>();
+    let names = Names::of::<T>();
     for (variable, value) in &sources.variables {
-        let Some(name) = variable.strip_prefix(PREFIX) else { continue };
-        if ELSEWHERE.contains(&name) && !names.iter().any(|(known, _)| known == name) {
-            continue;
-        }
-        if IGNORED.iter().any(|start| variable.starts_with(start)) {
-            continue;
-        }
-        match path_of(name, &names) {
+        let Some(name) = names.of_interest(variable) else { continue };
+        match names.path(name) {
             Some(path) => set(&mut root, &path, value, variable),
-            None => warnings.push(unknown_variable(variable, name, &names)),
+            None => warnings.push(names.unknown(variable, name)),
         }
     }
     for flag in &sources.flags {
@@ -122,18 +118,68 @@ fn problems(sources: &Sources, root: &Node, errors: &FieldErrors) -> Problems {
     Problems(errors.iter().map(line).collect())
 }
 
-/// Every setting's variable (without the prefix) and path, out of the defaults. `None` among them is open: what a
-/// table there would hold is not known.
-fn variable_names<T: Default + Serialize>() -> Vec<(String, Leaf)> {
-    let mut names = Vec::new();
-    let defaults = serde_json::to_value(T::default()).unwrap_or_default();
-    collect(&defaults, &mut Vec::new(), &mut names);
-    names
-}
+/// Every setting's variable (without the prefix) and path.
+#[derive(Debug, Default)]
+pub struct Names(Vec<(String, Leaf)>);
 
+/// `open`: what a table there would hold is not known.
+#[derive(Debug)]
 struct Leaf {
     path: Vec<String>,
     open: bool,
+}
+
+impl Names {
+    /// Out of the defaults.
+    pub fn of<T: Default + Serialize>() -> Self {
+        let mut names = Vec::new();
+        let defaults = serde_json::to_value(T::default()).unwrap_or_default();
+        collect(&defaults, &mut Vec::new(), &mut names);
+        Self(names)
+    }
+
+    /// These and the other ones.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        self.0.extend(other.0);
+        self
+    }
+
+    /// A warning for each variable that begins as a setting's does and is none.
+    pub fn warnings<'a>(&self, variables: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+        let unknown = |variable: &'a str| {
+            let name = self.of_interest(variable)?;
+            self.path(name).is_none().then(|| self.unknown(variable, name))
+        };
+        variables.into_iter().filter_map(unknown).collect()
+    }
+
+    /// The name without the prefix, unless the variable is somebody else's.
+    fn of_interest<'a>(&self, variable: &'a str) -> Option<&'a str> {
+        let name = variable.strip_prefix(PREFIX)?;
+        let elsewhere = ELSEWHERE.contains(&name) || OF_JOBS.contains(&name);
+        let ignored = IGNORED.iter().any(|start| variable.starts_with(start));
+        (!ignored && (!elsewhere || self.0.iter().any(|(known, _)| known == name))).then_some(name)
+    }
+
+    fn path(&self, name: &str) -> Option<Vec<String>> {
+        if let Some((_, leaf)) = self.0.iter().find(|(known, _)| known == name) {
+            return Some(leaf.path.clone());
+        }
+        self.0.iter().filter(|(_, leaf)| leaf.open).find_map(|(known, leaf)| {
+            let rest = name.strip_prefix(known.as_str())?.strip_prefix('_')?;
+            let mut path = leaf.path.clone();
+            path.push(rest.to_ascii_lowercase());
+            Some(path)
+        })
+    }
+
+    fn unknown(&self, variable: &str, name: &str) -> String {
+        let clients = ["URL", "PROJECT"];
+        let near = crate::nearest(name, self.0.iter().map(|(known, _)| known.as_str()).chain(clients));
+        let hint = near.map_or(String::new(), |near| format!("; did you mean {PREFIX}{near}?"));
+        format!("{variable} is not a setting and is ignored{hint}")
+    }
 }
 
 fn collect(value: &serde_json::Value, path: &mut Vec<String>, names: &mut Vec<(String, Leaf)>) {
@@ -150,24 +196,6 @@ fn collect(value: &serde_json::Value, path: &mut Vec<String>, names: &mut Vec<(S
             names.push((name, Leaf { path: path.clone(), open: other.is_null() }));
         }
     }
-}
-
-fn path_of(name: &str, names: &[(String, Leaf)]) -> Option<Vec<String>> {
-    if let Some((_, leaf)) = names.iter().find(|(known, _)| known == name) {
-        return Some(leaf.path.clone());
-    }
-    names.iter().filter(|(_, leaf)| leaf.open).find_map(|(known, leaf)| {
-        let rest = name.strip_prefix(known.as_str())?.strip_prefix('_')?;
-        let mut path = leaf.path.clone();
-        path.push(rest.to_ascii_lowercase());
-        Some(path)
-    })
-}
-
-fn unknown_variable(variable: &str, name: &str, names: &[(String, Leaf)]) -> String {
-    let near = crate::nearest(name, names.iter().map(|(known, _)| known.as_str()));
-    let hint = near.map_or(String::new(), |near| format!("; did you mean {PREFIX}{near}?"));
-    format!("{variable} is not a setting and is ignored{hint}")
 }
 
 #[cfg(test)]

@@ -9,10 +9,73 @@ use std::time::Duration;
 const HIDDEN: &str = "(hidden)";
 const SECRETS: [&str; 4] = ["secret", "token", "password", "credential"];
 
-pub fn print<T: Serialize>(settings: &T) -> String {
-    let mut value = serde_json::to_value(settings).unwrap_or_default();
+/// What is not set is commented out, with the value of `example`.
+pub fn print<T: Serialize>(settings: &T, example: &T) -> String {
+    let [mut value, mut example] = [settings, example].map(|of| serde_json::to_value(of).unwrap_or_default());
     make_readable(&mut value);
-    toml::to_string_pretty(&value).unwrap_or_else(|error| format!("# cannot be shown as TOML: {error}\n"))
+    make_readable(&mut example);
+    let mut unset = Unset::default();
+    unset.mark(&mut value, &example, "");
+    match toml::to_string_pretty(&value) {
+        Ok(text) => unset.comment_out(&text),
+        Err(error) => format!("# cannot be shown as TOML: {error}\n"),
+    }
+}
+
+/// Settings without a value, which TOML cannot say.
+#[derive(Debug, Default)]
+struct Unset {
+    /// As TOML would write them, by the number in their marks.
+    examples: Vec<String>,
+    /// Whole tables, as text.
+    tables: String,
+}
+
+const MARK: &str = "(not set) ";
+
+impl Unset {
+    fn mark(&mut self, value: &mut Value, example: &Value, path: &str) {
+        let Value::Object(table) = value else { return };
+        let mut whole = Vec::new();
+        for (key, value) in table.iter_mut() {
+            let example = example.get(key).unwrap_or(&Value::Null);
+            let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+            match (&value, example) {
+                (Value::Null, Value::Object(fields)) => {
+                    let text = toml::to_string_pretty(fields).unwrap_or_default();
+                    let lines = text.lines().map(|line| format!("# {line}\n")).collect::<String>();
+                    self.tables.push_str(&format!("\n# [{path}]\n{lines}"));
+                    whole.push(key.clone());
+                }
+                (Value::Null, example) => {
+                    let example =
+                        toml::Value::try_from(example).map_or_else(|_| String::new(), |v| v.to_string());
+                    *value = format!("{MARK}{}", self.examples.len()).into();
+                    self.examples.push(example);
+                }
+                _ => self.mark(value, example, &path),
+            }
+        }
+        table.retain(|key, _| !whole.contains(key));
+    }
+
+    fn comment_out(&self, text: &str) -> String {
+        let mut shown = String::new();
+        if !self.examples.is_empty() || !self.tables.is_empty() {
+            shown.push_str("# Lines that begin with # are not set; their values are examples.\n");
+        }
+        for line in text.lines() {
+            let marked = line.split_once(&format!(" = \"{MARK}"));
+            let example = marked.and_then(|(key, number)| {
+                Some((key, self.examples.get(number.trim_end_matches('"').parse::<usize>().ok()?)?))
+            });
+            match example {
+                Some((key, example)) => shown.push_str(&format!("# {key} = {example}\n")),
+                None => shown.push_str(&format!("{line}\n")),
+            }
+        }
+        shown + &self.tables
+    }
 }
 
 /// How serde writes `std`'s durations.
@@ -30,7 +93,6 @@ fn make_readable(value: &mut Value) {
             *value = HumanDuration(length).to_string().into();
         }
         Value::Object(table) => {
-            table.retain(|_, value| !value.is_null());
             for (key, value) in table.iter_mut() {
                 let secret = SECRETS.iter().any(|word| key.contains(word));
                 if secret && value.as_str().is_some_and(|text| !text.is_empty()) {

@@ -11,6 +11,7 @@ struct Settings {
     labels: BTreeMap<String, String>,
     store: Store,
     s3: Option<S3>,
+    name: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +36,7 @@ impl Default for Settings {
             labels: BTreeMap::new(),
             store: Store::default(),
             s3: None,
+            name: None,
         }
     }
 }
@@ -144,15 +146,47 @@ fn a_named_file_must_be_there_and_an_assumed_one_need_not() {
 #[test]
 fn what_is_printed_loads_again_and_hides_secrets() {
     let settings = Settings { wait: Duration::from_secs(5400), ..Settings::default() };
-    let text = print(&settings);
+    let text = print(&settings, &settings);
     assert!(text.contains("wait = \"1h30m\""), "{text}");
     let file = file(&text);
     assert_eq!(load_settings(&sources(Some(file.path()), &[], &[])).expect("loads").settings, settings);
     let s3 = S3 { bucket: "b".into(), secret_key: "hunter2".into() };
     let listen = "amqp://guest:hunter2@host/".into();
-    let text = print(&Settings { s3: Some(s3), listen, ..Settings::default() });
+    let settings = Settings { s3: Some(s3), listen, ..Settings::default() };
+    let text = print(&settings, &settings);
     assert!(
         !text.contains("hunter2") && text.contains("(hidden)") && text.contains("guest:hidden@"),
         "{text}"
+    );
+}
+
+#[test]
+fn what_is_not_set_is_printed_as_a_comment_with_an_example() {
+    let s3 = S3 { bucket: "jobs".into(), secret_key: "hunter2".into() };
+    let example = Settings { s3: Some(s3), name: Some("gpu-04".into()), ..Settings::default() };
+    let text = print(&Settings::default(), &example);
+    assert!(text.contains("\n# name = \"gpu-04\"\n"), "{text}");
+    assert!(text.ends_with("\n# [s3]\n# bucket = \"jobs\"\n# secret_key = \"(hidden)\"\n"), "{text}");
+    let file = file(&text);
+    assert_eq!(
+        load_settings(&sources(Some(file.path()), &[], &[])).expect("loads").settings,
+        Settings::default()
+    );
+}
+
+#[test]
+fn a_client_warns_of_what_no_part_knows() {
+    let names = Names::of::<Settings>().and(Names::of::<Store>());
+    let variables = [
+        "PATH",
+        "LONGSHORE_STORE_PATH",
+        "LONGSHORE_S3_BUCKET",
+        "LONGSHORE_JOB_ID",
+        "LONGSHORE_URI",
+        "LONGSHORE_URL",
+    ];
+    assert_eq!(
+        names.warnings(variables),
+        ["LONGSHORE_URI is not a setting and is ignored; did you mean LONGSHORE_URL?"]
     );
 }

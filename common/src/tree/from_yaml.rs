@@ -3,7 +3,7 @@
 
 use super::{Node, Origin, SyntaxError, Value};
 use granit_parser::{Event, Parser, ScalarStyle, ScanError, Span, StrInput};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// More than any job file has: aliases of aliases, and brackets without end, stop here.
 const MOST_NODES: usize = 200_000;
@@ -89,6 +89,7 @@ impl<'a> Builder<'a> {
 
     fn table(&mut self, depth: usize) -> Result<Value, SyntaxError> {
         let mut entries: Vec<(String, Node)> = Vec::new();
+        let mut keys = HashSet::new();
         loop {
             let (event, span) = self.next()?;
             let line = span.start.line();
@@ -101,7 +102,7 @@ impl<'a> Builder<'a> {
                 let message = "`<<` is not read: write the fields out".to_owned();
                 return Err(SyntaxError { line, message });
             }
-            if entries.iter().any(|(known, _)| *known == key) {
+            if !keys.insert(key.clone()) {
                 return Err(SyntaxError { line, message: format!("`{key}` is there twice") });
             }
             let (event, span) = self.next()?;

@@ -24,6 +24,7 @@ pub(super) fn job(view: &JobView) -> v1::Job {
         revision: view.revision,
         lane: view.lane.to_string(),
         expires_at: view.expires_at.map(wire::timestamp_to),
+        waits: String::new(),
         id,
     }
 }

@@ -3,12 +3,18 @@
 use super::{
     Jobs, agents,
     error::Error,
-    types::{AgentReason, Explanation},
+    types::{AgentReason, Explanation, JobView},
 };
-use crate::{lifecycle::Ending, placement, store::ViewRow};
+use crate::{
+    lifecycle::{Ending, Job},
+    placement::{self, Machine},
+    store::ViewRow,
+};
 use longshore_common::{
+    clock::Timestamp,
     ids::JobId,
-    job::{JobState, Outcome},
+    job::{JobSpec, JobState, Outcome},
+    units::HumanDuration,
 };
 
 /// A place in the queue is counted up to this.
@@ -24,7 +30,16 @@ impl Jobs {
     pub(super) async fn why(&self, row: &ViewRow) -> Result<Explanation, Error> {
         let state = row.row.job.state;
         let room = match (state, &row.row.job.ending) {
-            (JobState::Waiting | JobState::Queued, _) => "has room; it takes the job with its next claim",
+            (JobState::Waiting, _) => {
+                let job = &row.row.job;
+                // Another one may have begun since the row was read.
+                let last =
+                    self.attempts(job.id).await?.into_iter().find(|a| a.attempt.number == job.attempts);
+                let last = last.and_then(|attempt| attempt.ending);
+                let summary = tried_again(job, last.as_ref(), Timestamp::now());
+                return Ok(Explanation { place: 0, summary, agents: Vec::new() });
+            }
+            (JobState::Queued, _) => "has room; it takes the job with its next claim",
             (_, Some(Ending { outcome: Outcome::QueueTimeout, .. })) => "has room now",
             _ => return Ok(Explanation { place: 0, summary: summary(row, 0, &[]), agents: Vec::new() }),
         };
@@ -39,16 +54,75 @@ impl Jobs {
             if state == JobState::Queued { self.inner.shared.store.place(row, PLACES).await? + 1 } else { 0 };
         Ok(Explanation { place, summary: summary(row, place, &reasons), agents: reasons })
     }
+
+    /// For each job of a list why it waits, in a few words; empty for those that do not.
+    pub fn waits(&self, jobs: &[JobView]) -> Vec<String> {
+        let agents = self.agents().into_iter();
+        let machines: Vec<_> = agents
+            .map(|agent| {
+                let machine = agents::machine(&agent);
+                (agent.identity.name, machine)
+            })
+            .collect();
+        let now = Timestamp::now();
+        let one = |job: &JobView| match job.state {
+            JobState::Queued => in_short(&job.spec, &machines),
+            JobState::Waiting => follows(job.attempts + 1, job.not_before, now),
+            _ => String::new(),
+        };
+        jobs.iter().map(one).collect()
+    }
+}
+
+/// The nearest hope, or the first agent's reason if there is none.
+fn in_short(spec: &JobSpec, machines: &[(String, Machine)]) -> String {
+    let mut reasons = Vec::with_capacity(machines.len());
+    for (name, machine) in machines {
+        match placement::explain(spec, machine) {
+            None => return format!("{name} has room"),
+            Some(reason) => reasons.push((name, reason)),
+        }
+    }
+    match (reasons.iter().find(|(_, reason)| !reason.permanent), reasons.first()) {
+        (Some((name, reason)), _) => format!("{name}: {}", reason.text),
+        (None, Some((name, reason))) => format!("no agent can ever take it; {name}: {}", reason.text),
+        (None, None) => "no agent has ever joined".to_owned(),
+    }
+}
+
+/// `attempt 1 ended: engine_restart: …; attempt 2 follows in 12s`.
+fn tried_again(job: &Job, last: Option<&Ending>, now: Timestamp) -> String {
+    let ended =
+        last.map_or_else(String::new, |ending| format!("attempt {} ended: {}; ", job.attempts, said(ending)));
+    format!("{ended}{}", follows(job.attempts + 1, job.not_before, now))
+}
+
+fn follows(attempt: u32, not_before: Option<Timestamp>, now: Timestamp) -> String {
+    let wait = not_before.map(|time| time.since(now)).filter(|wait| !wait.is_zero());
+    let soon = wait.map_or_else(|| "now".to_owned(), |wait| format!("in {}", HumanDuration(wait).rounded()));
+    format!("attempt {attempt} follows {soon}")
+}
+
+fn said(Ending { outcome, detail }: &Ending) -> String {
+    format!("{outcome}: {}", if detail.is_empty() { outcome.row().sentence } else { detail })
+}
+
+/// `2nd`, `3rd`, `11th`.
+fn ordinal(number: u32) -> String {
+    let ending = match (number % 100, number % 10) {
+        (11..=13, _) => "th",
+        (_, 1) => "st",
+        (_, 2) => "nd",
+        (_, 3) => "rd",
+        _ => "th",
+    };
+    format!("{number}{ending}")
 }
 
 fn summary(row: &ViewRow, place: u32, agents: &[AgentReason]) -> String {
     let job = &row.row.job;
-    if let Some(Ending { outcome, detail }) = &job.ending {
-        let detail = if detail.is_empty() { outcome.row().sentence } else { detail };
-        return format!("has ended: {outcome}: {detail}");
-    }
-    if job.state == JobState::Waiting {
-        return format!("waits before it is tried again; {} attempts so far", job.attempts);
+    if let Some(ending) = &job.ending {
+        return format!("has ended: {}", said(ending));
     }
     if place == 0 {
         let agent = row.agent.as_deref().map(|name| format!(" on {name}")).unwrap_or_default();
@@ -56,7 +130,7 @@ fn summary(row: &ViewRow, place: u32, agents: &[AgentReason]) -> String {
     }
     let line = match place {
         1 => "next in line".to_owned(),
-        _ => format!("number {place} in line"),
+        _ => format!("{} in line", ordinal(place)),
     };
     let hope = agents.iter().find(|agent| !agent.permanent);
     match (agents, hope) {
@@ -66,5 +140,35 @@ fn summary(row: &ViewRow, place: u32, agents: &[AgentReason]) -> String {
         ([first, ..], None) => {
             format!("none of {} agents can ever take it; {}: {}", agents.len(), first.agent, first.reason)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use longshore_common::job::RetryPolicy;
+    use std::time::Duration;
+
+    #[test]
+    fn places_are_counted_as_people_do() {
+        let all =
+            [(2, "2nd"), (3, "3rd"), (4, "4th"), (11, "11th"), (12, "12th"), (21, "21st"), (113, "113th")];
+        for (number, text) in all {
+            assert_eq!(ordinal(number), text);
+        }
+    }
+
+    #[test]
+    fn a_job_in_its_backoff_says_why_and_when() {
+        let now = Timestamp::from_micros(0);
+        let mut job = Job::new(JobId::new(), RetryPolicy::default(), None);
+        job.attempts = 1;
+        job.not_before = Some(now.plus(Duration::from_secs(12)));
+        let ending = Ending { outcome: Outcome::AgentLost, detail: "gone".into() };
+        assert_eq!(
+            tried_again(&job, Some(&ending), now),
+            "attempt 1 ended: agent_lost: gone; attempt 2 follows in 12s"
+        );
+        assert_eq!(tried_again(&job, None, now.plus(Duration::from_secs(60))), "attempt 2 follows now");
     }
 }

@@ -48,7 +48,7 @@ impl Jobs {
                         return Ok(Err(bad(no_input(id))));
                     }
                 }
-                Input::Job { job, .. } => {
+                Input::Job { job, path } => {
                     let id = match self.resolve(job).await {
                         Ok(id) => id,
                         Err(ResolveError::Failed(error)) => return Err(error),
@@ -60,12 +60,32 @@ impl Jobs {
                             format!("job {} has not ended ({}); wait for it", view.short_id, view.state);
                         return Ok(Err(bad(message)));
                     }
+                    if !self.left_anything_at(id, path).await? {
+                        let short = &view.short_id;
+                        let message = format!(
+                            "job {short} left nothing at `{path}` in /out; `longshore artifacts ls {short}` lists what it left"
+                        );
+                        return Ok(Err(bad(message)));
+                    }
                     view.short_id.as_str().clone_into(job);
                 }
                 Input::Url { .. } => {}
             }
         }
         Ok(Ok(()))
+    }
+
+    /// Whether the outputs of an ended job have this file or folder. All of them may be nothing.
+    async fn left_anything_at(&self, job: JobId, path: &str) -> Result<bool, Error> {
+        let path = path.trim_matches('/').as_bytes();
+        if path.is_empty() {
+            return Ok(true);
+        }
+        let attempts = self.attempts(job).await?;
+        let Some(attempt) = attempts.iter().rev().find(|attempt| attempt.committed) else { return Ok(false) };
+        let folder = [path, b"/"].concat();
+        let file = self.find_artifacts(attempt, &[path.to_vec()]).await?.iter().any(Option::is_some);
+        Ok(file || !self.artifacts(attempt, &folder, 1, "").await?.items.is_empty())
     }
 }
 

@@ -56,8 +56,24 @@ pub(super) fn free_bytes(path: &Path) -> Option<u64> {
 
 fn data_dir(path: &Path) -> Finding {
     let there = existing(path);
+    let elsewhere = ["name a folder on a disk with --data-dir (data_dir in agent.toml)"];
+    if !there.is_dir() {
+        return Finding::bad("data", format!("{} is no folder", there.display()), &elsewhere);
+    }
+    let Ok(found) = statvfs(there) else {
+        return Finding::bad("data", format!("{} cannot be looked at", there.display()), &elsewhere);
+    };
+    // /proc, /sys and their like: they take no files, whoever asks.
+    if found.f_blocks == 0 {
+        let detail = format!("{} is not on a disk: it takes no files", there.display());
+        return Finding::bad("data", detail, &elsewhere);
+    }
     if access(there, Access::WRITE_OK).is_err() {
-        let mend = ["run as root, or name another folder with --data-dir"];
+        let mend = if rustix::process::geteuid().is_root() {
+            elsewhere
+        } else {
+            ["run as root, or name another folder with --data-dir"]
+        };
         return Finding::bad("data", format!("{} cannot be written", there.display()), &mend);
     }
     let free = free_bytes(path).unwrap_or(0);
@@ -103,6 +119,17 @@ fn existing(path: &Path) -> &Path {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn places_that_take_no_files_are_told_apart_from_full_ones() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        for (path, says) in
+            [(Path::new("/proc/x"), "is not on a disk"), (&file.path().join("x"), "is no folder")]
+        {
+            let found = data_dir(path);
+            assert!(found.detail.contains(says) && found.mend[0].contains("--data-dir"), "{found:?}");
+        }
+    }
 
     #[test]
     fn a_folder_that_is_not_there_yet_counts_as_the_one_above() {

@@ -57,7 +57,11 @@ impl Finding {
 
 pub(crate) async fn run(client: &Client, args: CheckArgs, format: FormatArgs) -> anyhow::Result<i32> {
     let flags = flag("--data-dir", "data_dir", args.data_dir.as_ref()).into_iter().collect();
-    let Some(config) = args.config.load::<AgentConfig>(super::agent::FILE, flags)? else { return Ok(0) };
+    let Some(config) =
+        args.config.load::<AgentConfig>(super::agent::FILE, flags, &super::agent::example())?
+    else {
+        return Ok(0);
+    };
     let mut findings = engine::check(&config).await;
     let has_driver = machine::check(&config, &mut findings);
     if has_driver {

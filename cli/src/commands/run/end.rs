@@ -2,8 +2,9 @@
 
 use crate::failure::code;
 use crate::follow;
-use crate::output::{amount, span};
-use longshore_common::job::JobState;
+use crate::output::{amount, size, span};
+use longshore_common::job::{JobState, Outcome};
+use longshore_common::units::ByteSize;
 use longshore_proto::v1;
 
 /// The container's own code, or what the outcome table says.
@@ -26,19 +27,44 @@ pub(crate) fn end_line(job: &v1::Job) -> Vec<String> {
     }
     let Some(outcome) = &job.outcome else { return vec![line] };
     if follow::state(job) != Some(JobState::Succeeded) {
-        line.push_str(&format!(": {} ({})", outcome.detail, outcome.name));
+        line.push_str(&format!(": {} ({})", detail(job, outcome), outcome.name));
     }
     let mut lines = vec![line];
-    if !outcome.hint.is_empty() {
-        lines.push(format!("  try: {}", outcome.hint));
+    let hint = hint(job, outcome);
+    if !hint.is_empty() {
+        lines.push(format!("  try: {hint}"));
     }
     lines
+}
+
+/// What happened, with the limit that was passed.
+pub(crate) fn detail(job: &v1::Job, outcome: &v1::Outcome) -> String {
+    match memory_limit(job, outcome) {
+        Some(limit) => {
+            outcome.detail.replace("its memory limit", &format!("its {} memory limit", size(limit)))
+        }
+        None => outcome.detail.clone(),
+    }
+}
+
+/// What to try; of a memory limit twice as much.
+fn hint(job: &v1::Job, outcome: &v1::Outcome) -> String {
+    match memory_limit(job, outcome) {
+        Some(limit) => outcome.hint.replace("SIZE", &ByteSize(limit.saturating_mul(2)).to_string()),
+        None => outcome.hint.clone(),
+    }
+}
+
+/// Of a job that passed it.
+fn memory_limit(job: &v1::Job, outcome: &v1::Outcome) -> Option<u64> {
+    let limit = job.spec.as_ref()?.resources.as_ref()?.memory_bytes?;
+    (outcome.name == Outcome::OomKilled.name() && limit > 0).then_some(limit)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use longshore_common::{job::Outcome, wire};
+    use longshore_common::{job::JobSpec, wire};
 
     fn ended(outcome: &Outcome) -> v1::Job {
         let time = |seconds| Some(prost_types::Timestamp { seconds, nanos: 0 });
@@ -79,6 +105,14 @@ mod tests {
             [
                 "failed after 2m51s: the container passed its memory limit (oom_killed)",
                 "  try: longshore retry k3m9q2xw --memory SIZE"
+            ]
+        );
+        let spec = Some(v1::JobSpec::from(&JobSpec::for_image("alpine")));
+        assert_eq!(
+            end_line(&v1::Job { spec, ..ended(&Outcome::OomKilled) }),
+            [
+                "failed after 2m51s: the container passed its 2 GiB memory limit (oom_killed)",
+                "  try: longshore retry k3m9q2xw --memory 4GiB"
             ]
         );
         assert_eq!(end_line(&ended(&Outcome::Succeeded)), ["succeeded after 2m51s"]);

@@ -5,7 +5,7 @@ use super::words;
 use crate::failure::Failure;
 use clap::{Args, ValueEnum};
 use longshore_common::fields::FieldErrors;
-use longshore_common::job::{GpuRequest, JobSpec, NetworkMode, PullPolicy, check_name, validate};
+use longshore_common::job::{GpuRequest, JobSpec, NetworkMode, Outputs, PullPolicy, check_name, validate};
 use longshore_common::units::{ByteSize, Cores, HumanDuration};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -47,7 +47,7 @@ pub(crate) struct RunArgs {
 
     #[command(flatten)]
     pub(crate) limits: LimitArgs,
-    /// bridge or none
+    /// bridge: the world outside, and nothing of the machine; none: nothing
     #[arg(long, value_enum)]
     pub(crate) network: Option<Network>,
     /// When to ask the registry
@@ -67,11 +67,15 @@ pub(crate) struct RunArgs {
     #[arg(long)]
     pub(crate) pool: Option<String>,
     /// Larger runs first, -100 to 100
-    #[arg(long, allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub(crate) priority: Option<i32>,
-    /// Further attempts after the platform's failures
-    #[arg(long, value_name = "N")]
-    pub(crate) retries: Option<u32>,
+    #[command(flatten)]
+    pub(crate) retry: RetryFlags,
+    #[command(flatten)]
+    pub(crate) outputs: OutputArgs,
+    /// The same id with the same flags submits once
+    #[arg(long, value_name = "ID")]
+    pub(crate) request_id: Option<String>,
 
     /// Does nothing: containers are always removed
     #[arg(long, hide = true)]
@@ -84,38 +88,72 @@ pub(crate) struct RunArgs {
 #[derive(Debug, Default, Args)]
 pub(crate) struct LimitArgs {
     /// Cores: 4, 0.5 or 500m
-    #[arg(long, value_name = "CORES")]
+    #[arg(long, value_name = "CORES", allow_hyphen_values = true)]
     pub(crate) cpus: Option<Cores>,
     /// Memory: 8g and 8GiB are the same
-    #[arg(short, long, value_name = "SIZE", value_parser = ByteSize::from_docker)]
+    #[arg(short, long, value_name = "SIZE", value_parser = ByteSize::from_docker, allow_hyphen_values = true)]
     pub(crate) memory: Option<ByteSize>,
     /// Size of /dev/shm, which counts in memory
-    #[arg(long, value_name = "SIZE", value_parser = ByteSize::from_docker)]
+    #[arg(long, value_name = "SIZE", value_parser = ByteSize::from_docker, allow_hyphen_values = true)]
     pub(crate) shm_size: Option<ByteSize>,
     /// Disk for the writable layer, /tmp_disk and /out together
-    #[arg(long, value_name = "SIZE", value_parser = ByteSize::from_docker)]
+    #[arg(long, value_name = "SIZE", value_parser = ByteSize::from_docker, allow_hyphen_values = true)]
     pub(crate) scratch: Option<ByteSize>,
     /// Processes and threads
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = words::count, allow_hyphen_values = true)]
     pub(crate) pids_limit: Option<u32>,
     /// GPUs, as in 1,memory=24GiB,model=A100*
-    #[arg(long, value_name = "N[,memory=SIZE][,model=GLOB]", value_parser = words::gpus)]
+    #[arg(long, value_name = "N[,memory=SIZE][,model=GLOB]", value_parser = words::gpus, allow_hyphen_values = true)]
     pub(crate) gpus: Option<GpuRequest>,
     /// How long the container may run
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub(crate) run_deadline: Option<HumanDuration>,
     /// How long the job may wait for an agent
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub(crate) queue_deadline: Option<HumanDuration>,
     /// How long image and inputs may take
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub(crate) prepare_deadline: Option<HumanDuration>,
     /// How long storing /out may take
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub(crate) upload_deadline: Option<HumanDuration>,
     /// Between SIGTERM and SIGKILL; a bare number is seconds
-    #[arg(long, value_name = "TIME", value_parser = words::seconds)]
+    #[arg(long, value_name = "TIME", value_parser = words::seconds, allow_hyphen_values = true)]
     pub(crate) stop_timeout: Option<HumanDuration>,
+}
+
+/// When the job is tried again.
+#[derive(Debug, Default, Args)]
+pub(crate) struct RetryFlags {
+    /// Attempts at most, the first included
+    #[arg(long, value_name = "N", value_parser = words::count, allow_hyphen_values = true)]
+    attempts: Option<u32>,
+    /// Before the second attempt; doubles with each one
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    backoff: Option<HumanDuration>,
+    /// Try again after this outcome, instead of after the platform's failures; may be given several times
+    #[arg(long, value_name = "OUTCOME")]
+    retry_on: Vec<String>,
+    /// How long the agent may be out of touch before another one gets the job
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    disconnect_tolerance: Option<HumanDuration>,
+}
+
+/// Which files of /out are kept.
+#[derive(Debug, Default, Args)]
+pub(crate) struct OutputArgs {
+    /// Keep only these files of /out; may be given several times
+    #[arg(long, value_name = "GLOB")]
+    include: Vec<String>,
+    /// Leave these files of /out behind; may be given several times
+    #[arg(long, value_name = "GLOB")]
+    exclude: Vec<String>,
+    /// More than this in /out fails the job
+    #[arg(long, value_name = "SIZE", value_parser = ByteSize::from_docker, allow_hyphen_values = true)]
+    max_size: Option<ByteSize>,
+    /// More files than this in /out fail the job
+    #[arg(long, value_name = "N", value_parser = words::long_count, allow_hyphen_values = true)]
+    max_files: Option<u64>,
 }
 
 /// Docker's flags for what jobs do not have.
@@ -182,9 +220,8 @@ impl RunArgs {
             spec.pool.clone_from(pool);
         }
         spec.priority = self.priority.unwrap_or_default();
-        if let Some(retries) = self.retries {
-            spec.retry.attempts = retries.saturating_add(1);
-        }
+        self.retry.apply(&mut spec);
+        self.outputs.apply(&mut spec.outputs);
         match self.network {
             Some(Network::None) => spec.network = NetworkMode::None,
             Some(Network::Bridge) | None => {}
@@ -193,6 +230,10 @@ impl RunArgs {
         self.limits.apply(&mut spec);
         for (name, source) in &self.inputs {
             errors.take(check_name(&format!("--input {name}"), name));
+            if spec.inputs.contains_key(name) || folders.contains_key(name) {
+                errors.push(format!("--input {name}"), "is given twice: each input has a name of its own");
+                continue;
+            }
             match words::source(source)? {
                 words::Source::Ready(input) => drop(spec.inputs.insert(name.clone(), input)),
                 words::Source::Folder(folder) => drop(folders.insert(name.clone(), folder)),
@@ -225,6 +266,28 @@ impl LimitArgs {
         set(&mut deadlines.run, self.run_deadline.map(|length| length.0));
         set(&mut deadlines.upload, self.upload_deadline.map(|length| length.0));
         set(&mut deadlines.stop_grace, self.stop_timeout.map(|length| length.0));
+    }
+}
+
+impl RetryFlags {
+    fn apply(&self, spec: &mut JobSpec) {
+        set(&mut spec.retry.attempts, self.attempts);
+        set(&mut spec.retry.backoff, self.backoff.map(|length| length.0));
+        // A longer first wait is no mistake: it is the longest one then.
+        spec.retry.max_backoff = spec.retry.max_backoff.max(spec.retry.backoff);
+        spec.retry.on.clone_from(&self.retry_on);
+        if let Some(length) = self.disconnect_tolerance {
+            spec.disconnect_tolerance = Some(length.0);
+        }
+    }
+}
+
+impl OutputArgs {
+    fn apply(&self, outputs: &mut Outputs) {
+        outputs.include.clone_from(&self.include);
+        outputs.exclude.clone_from(&self.exclude);
+        set(&mut outputs.max_size_bytes, self.max_size.map(|size| size.0));
+        set(&mut outputs.max_files, self.max_files);
     }
 }
 
@@ -271,6 +334,36 @@ impl RefusedArgs {
         }
         Ok(())
     }
+}
+
+/// What holds if a flag is not given, by the flag's name; out of the spec's own defaults.
+pub(crate) fn defaults() -> Vec<(&'static str, String)> {
+    let JobSpec { resources, deadlines, retry, outputs, pool, priority, .. } = JobSpec::for_image("");
+    let size = |bytes| ByteSize(bytes).to_string();
+    let length = |length| HumanDuration(length).to_string();
+    let queue = deadlines.queue.map_or_else(|| "none".to_owned(), length);
+    vec![
+        ("cpus", Cores(resources.cpu_millis).to_string()),
+        ("memory", size(resources.memory_bytes)),
+        ("shm_size", size(resources.shm_bytes)),
+        ("scratch", size(resources.scratch_bytes)),
+        ("pids_limit", resources.pids.to_string()),
+        ("gpus", "none".to_owned()),
+        ("run_deadline", length(deadlines.run)),
+        ("queue_deadline", queue),
+        ("prepare_deadline", length(deadlines.prepare)),
+        ("upload_deadline", length(deadlines.upload)),
+        ("stop_timeout", length(deadlines.stop_grace)),
+        ("network", "bridge".to_owned()),
+        ("pull", "auto".to_owned()),
+        ("pool", pool),
+        ("priority", priority.to_string()),
+        ("attempts", retry.attempts.to_string()),
+        ("backoff", length(retry.backoff)),
+        ("disconnect_tolerance", "the controller's".to_owned()),
+        ("max_size", size(outputs.max_size_bytes)),
+        ("max_files", outputs.max_files.to_string()),
+    ]
 }
 
 fn set<T>(field: &mut T, value: Option<T>) {

@@ -83,8 +83,24 @@ fn every_flag_reaches_the_spec() {
         "4m",
         "--stop-timeout",
         "30",
-        "--retries",
-        "2",
+        "--attempts",
+        "3",
+        "--backoff",
+        "10m",
+        "--retry-on",
+        "exit_code",
+        "--disconnect-tolerance",
+        "1h",
+        "--include",
+        "*.csv",
+        "--exclude",
+        "*.tmp",
+        "--exclude",
+        "ckpt/*",
+        "--max-size",
+        "5g",
+        "--max-files",
+        "100",
         "--priority",
         "-5",
         "--agent",
@@ -106,6 +122,10 @@ fn every_flag_reaches_the_spec() {
     assert_eq!((spec.deadlines.prepare, spec.deadlines.upload), (minutes(3), minutes(4)));
     assert_eq!(spec.deadlines.stop_grace, Duration::from_secs(30));
     assert_eq!((spec.retry.attempts, spec.priority, spec.pool.as_str()), (3, -5, "big"));
+    assert_eq!((spec.retry.backoff, spec.retry.on), (minutes(10), vec!["exit_code".to_owned()]));
+    assert_eq!(spec.disconnect_tolerance, Some(minutes(60)));
+    assert_eq!((spec.outputs.include, spec.outputs.exclude.len()), (vec!["*.csv".to_owned()], 2));
+    assert_eq!((spec.outputs.max_size_bytes, spec.outputs.max_files), (5 << 30, 100));
     assert_eq!(spec.agents["site"], ["bern", "zurich"]);
     assert_eq!(spec.inputs["ckpt"], Input::Job { job: "k3m9q2xw".into(), path: "a".into() });
     assert!(folders.contains_key("bags") && !spec.inputs.contains_key("bags"));
@@ -133,4 +153,42 @@ fn wrong_values_are_usage_errors_told_together() {
     }
     assert!(parse(&["-m", "8", "alpine"]).is_err(), "a size needs its unit");
     assert!(parse(&["--cpus", "lots", "alpine"]).is_err());
+}
+
+#[test]
+fn amounts_below_zero_are_told_so() {
+    let flags = [
+        "--cpus",
+        "-m",
+        "--shm-size",
+        "--scratch",
+        "--pids-limit",
+        "--gpus",
+        "--run-deadline",
+        "--queue-deadline",
+        "--prepare-deadline",
+        "--upload-deadline",
+        "--stop-timeout",
+        "--attempts",
+        "--backoff",
+        "--max-size",
+        "--max-files",
+        "--disconnect-tolerance",
+    ];
+    for flag in flags {
+        let error = parse(&[flag, "-1", "alpine"]).expect_err("negative").to_string();
+        assert!(error.contains("must be positive"), "{flag}: {error}");
+    }
+}
+
+#[test]
+fn an_input_given_twice_is_a_mistake_and_a_variable_given_twice_is_not() {
+    let failure = refusal(&["--input", "a=/tmp", "--input", "a=job:k3m9q2xw", "alpine"]);
+    assert!(failure.message.contains("--input a: is given twice"), "{failure}");
+    let spec = plan(&["-e", "A=1", "-e", "A=2", "-l", "x=1", "-l", "x=2", "alpine"]).spec;
+    assert_eq!(
+        (spec.env["A"].as_str(), spec.labels["x"].as_str()),
+        ("2", "2"),
+        "the last one wins, as with Docker"
+    );
 }

@@ -8,8 +8,8 @@ mod flags_tests;
 mod states;
 mod words;
 
-pub(crate) use end::{end_line, exit_code};
-pub(crate) use flags::{LimitArgs, RunArgs};
+pub(crate) use end::{detail, end_line, exit_code};
+pub(crate) use flags::{LimitArgs, RunArgs, defaults};
 
 use super::submit;
 use crate::client::Client;
@@ -42,7 +42,7 @@ pub(crate) async fn run(client: &Client, args: RunArgs, format: FormatArgs) -> a
     }
     let mut interrupts = signal(SignalKind::interrupt())?;
     let submitted = tokio::select! {
-        submitted = submit::submit(client, plan.spec, &plan.folders, None) => submitted?,
+        submitted = submit::submit(client, plan.spec, &plan.folders, args.request_id) => submitted?,
         _ = interrupts.recv() => {
             return Err(Failure::with_code(code::INTERRUPTED, "interrupted before the job was submitted").into());
         }

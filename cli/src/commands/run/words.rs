@@ -2,8 +2,8 @@
 
 use crate::failure::Failure;
 use longshore_common::job::{GpuRequest, Input};
-use longshore_common::units::{ByteSize, HumanDuration};
-use std::{collections::BTreeMap, fs, path::PathBuf};
+use longshore_common::units::{ByteSize, HumanDuration, UnitError};
+use std::{collections::BTreeMap, fs, path::PathBuf, str::FromStr};
 
 /// Where an input comes from.
 #[derive(Debug, PartialEq, Eq)]
@@ -23,6 +23,7 @@ pub(crate) fn pair(text: &str) -> Result<(String, String), String> {
 
 /// `1,memory=24GiB,model=A100*`.
 pub(crate) fn gpus(text: &str) -> Result<GpuRequest, String> {
+    positive(text)?;
     let mut request = GpuRequest { count: 1, memory_bytes: 0, model: None };
     for part in text.split(',').map(str::trim) {
         match part.split_once('=') {
@@ -46,7 +47,25 @@ pub(crate) fn gpus(text: &str) -> Result<GpuRequest, String> {
 /// A time, or a bare number of seconds as Docker's `--stop-timeout` takes.
 pub(crate) fn seconds(text: &str) -> Result<HumanDuration, String> {
     let text = if text.bytes().all(|b| b.is_ascii_digit()) { format!("{text}s") } else { text.to_owned() };
-    text.parse().map_err(|error| format!("{error}"))
+    text.parse().map_err(|error: UnitError| error.to_string())
+}
+
+/// A number of things.
+pub(crate) fn count(text: &str) -> Result<u32, String> {
+    whole(text)
+}
+
+pub(crate) fn long_count(text: &str) -> Result<u64, String> {
+    whole(text)
+}
+
+fn whole<T: FromStr>(text: &str) -> Result<T, String> {
+    positive(text)?;
+    text.parse().map_err(|_| format!("`{text}` is not a whole number in range"))
+}
+
+fn positive(text: &str) -> Result<(), String> {
+    if text.starts_with('-') { Err(format!("`{text}` must be positive")) } else { Ok(()) }
 }
 
 /// `DIR`, `job:ID/path` or `https://…`.

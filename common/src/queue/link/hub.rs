@@ -199,6 +199,7 @@ impl Publisher for Hub {
     }
 
     async fn health(&self) -> Result<String, Error> {
-        Ok(format!("embedded, {} agents linked", self.lock().agents.len()))
+        let count = self.lock().agents.len();
+        Ok(format!("embedded, {count} {} linked", if count == 1 { "agent" } else { "agents" }))
     }
 }

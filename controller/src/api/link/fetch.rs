@@ -62,7 +62,7 @@ async fn outputs(
     let id = resolve(context, job).await?;
     let attempts = context.jobs.attempts(id).await.map_err(status::jobs)?;
     let Some(attempt) = attempts.iter().rev().find(|attempt| attempt.committed) else {
-        return Err(status::not_found(format!("job {job} has no outputs yet: it has not ended")));
+        return Err(status::not_found(format!("job {job} has no outputs: none of its attempts stored any")));
     };
     let path = path.trim_matches('/').as_bytes();
     let page = context.jobs.artifacts(attempt, path, PAGE, token).await.map_err(status::jobs)?;

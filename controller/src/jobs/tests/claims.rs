@@ -204,6 +204,14 @@ async fn explain_says_what_the_claim_would() {
     let behind = bench.submit(with(0, 1)).await;
     let explanation = bench.jobs.explain(behind.id).await.expect("there");
     assert_eq!(explanation.place, 2);
+    assert!(explanation.summary.starts_with("2nd in line; small: "), "{}", explanation.summary);
+    let running = bench.submit(with(0, 1)).await;
+    bench.jobs.cancel(vec![running.id], "anna", "").await.expect("stored");
+    let mut views = bench.jobs.get_many(&[job.id, behind.id, running.id]).await.expect("there");
+    let expected = ["no agent can ever take it; small: needs 64 cpu, has 4", "small has room", ""];
+    assert_eq!(bench.jobs.waits(&views), expected);
+    views[0].state = JobState::Waiting;
+    assert_eq!(bench.jobs.waits(&views)[0], "attempt 1 follows now");
     assert_eq!(explanation.agents[0].reason, "has room; it takes the job with its next claim");
 }
 

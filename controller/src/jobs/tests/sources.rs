@@ -1,7 +1,10 @@
 //! What unfinished jobs are made of is kept for them.
 
 use super::*;
-use longshore_common::job::Input;
+use longshore_common::{
+    artifact::{Artifact, ManifestEntry},
+    job::Input,
+};
 
 fn made_of(source: &str) -> JobSpec {
     let mut spec = spec();
@@ -13,6 +16,24 @@ impl Bench {
     async fn ended(&self) -> JobView {
         let job = self.submit(spec()).await;
         self.jobs.cancel(vec![job.id], "anna", "").await.expect("stored").pop().expect("there")
+    }
+
+    /// The attempt succeeds and leaves these files.
+    async fn leave(&self, attempt: AttemptRef, paths: &[&str]) {
+        let file = |path: &&str| Artifact {
+            path: (*path).into(),
+            size: 1,
+            sha256: [7; 32],
+            mode: 0o644,
+            modified_at: None,
+        };
+        let entries =
+            paths.iter().zip(0..).map(|(path, ordinal)| ManifestEntry { ordinal, artifact: file(path) });
+        self.jobs.put_manifest(attempt, 0, entries.collect()).await.expect("stored").expect("its own");
+        let mut end = report(attempt, Outcome::Succeeded);
+        let count = paths.len() as u64;
+        (end.manifest_pages, end.artifact_count, end.artifact_bytes) = (1, count, count);
+        self.finish(end).await.expect("taken");
     }
 
     async fn end(&self, job: &JobView) {
@@ -115,4 +136,30 @@ async fn an_uploaded_input_gone_meanwhile_is_refused() {
     bench.jobs.remove_expired().await.expect("stored");
     let mut answers = bench.jobs.call(Command::Submit, vec![checked]).await.expect("answered");
     assert!(message(answers.remove(0).expect_err("refused")).contains("upload the folder again"));
+}
+
+#[tokio::test]
+async fn a_path_that_the_source_did_not_leave_is_refused_and_named() {
+    let bench = Bench::new().await;
+    let (_, grant) = bench.held(spec()).await;
+    let source = bench.jobs.get(grant.attempt.job).await.expect("there");
+    bench.leave(grant.attempt, &["ckpt-old", "ckpt/1/w.bin"]).await;
+    for (path, good) in [
+        ("", true),
+        ("ckpt/", true),
+        ("ckpt/1/w.bin", true),
+        ("ckpt-old", true),
+        ("ckp", false),
+        ("ckpt/2", false),
+    ] {
+        let mut spec = made_of(source.short_id.as_str());
+        spec.inputs.insert("init".into(), Input::Job { job: source.short_id.to_string(), path: path.into() });
+        match bench.jobs.submit(vec![new(spec)]).await.expect("answered").remove(0) {
+            Ok(_) => assert!(good, "{path}"),
+            Err(refused) => {
+                let text = message(refused);
+                assert!(!good && text.contains(&format!("left nothing at `{path}`")), "{path}: {text}");
+            }
+        }
+    }
 }
