@@ -50,7 +50,7 @@ impl Fetch<'_> {
             .map_err(|err| self.failed(&format!("its folder cannot be made: {err}")))?;
         let files = self
             .listed()
-            .map_ok(|listed| Box::pin(self.file(listed)))
+            .map_ok(|listed| Box::pin(self.file(listed, progress)))
             .try_buffer_unordered(self.fetcher.config.files_at_once.max(1));
         tokio::pin!(files);
         let mut tick = interval_at(Instant::now() + TELL_EVERY, TELL_EVERY);
@@ -98,8 +98,8 @@ impl Fetch<'_> {
         }
     }
 
-    /// Brings one file and returns its length.
-    async fn file(&self, listed: Listed) -> Result<u64, Error> {
+    /// Brings one file and returns its length. Tells the first trouble at once: patience may be long.
+    async fn file(&self, listed: Listed, progress: &Progress) -> Result<u64, Error> {
         let Listed { page, file } = listed;
         let shown = String::from_utf8_lossy(&file.path).escape_debug().to_string();
         let failed = |detail: String| self.failed(&format!("`{shown}`: {detail}"));
@@ -112,6 +112,7 @@ impl Fetch<'_> {
         let mut download = Download::new(self.client(), self.room, promise, landing);
         let mut patience = Patience::new(Duration::from_secs(self.fetcher.config.patience_seconds));
         let mut url = file.url;
+        let mut told = false;
         loop {
             self.check_address(&url).map_err(&failed)?;
             let said = match download.try_once(&url).await {
@@ -128,6 +129,9 @@ impl Fetch<'_> {
                 }
                 Err(Fault::Passing(said)) => said,
             };
+            if !std::mem::replace(&mut told, true) {
+                progress.say(format!("fetch    {}  `{shown}`: {said}; trying again", self.name));
+            }
             if !patience.wait(download.landing.length()).await {
                 return Err(failed(said));
             }

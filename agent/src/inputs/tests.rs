@@ -45,6 +45,8 @@ struct Inner {
     link_faults: Mutex<VecDeque<LinkError>>,
     ranges: Mutex<Vec<Option<String>>>,
     asked: Mutex<usize>,
+    /// What the fetches told.
+    said: Mutex<Vec<String>>,
     /// What comes instead of a file's bytes.
     forged: Option<Bytes>,
 }
@@ -76,6 +78,7 @@ impl Source {
             link_faults: Mutex::default(),
             ranges: Mutex::default(),
             asked: Mutex::default(),
+            said: Mutex::default(),
             forged,
         };
         let source = Self { address: listener.local_addr().unwrap(), inner: Arc::new(inner) };
@@ -98,8 +101,12 @@ impl Source {
         let fetcher = Fetcher::new(Arc::new(self.clone()), config).unwrap();
         let attempt = AttemptRef { job: JobId::new(), number: 1, epoch: Epoch(1) };
         let inputs = BTreeMap::from([("bags".to_owned(), input)]);
-        let (lines, _said) = mpsc::channel(10);
-        fetcher.fetch(attempt, &inputs, dir, limit, &Progress::new(lines)).await
+        let (lines, mut said) = mpsc::channel(10);
+        let fetched = fetcher.fetch(attempt, &inputs, dir, limit, &Progress::new(lines)).await;
+        while let Some(line) = said.recv().await {
+            self.inner.said.lock().unwrap().push(line);
+        }
+        fetched
     }
 }
 
@@ -263,6 +270,9 @@ async fn a_broken_transfer_goes_on_where_it_broke_off() {
     assert_eq!(ranges.len(), 4, "{ranges:?}");
     assert_eq!(ranges[0], None);
     assert!(ranges[1..].iter().all(|range| range.is_some()), "{ranges:?}");
+    let said = source.inner.said.lock().unwrap().clone();
+    let troubles: Vec<_> = said.iter().filter(|line| line.ends_with("; trying again")).collect();
+    assert!(matches!(troubles[..], [line] if line.starts_with("fetch    bags  `large`: ")), "{said:?}");
 }
 
 #[tokio::test]
