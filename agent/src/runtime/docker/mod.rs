@@ -1,6 +1,7 @@
 //! The Docker Engine of this node through bollard, its only home. Keeps nothing that labels and the engine could
 //! not tell again. Must never know the controller or a job's state.
 
+mod absence;
 mod body;
 mod calls;
 mod container;

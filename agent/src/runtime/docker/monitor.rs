@@ -2,6 +2,7 @@
 //! asks until the engine says so itself. Must never decide what the end means for a job.
 
 use super::{
+    absence::{Absence, End},
     engine::{Client, Engine, status},
     live::Live,
     time, usage,
@@ -116,43 +117,24 @@ async fn look(engine: &Engine, client: &Client, container: &ContainerId, live: &
         return Step::Running;
     }
     let finished_at = at(state.finished_at.as_deref());
+    // A loaded engine notes the start of a short container after its end.
+    let started_at = at(state.started_at.as_deref()).min(finished_at);
     let before = live.engine().unwrap_or_else(|| client.clone());
     let absence = Absence {
         changed: !before.tether.is_whole(),
         live_restore: before.facts.live_restore && client.facts.live_restore,
         last_contact: before.tether.last_contact(),
-        finished_at,
+        began_at: client.tether.began_at(),
         returned_at: Timestamp::now(),
     };
+    let code = exit_code(&state);
     Step::Ended(Exit {
-        code: exit_code(&state),
+        code,
         oom_flag: state.oom_killed.unwrap_or(false),
-        // A loaded engine notes the start of a short container after its end.
-        started_at: at(state.started_at.as_deref()).min(finished_at),
+        started_at,
         finished_at,
-        engine_restarted: absence.explains_end(),
+        engine_restarted: absence.explains(&End { code, started_at, finished_at }),
     })
-}
-
-/// What is known of the engine between its last answer and the one that told the end.
-#[derive(Clone, Copy, Debug)]
-struct Absence {
-    /// Another process answers now.
-    changed: bool,
-    /// Containers outlive the process, before and after.
-    live_restore: bool,
-    last_contact: Timestamp,
-    finished_at: Timestamp,
-    returned_at: Timestamp,
-}
-
-impl Absence {
-    /// Whether the engine ended the container by going away. A stopping engine makes a trap exit 0, so the code says
-    /// nothing.
-    fn explains_end(&self) -> bool {
-        let meanwhile = self.last_contact <= self.finished_at && self.finished_at <= self.returned_at;
-        self.changed && !self.live_restore && meanwhile
-    }
 }
 
 /// The state, asked for over a new connection (bollard keeps none), with little patience.

@@ -94,35 +94,3 @@ async fn an_engine_that_is_another_process_took_its_container_along() {
 async fn an_engine_with_live_restore_leaves_its_container() {
     assert!(!replaced(true).await.engine_restarted);
 }
-
-#[test]
-fn only_an_end_in_the_absence_of_the_engine_is_its_restart() {
-    let at = Timestamp::from_micros;
-    let case = |changed, live_restore, finished| {
-        Absence {
-            changed,
-            live_restore,
-            last_contact: at(10),
-            finished_at: at(finished),
-            returned_at: at(20),
-        }
-        .explains_end()
-    };
-    let table = [
-        // (another process, live-restore, finished at) -> restart
-        ((true, false, 15), true),
-        ((true, false, 10), true),
-        ((true, false, 20), true),
-        // It had ended before, and the engine was still well.
-        ((true, false, 9), false),
-        ((true, false, 21), false),
-        // Containers outlive it.
-        ((true, true, 15), false),
-        // Slow, or answering errors, but the same.
-        ((false, false, 15), false),
-        ((false, true, 15), false),
-    ];
-    for ((changed, live_restore, finished), restart) in table {
-        assert_eq!(case(changed, live_restore, finished), restart, "{changed} {live_restore} {finished}");
-    }
-}
