@@ -14,7 +14,7 @@ use std::{
     io::{self, ErrorKind, Write as _},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 const FINISHED: &str = "json";
@@ -49,6 +49,13 @@ pub struct Contact {
     pub boot_id: String,
     /// Before it was asked to.
     pub at: Uptime,
+}
+
+/// When a process of this agent noted a contact last, by the machine's clock, in this journal's folder.
+pub fn noted_at(dir: &Path) -> Option<Timestamp> {
+    let modified = fs::metadata(dir.join(CONTACT)).and_then(|contact| contact.modified()).ok()?;
+    let since = modified.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    Some(Timestamp::from_micros(i64::try_from(since.as_micros()).ok()?))
 }
 
 /// An attempt this agent took on.

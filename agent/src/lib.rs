@@ -48,6 +48,7 @@ use tokio::{
 
 /// Of the data directory: one folder per attempt.
 const ATTEMPTS: &str = "attempts";
+const JOURNAL: &str = "journal";
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -119,7 +120,8 @@ impl Parts {
         let runtime: Arc<dyn Runtime> = match config.runtime.kind {
             runtime::Kind::Docker => {
                 let docker = runtime::docker::Docker::new(config.runtime.clone(), home.id());
-                Arc::new(docker.with_scratch_in(home.folder(ATTEMPTS)?))
+                let earlier = journal::noted_at(&home.folder(JOURNAL)?);
+                Arc::new(docker.with_scratch_in(home.folder(ATTEMPTS)?).after(earlier))
             }
             runtime::Kind::Null => Arc::new(runtime::fake::Fake::new()),
         };
@@ -166,7 +168,7 @@ pub async fn start_with(
         engine_away: Arc::clone(&engine_away),
     };
     let journal = match config.runtime.kind {
-        runtime::Kind::Docker => Journal::open(&home.folder("journal")?)?,
+        runtime::Kind::Docker => Journal::open(&home.folder(JOURNAL)?)?,
         runtime::Kind::Null => Journal::none(),
     };
     // Before the first heartbeat and the first offer.

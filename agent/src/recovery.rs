@@ -7,11 +7,12 @@ use crate::{
     journal::{self, Contact, Intent, Journal},
     link,
     runtime::{
-        Known,
+        ContainerId, Known,
         sweep::{Folders, Sweeper},
     },
     slots::Slots,
 };
+use futures::future::join_all;
 use longshore_common::{
     agent::{FinishReport, Usage},
     clock::{Timestamp, Uptime},
@@ -50,34 +51,44 @@ fn silence(intent: &Intent, contact: Option<&Contact>, now: Option<Uptime>) -> O
 }
 
 /// Goes on with the attempts of the earlier process. Those from before the machine's last start are handed back:
-/// their containers ended with it.
+/// their containers ended with it, whatever becomes of the engine.
 pub(crate) async fn recover(attempts: &Attempts, left: Vec<Left>) {
+    let tools = attempts.tools();
+    let (same, rebooted): (Vec<_>, Vec<_>) =
+        left.into_iter().partition(|left| left.intent.boot_id == tools.boot_id);
+    tokio::join!(
+        take_over(attempts, same),
+        join_all(rebooted.into_iter().map(|left| hand_back(tools, left)))
+    );
+}
+
+async fn take_over(attempts: &Attempts, left: Vec<Left>) {
     if left.is_empty() {
         return;
     }
-    let tools = attempts.tools();
-    let known = containers(tools).await;
-    let mut over = Vec::new();
+    let known = containers(attempts.tools()).await;
     for left in left {
-        let container = known.iter().find(|known| known.attempt == left.intent.attempt);
-        let container = container.map(|known| known.container.clone());
         let (job, attempt) = (&left.intent.short_id, left.intent.attempt);
-        if left.intent.boot_id == tools.boot_id {
-            tracing::info!(job.id = %job, attempt.id = %attempt, container = container.is_some(), "taking over");
-            attempts.take_over(left, container);
-        } else {
-            tracing::warn!(job.id = %job, attempt.id = %attempt, "lost with the machine's restart");
-            clean(tools, container.as_ref(), &tools.attempt_dir(job, &attempt)).await;
-            over.push(left);
-        }
+        let container = of(&known, attempt);
+        tracing::info!(job.id = %job, attempt.id = %attempt, container = container.is_some(), "taking over");
+        attempts.take_over(left, container);
     }
-    // Only now, since a controller that is away is waited for.
-    for Left { intent, holding, permit, .. } in over {
-        drop(permit);
-        report(tools, &intent).await;
-        drop(holding);
-        tools.journal.forget(&intent.attempt);
-    }
+}
+
+async fn hand_back(tools: &Tools, left: Left) {
+    let Left { intent, holding, permit, .. } = left;
+    let (job, attempt) = (&intent.short_id, intent.attempt);
+    tracing::warn!(job.id = %job, attempt.id = %attempt, "lost with the machine's restart");
+    report(tools, &intent).await;
+    drop(holding);
+    let container = of(&containers(tools).await, attempt);
+    clean(tools, container.as_ref(), &tools.attempt_dir(job, &attempt)).await;
+    drop(permit);
+    tools.journal.forget(&attempt);
+}
+
+fn of(known: &[Known], attempt: AttemptRef) -> Option<ContainerId> {
+    known.iter().find(|known| known.attempt == attempt).map(|known| known.container.clone())
 }
 
 /// Removes files that waited long enough for another upload. Runs until it is dropped.
@@ -95,9 +106,8 @@ pub(crate) async fn sweep_kept(tools: &Tools) {
         let known = if due.is_empty() { Vec::new() } else { containers(tools).await };
         for intent in due {
             tracing::info!(job.id = %intent.short_id, "removing files that could not be stored");
-            let container = known.iter().find(|known| known.attempt == intent.attempt);
             let dir = tools.attempt_dir(&intent.short_id, &intent.attempt);
-            clean(tools, container.map(|known| &known.container), &dir).await;
+            clean(tools, of(&known, intent.attempt).as_ref(), &dir).await;
             tools.journal.forget(&intent.attempt);
         }
         tokio::time::sleep(SWEEP).await;
@@ -157,17 +167,17 @@ fn named(tools: &Tools) -> Option<BTreeSet<AttemptRef>> {
     Some(held.chain(intents.into_iter().map(|intent| intent.attempt)).collect())
 }
 
+/// Asks until there is an answer: an attempt whose container is not known would begin anew beside it. A stopping
+/// engine also answers with errors of its own.
 async fn containers(tools: &Tools) -> Vec<Known> {
     let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(10));
     loop {
         match tools.runtime.list().await {
             Ok(known) => return known,
-            Err(error) if error.is_transient() => backoff.wait().await,
-            Err(error) => {
-                tracing::error!(%error, "containers of the earlier process cannot be listed");
-                return Vec::new();
-            }
+            Err(error) if error.is_transient() => {}
+            Err(error) => tracing::error!(%error, "containers of the earlier process cannot be listed yet"),
         }
+        backoff.wait().await;
     }
 }
 

@@ -65,6 +65,22 @@ async fn an_engine_that_takes_its_container_along_is_not_the_jobs_exit() {
 }
 
 #[tokio::test]
+async fn an_engine_that_takes_its_container_along_while_the_agent_is_dead_is_not_the_jobs_exit() {
+    let (mut engine, mut cluster) = start();
+    let client = Client::connect(&cluster).await;
+    let mut spec = job("trap 'exit 0' TERM; echo up; while :; do sleep 1; done");
+    spec.retry.get_or_insert_default().attempts = 1;
+    let id = client.submit(spec).await;
+    client.prints(&id, "up\n").await;
+    cluster.kill_agent(0);
+    engine.stop();
+    engine.restart();
+    cluster.start_agent(0);
+    let ended = client.ended(&id).await;
+    assert_eq!(outcome(&ended), "engine_restart", "{ended:?}");
+}
+
+#[tokio::test]
 async fn a_log_over_the_death_of_an_engine_repeats_nothing_and_marks_its_hole() {
     let (mut engine, cluster) = start_on(with_live_restore().await);
     let client = Client::connect(&cluster).await;

@@ -17,7 +17,7 @@ use longshore_common::{
     agent::{Grant, HeldAttempt},
     clock::Timestamp,
     ids::{AttemptRef, Epoch, JobId, ShortId},
-    job::{JobSpec, JobState},
+    job::{JobSpec, JobState, Outcome},
     shutdown::Shutdown,
 };
 use std::{
@@ -51,7 +51,7 @@ pub(super) struct Rig {
 /// Between two processes of the agent: what stays.
 pub(super) struct Away {
     pub(super) controller: Arc<FakeController>,
-    engine: Arc<Flaky>,
+    pub(super) engine: Arc<Flaky>,
     dir: tempfile::TempDir,
     on_shutdown: OnShutdown,
 }
@@ -214,11 +214,13 @@ impl Host for Bench {
     }
 }
 
-/// An engine that goes away when it is told to.
+/// An engine that goes away when it is told to, or answers with errors of its own.
 #[derive(Debug, Default)]
 pub(super) struct Flaky {
     pub(super) inner: Fake,
     away: AtomicBool,
+    /// It fails the next list.
+    pub(super) confused: AtomicBool,
 }
 
 impl Flaky {
@@ -281,6 +283,9 @@ impl Runtime for Flaky {
     }
 
     async fn list(&self) -> Result<Vec<Known>, Error> {
+        if self.confused.swap(false, Ordering::SeqCst) {
+            return Err(Error::ends(Outcome::RuntimeError, "list the containers: 500"));
+        }
         self.reach()?.list().await
     }
 }

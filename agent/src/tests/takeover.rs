@@ -90,6 +90,31 @@ async fn what_the_machine_took_along_is_lost() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_the_machine_took_along_is_lost_although_the_engine_does_not_come_up() {
+    let rig = Rig::start_as(tempfile::tempdir().unwrap(), OnShutdown::Leave).await;
+    let away = rig.leave().await;
+    let taken = grant(job(&[]));
+    away.journal().intend(intent("an earlier boot", &taken)).await.unwrap();
+    away.engine.away(true);
+    let rig = away.again().await;
+    assert_eq!(rig.controller.report(taken.attempt).await.outcome, Outcome::AgentLost);
+    rig.engine.away(false);
+    rig.running.held.empty().await;
+    rig.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_engine_that_answers_with_an_error_at_first_does_not_make_a_container_forgotten() {
+    let (away, attempt) = left(job(&[("FAKE_RUN", "60s"), ("FAKE_STDOUT", "once\n")])).await;
+    away.engine.confused.store(true, std::sync::atomic::Ordering::SeqCst);
+    let rig = away.again().await;
+    assert_eq!(rig.controller.report(attempt).await.outcome, Outcome::Succeeded);
+    assert_eq!(text(&rig, &attempt, Stream::Stdout), "once\n");
+    rig.running.held.empty().await;
+    rig.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_stop_that_had_begun_keeps_its_reason() {
     let (away, attempt) = left(job(&[("FAKE_RUN", "forever"), ("FAKE_STDOUT", "x")])).await;
     let stopping = Some(Cause::RunDeadline(Duration::from_secs(9)));

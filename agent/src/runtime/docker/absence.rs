@@ -8,8 +8,6 @@ use std::time::Duration;
 const UNSEEN: i32 = 255;
 /// By when an engine that is back has found out which of its containers are gone.
 const SETTLED: Duration = Duration::from_secs(30);
-const SIGKILLED: i32 = 137;
-const SIGTERMED: i32 = 143;
 
 /// What is known of the engine between its last answer and the one that told the end.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +20,8 @@ pub(super) struct Absence {
     pub(super) last_contact: Timestamp,
     /// The start of the process that answers now, if it can be known.
     pub(super) began_at: Option<Timestamp>,
+    /// When an earlier process of this agent was there last.
+    pub(super) watched_until: Option<Timestamp>,
     pub(super) returned_at: Timestamp,
 }
 
@@ -51,8 +51,8 @@ impl Absence {
         if self.live_restore {
             return after && end.code == UNSEEN && end.finished_at.since(began_at) < SETTLED;
         }
-        // Nothing outlives its return. What ended before did so by itself, or by the engine that stopped.
-        after || (!self.changed && matches!(end.code, SIGTERMED | SIGKILLED))
+        // Nothing outlives its return; and what ended before, unseen, may be what it ended when it stopped.
+        after || (!self.changed && self.watched_until.is_some_and(|until| until <= end.finished_at))
     }
 }
 
@@ -70,7 +70,14 @@ mod tests {
 
     /// Seen last at 10; back at 20.
     const fn absence(changed: bool, live_restore: bool) -> Absence {
-        Absence { changed, live_restore, last_contact: at(10), began_at: None, returned_at: at(20) }
+        Absence {
+            changed,
+            live_restore,
+            last_contact: at(10),
+            began_at: None,
+            watched_until: None,
+            returned_at: at(20),
+        }
     }
 
     #[test]
@@ -100,22 +107,23 @@ mod tests {
     #[test]
     fn an_agent_that_was_away_too_finds_what_the_engine_took_along() {
         let table = [
-            // (live-restore, code, finished at), the engine having begun at 50 -> restart
-            ((false, SIGTERMED, 51), true),
+            // (live-restore, code, finished at), the agent having been there until 30 and the engine since 50 -> restart
+            ((false, 143, 51), true),
             ((false, 0, 51), true),
-            // Before that only what a stopping engine does: anything else was the program's own end.
-            ((false, SIGTERMED, 40), true),
-            ((false, SIGKILLED, 40), true),
-            ((false, 0, 40), false),
-            ((false, 3, 40), false),
+            // A stopping engine makes a trap exit 0.
+            ((false, 0, 40), true),
+            ((false, 143, 30), true),
+            ((false, 0, 29), false),
             ((true, UNSEEN, 51), true),
             ((true, UNSEEN, 81), false),
-            ((true, SIGTERMED, 51), false),
+            ((true, UNSEEN, 40), false),
+            ((true, 143, 51), false),
             ((true, 0, 51), false),
         ];
         let found = |live_restore| Absence {
             last_contact: at(90),
             began_at: Some(at(50)),
+            watched_until: Some(at(30)),
             returned_at: at(100),
             ..absence(false, live_restore)
         };
@@ -123,7 +131,7 @@ mod tests {
             let seen = found(live_restore).explains(&end(code, finished));
             assert_eq!(seen, restart, "{live_restore} {code} {finished}");
         }
-        let younger = End { started_at: at(60), ..end(SIGTERMED, 70) };
+        let younger = End { started_at: at(60), ..end(143, 70) };
         assert!(!found(false).explains(&younger), "it was started by this very engine");
     }
 }

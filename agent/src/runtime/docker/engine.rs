@@ -3,11 +3,11 @@
 
 use super::tether::Tether;
 use crate::runtime::{EngineInfo, Error, docker_arch};
-use longshore_common::job::Outcome;
+use longshore_common::{clock::Timestamp, job::Outcome};
 use std::{
     fmt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -22,6 +22,8 @@ const OLDEST: (usize, usize) = (1, 40);
 pub(super) struct Engine {
     host: String,
     client: Mutex<Option<Client>>,
+    /// When an earlier process of this agent was there last.
+    pub(super) watched_until: OnceLock<Timestamp>,
 }
 
 #[derive(Clone, Debug)]
@@ -50,7 +52,7 @@ impl Engine {
         let host = host
             .or_else(|| std::env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty()))
             .unwrap_or_else(|| DEFAULT_HOST.to_owned());
-        Self { host, client: Mutex::new(None) }
+        Self { host, client: Mutex::new(None), watched_until: OnceLock::new() }
     }
 
     /// The negotiated client. `Unreachable` says how to mend it.

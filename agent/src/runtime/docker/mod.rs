@@ -94,6 +94,15 @@ impl Docker {
         self.limits = Arc::new(limit::Limits::new(self.config.disk_limit, Some(folder)));
         self
     }
+
+    /// An earlier process of this agent was there until then: what ended later, nobody has seen end.
+    #[must_use]
+    pub fn after(self, earlier: Option<Timestamp>) -> Self {
+        if let Some(until) = earlier {
+            self.engine.watched_until.set(until).expect("set here alone, and once");
+        }
+        self
+    }
 }
 
 #[async_trait]

@@ -125,6 +125,7 @@ async fn look(engine: &Engine, client: &Client, container: &ContainerId, live: &
         live_restore: before.facts.live_restore && client.facts.live_restore,
         last_contact: before.tether.last_contact(),
         began_at: client.tether.began_at(),
+        watched_until: engine.watched_until.get().copied(),
         returned_at: Timestamp::now(),
     };
     let code = exit_code(&state);
