@@ -192,6 +192,7 @@ pub async fn start_with(
     let Linked { controller, events, bell } = (parts.connect)(identity.clone(), reporter, leave.clone())?;
     let attempts = Attempts::new(Tools {
         container_env: config.container_env.clone(),
+        walls: attempt::Walls::new(&config.runtime),
         leave_grace: Duration::from_secs(config.stop_grace_seconds),
         agent: home.id(),
         boot_id: machine.facts().boot_id.clone(),

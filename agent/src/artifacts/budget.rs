@@ -3,6 +3,9 @@
 use super::collect::{Found, shown};
 use longshore_common::{job::Outputs, units::ByteSize};
 
+/// Files may be this much longer than what they take: file systems compress.
+const SPARSE: u64 = 4;
+
 pub(super) enum Verdict {
     Fits,
     TooLarge,
@@ -16,14 +19,31 @@ pub(super) struct Budget {
     files: u64,
     bytes: u64,
     too_many: bool,
+    /// What decides `max_size`.
+    rule: &'static str,
     /// Count, bytes and first name of what did not fit.
     left_out: Option<(u64, u64, String)>,
 }
 
 impl Budget {
-    pub(super) const fn new(outputs: &Outputs) -> Self {
-        let (max_files, max_size) = (outputs.max_files, outputs.max_size_bytes);
-        Self { max_files, max_size, files: 0, bytes: 0, too_many: false, left_out: None }
+    /// `scratch` is what the files may take on disk. Holes and further links take nothing there, yet every byte of
+    /// them is stored.
+    pub(super) fn new(outputs: &Outputs, scratch: u64) -> Self {
+        let disk = scratch.saturating_mul(SPARSE);
+        let (max_size, rule) = if outputs.max_size_bytes <= disk {
+            (outputs.max_size_bytes, "outputs.max_size")
+        } else {
+            (disk, "four times resources.scratch")
+        };
+        Self {
+            max_files: outputs.max_files,
+            max_size,
+            files: 0,
+            bytes: 0,
+            too_many: false,
+            rule,
+            left_out: None,
+        }
     }
 
     pub(super) fn take(&mut self, found: &Found) -> Verdict {
@@ -49,8 +69,6 @@ impl Budget {
         }
         let (count, bytes, name) = self.left_out.as_ref()?;
         let (bytes, limit) = (ByteSize(*bytes).rounded(), ByteSize(self.max_size).rounded());
-        Some(format!(
-            "{count} files with {bytes} left out above the {limit} of outputs.max_size, first {name}"
-        ))
+        Some(format!("{count} files with {bytes} left out above the {limit} of {}, first {name}", self.rule))
     }
 }

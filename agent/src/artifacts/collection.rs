@@ -33,7 +33,12 @@ pub(super) enum Walked {
     Unreadable(String),
 }
 
-pub(super) async fn run(upload: Upload, outputs: &Outputs, config: &Config) -> Result<Collected, Error> {
+pub(super) async fn run(
+    upload: Upload,
+    outputs: &Outputs,
+    scratch: u64,
+    config: &Config,
+) -> Result<Collected, Error> {
     let selection = match Selection::new(outputs) {
         Ok(selection) => selection,
         Err(detail) => {
@@ -43,7 +48,7 @@ pub(super) async fn run(upload: Upload, outputs: &Outputs, config: &Config) -> R
     };
     let mut tally = Tally::default();
     let upload = Arc::new(upload);
-    let walked = start_walk(&upload, selection, outputs);
+    let walked = start_walk(&upload, selection, Budget::new(outputs, scratch));
     let ended = store_all(&upload, walked, config, &mut tally).await;
     let ended = match ended {
         Ok(()) => tally.put_page(&upload).await,
@@ -138,10 +143,9 @@ async fn open(upload: &Upload, first: u64, walked: Walked) -> Result<Vec<Next>, 
 }
 
 /// Walks in the background; full channels hold it back, a dropped one ends it.
-fn start_walk(upload: &Arc<Upload>, selection: Selection, outputs: &Outputs) -> mpsc::Receiver<Walked> {
+fn start_walk(upload: &Arc<Upload>, selection: Selection, mut budget: Budget) -> mpsc::Receiver<Walked> {
     let (walked, receiver) = mpsc::channel(2);
     let folder = Arc::clone(&upload.folder);
-    let mut budget = Budget::new(outputs);
     tokio::task::spawn_blocking(move || {
         let mut batch = Batch::default();
         let send = |what: Walked| match walked.blocking_send(what) {

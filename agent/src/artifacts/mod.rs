@@ -83,12 +83,12 @@ impl Uploader {
         Ok(Self { controller, putter, config })
     }
 
-    /// Stores what the selection keeps of the folder `out`, trying again until `deadline`.
+    /// Stores what the selection keeps of the folder `out`, on a disk of `scratch` bytes, trying again until `deadline`.
     pub async fn collect(
         &self,
         attempt: AttemptRef,
         out: &Path,
-        outputs: &Outputs,
+        (outputs, scratch): (&Outputs, u64),
         deadline: Instant,
         progress: &Progress,
     ) -> Result<Collected, Error> {
@@ -102,6 +102,6 @@ impl Uploader {
         };
         let tools = (Arc::clone(&self.controller), self.putter.clone());
         let upload = upload::Upload::new(tools, attempt, folder, deadline, progress.clone());
-        collection::run(upload, outputs, &self.config).await
+        collection::run(upload, outputs, scratch, &self.config).await
     }
 }

@@ -33,8 +33,8 @@ impl Attempt {
         let shared = std::sync::Arc::clone(&self.shared);
         let grant = std::sync::Arc::clone(&self.grant);
         let deadline = super::deadlines::after(Instant::now(), grant.spec.deadlines.upload);
-        let storing =
-            shared.tools.uploads.collect(grant.attempt, out, &grant.spec.outputs, deadline, &progress);
+        let limits = (&grant.spec.outputs, grant.spec.resources.scratch_bytes);
+        let storing = shared.tools.uploads.collect(grant.attempt, out, limits, deadline, &progress);
         let mut storing = Box::pin(storing);
         let known = self.ending.stopped.clone();
         let stored = loop {

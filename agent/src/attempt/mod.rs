@@ -10,11 +10,13 @@ mod prepare;
 mod running;
 mod stop;
 mod takeover;
+mod walls;
 
 pub(crate) use ending::clean;
 pub use held::{Held, Holding};
 pub use stop::Cause;
 pub(crate) use takeover::Left;
+pub use walls::Walls;
 
 use crate::{
     artifacts::{Collected, Uploader},
@@ -55,6 +57,7 @@ struct Shared {
 pub struct Tools {
     /// The weakest layer of a container's environment.
     pub container_env: BTreeMap<String, String>,
+    pub walls: Walls,
     /// Between SIGTERM and SIGKILL when the agent leaves.
     pub leave_grace: Duration,
     pub agent: AgentId,

@@ -41,6 +41,9 @@ impl Attempt {
     pub(super) async fn prepare(&mut self, deadline: &PrepareDeadline) -> Result<ContainerSpec, Cut> {
         self.holding.phase(JobState::Preparing);
         let dir = self.dir();
+        for line in self.tools().walls.told(&self.grant.spec) {
+            self.log.system(line).await;
+        }
         let (progress, mut lines) = {
             let (sender, lines) = mpsc::channel(PROGRESS_LINES);
             (Progress::new(sender), lines)
@@ -111,6 +114,7 @@ impl Attempt {
 
     fn container_spec(&self, image: ImageId, inputs: BTreeMap<String, PathBuf>, dir: &Path) -> ContainerSpec {
         let Grant { attempt, short_id, spec, gpus, .. } = &*self.grant;
+        let walls = self.tools().walls;
         ContainerSpec {
             attempt: *attempt,
             short_id: short_id.clone(),
@@ -125,7 +129,8 @@ impl Attempt {
             env: plain::env(&self.grant, &self.tools().container_env),
             resources: spec.resources.clone(),
             gpus: gpus.clone(),
-            network: spec.network,
+            network: walls.network(spec),
+            security: walls.security(spec),
             stop_grace: spec.deadlines.stop_grace,
             scratch: Scratch::within(dir, inputs),
         }

@@ -9,7 +9,10 @@ use crate::{
     runtime::{self, ImageId, ImageRequest, Progress, Removal, Runtime},
 };
 use book::Book;
-use longshore_common::clock::Timestamp;
+use longshore_common::{
+    clock::Timestamp,
+    job::{ImagePolicy, Outcome},
+};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeSet,
@@ -34,6 +37,8 @@ pub struct Config {
     pub unused_seconds: u64,
     /// With less free than this on the disk of the engine's images, those used least recently go at once.
     pub room_bytes: u64,
+    /// Which images run on this node, whatever the controller took.
+    pub policy: ImagePolicy,
 }
 
 impl Default for Config {
@@ -43,6 +48,8 @@ impl Default for Config {
             unused_seconds: 14 * 24 * 3600,
             // Well before `capacity.disk_floor_bytes`, at which claims stop: a pull or a layer must still fit.
             room_bytes: 5 << 30,
+            // Which registries a lab trusts nobody else knows.
+            policy: ImagePolicy::default(),
         }
     }
 }
@@ -94,12 +101,15 @@ impl Images {
         }))
     }
 
-    /// Makes the image present by policy. It stays while the answer lives.
+    /// Makes the image present by policy, if it may run here. It stays while the answer lives.
     pub async fn ensure(
         &self,
         request: &ImageRequest,
         progress: &Progress,
     ) -> Result<(ImageId, InUse), runtime::Error> {
+        if let Err(refusal) = self.0.config.policy.check(&request.image) {
+            return Err(runtime::Error::ends(Outcome::ImageRefused, refusal.to_string()));
+        }
         loop {
             let found = self.0.runtime.ensure_image(request, progress).await?;
             if let Some(in_use) = self.begin(&found.id, &request.image, found.pulled) {

@@ -1,7 +1,8 @@
 //! Settings of the container runtime. Defaults stand here once, each with its reason.
 
+use longshore_common::job::{NetworkMode, Security};
 use serde::{Deserialize, Serialize};
-use std::{fmt, num::NonZeroU32, time::Duration};
+use std::{fmt, net::Ipv4Addr, num::NonZeroU32, time::Duration};
 
 /// `[runtime]` of the agent's configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +19,8 @@ pub struct Config {
     pub disk_limit: DiskLimit,
     pub network: NetworkConfig,
     pub pull: PullConfig,
+    /// The least that containers are locked in here: `baseline` or `restricted`; a job may ask for more.
+    pub security: Security,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +61,42 @@ pub struct NetworkConfig {
     pub firewall: Firewall,
     /// `10.88.0.0/16`; `None`: the engine chooses one that no route of the host has.
     pub subnet: Option<String>,
+    /// The most that containers reach: `bridge`, `internet` or `none`; a job may ask for less.
+    pub egress: NetworkMode,
+    /// Addresses like `10.1.2.0/24` that count as public: jobs with `network: internet` reach them.
+    pub internet_and: Vec<Block>,
+}
+
+/// A block of IPv4 addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Block {
+    first: Ipv4Addr,
+    prefix: u8,
+}
+
+impl TryFrom<String> for Block {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let (first, prefix) = text.split_once('/').unwrap_or((&text, "32"));
+        match (first.parse(), prefix.parse()) {
+            (Ok(first), Ok(prefix @ 0..=32)) => Ok(Self { first, prefix }),
+            _ => Err(format!("`{text}` is not a block of IPv4 addresses, like 10.1.2.0/24")),
+        }
+    }
+}
+
+impl From<Block> for String {
+    fn from(block: Block) -> Self {
+        block.to_string()
+    }
+}
+
+impl fmt::Display for Block {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.first, self.prefix)
+    }
 }
 
 /// What an agent does that cannot keep containers away from its host's services.
@@ -94,6 +133,8 @@ impl Default for Config {
             disk_limit: DiskLimit::Auto,
             network: NetworkConfig::default(),
             pull: PullConfig::default(),
+            // Most images change users or owners while they start, which takes capabilities.
+            security: Security::Baseline,
         }
     }
 }
@@ -104,6 +145,9 @@ impl Default for NetworkConfig {
             // Without rules a container reaches every service of its host, cloud credentials among them.
             firewall: Firewall::Required,
             subnet: None,
+            // Labs keep their data servers in private ranges.
+            egress: NetworkMode::Bridge,
+            internet_and: Vec::new(),
         }
     }
 }

@@ -4,7 +4,7 @@
 use super::{ContainerSpec, Counts, Error, Exit, ImageId, ImageRequest, Output, Progress, Runtime, Scratch};
 use longshore_common::{
     ids::{AgentId, AttemptRef, ClusterId, Epoch, JobId, ShortId},
-    job::{NetworkMode, Outcome, PullPolicy, Resources},
+    job::{NetworkMode, Outcome, PullPolicy, Resources, Security},
     logs::Stream,
 };
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
@@ -238,6 +238,7 @@ pub fn sample_spec() -> ContainerSpec {
         resources: Resources::default(),
         gpus: Vec::new(),
         network: NetworkMode::None,
+        security: Security::Baseline,
         stop_grace: Duration::from_secs(10),
         scratch: Scratch::of("/tmp/longshore".as_ref(), attempt, []),
     }

@@ -9,7 +9,7 @@ pub mod docker;
 pub mod fake;
 pub mod sweep;
 
-pub use config::{Config, DiskLimit, Firewall, Kind, Login, NetworkConfig, PullConfig};
+pub use config::{Block, Config, DiskLimit, Firewall, Kind, Login, NetworkConfig, PullConfig};
 
 use crate::sized;
 use async_trait::async_trait;
@@ -18,7 +18,7 @@ use longshore_common::{
     agent::Usage,
     clock::Timestamp,
     ids::{AgentId, AttemptRef, ClusterId, ShortId},
-    job::{NetworkMode, Outcome, PullPolicy, Resources},
+    job::{NetworkMode, Outcome, PullPolicy, Resources, Security},
     logs::Stream,
 };
 use serde::{Deserialize, Serialize};
@@ -187,6 +187,7 @@ pub struct ContainerSpec {
     /// UUIDs.
     pub gpus: Vec<String>,
     pub network: NetworkMode,
+    pub security: Security,
     pub stop_grace: Duration,
     pub scratch: Scratch,
 }

@@ -1,5 +1,7 @@
 //! Names of images: `[registry[:port]/]path[:tag][@digest]`, as Docker reads them.
 
+pub mod policy;
+
 /// What is wrong with `text` as an image's name, or `None`.
 pub fn problem(text: &str) -> Option<String> {
     if text.is_empty() {

@@ -9,9 +9,10 @@ pub mod spec;
 pub mod state;
 mod validate;
 
+pub use image::policy::ImagePolicy;
 pub use outcome::{Blame, Outcome};
 pub use resources::{GpuRequest, Resources};
 pub use retry::{RetryPolicy, RetryRule};
-pub use spec::{Deadlines, Input, JobSpec, NetworkMode, Outputs, PullPolicy};
+pub use spec::{Deadlines, Input, JobSpec, NetworkMode, Outputs, PullPolicy, Security};
 pub use state::JobState;
 pub use validate::{check_name, validate};

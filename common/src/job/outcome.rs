@@ -53,6 +53,7 @@ pub enum Outcome {
     AgentLost,
     AgentShutdown,
     LostTooOften,
+    ImageRefused,
 }
 
 /// One row of the table.
@@ -76,7 +77,7 @@ pub struct UnknownOutcome(pub String);
 
 impl Outcome {
     /// One of each, `exit_code` with 1.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::Succeeded,
         Self::ExitCode(1),
         Self::OomKilled,
@@ -100,6 +101,7 @@ impl Outcome {
         Self::AgentLost,
         Self::AgentShutdown,
         Self::LostTooOften,
+        Self::ImageRefused,
     ];
 
     /// This outcome's row of the table.
@@ -128,6 +130,7 @@ impl Outcome {
             Self::AgentLost => &TABLE[20],
             Self::AgentShutdown => &TABLE[21],
             Self::LostTooOften => &TABLE[22],
+            Self::ImageRefused => &TABLE[23],
         }
     }
 
@@ -206,7 +209,7 @@ use Blame::{External, Nobody, Platform, User};
 use JobState::{Failed, TimedOut};
 
 #[rustfmt::skip]
-const TABLE: [Row; 23] = [
+const TABLE: [Row; 24] = [
     row("succeeded", (JobState::Succeeded, Nobody, false), Some(0),
         "the main process exited with 0 and every artifact is stored",
         ""),
@@ -276,6 +279,9 @@ const TABLE: [Row; 23] = [
     row("lost_too_often", (Failed, User, false), Some(125),
         "the job's agents died under it on several machines",
         "look for what the job does to its machine before trying again"),
+    row("image_refused", (Failed, User, false), Some(125),
+        "the node's operator does not allow the image there",
+        "the detail names the rule; use another image or another node"),
 ];
 
 #[cfg(test)]

@@ -40,6 +40,8 @@ pub struct JobSpec {
     /// cluster's.
     #[serde(default)]
     pub disconnect_tolerance: Option<Duration>,
+    #[serde(default)]
+    pub security: Security,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,7 +61,20 @@ pub enum PullPolicy {
 pub enum NetworkMode {
     #[default]
     Bridge,
+    /// Public addresses only: private and link-local ranges are closed, but for those the operator opens.
+    Internet,
     None,
+}
+
+/// What the container may do to its kernel; the later one may less.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Security {
+    /// Docker's own capabilities less those that no job needs.
+    #[default]
+    Baseline,
+    /// No capability at all, also as root.
+    Restricted,
 }
 
 /// How long each part may take.
@@ -151,6 +166,7 @@ impl JobSpec {
             outputs: Outputs::default(),
             pool: DEFAULT_POOL.to_owned(),
             disconnect_tolerance: None,
+            security: Security::Baseline,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::WireError;
 use crate::agent::{AgentState, LaneAnswer};
-use crate::job::{Blame, JobState, NetworkMode, PullPolicy};
+use crate::job::{Blame, JobState, NetworkMode, PullPolicy, Security};
 use crate::logs::Stream;
 use longshore_proto::v1;
 
@@ -92,6 +92,7 @@ impl From<NetworkMode> for v1::NetworkMode {
     fn from(mode: NetworkMode) -> Self {
         match mode {
             NetworkMode::Bridge => Self::Bridge,
+            NetworkMode::Internet => Self::Internet,
             NetworkMode::None => Self::None,
         }
     }
@@ -100,8 +101,26 @@ impl From<NetworkMode> for v1::NetworkMode {
 pub fn network_mode(path: &str, number: i32) -> Result<NetworkMode, WireError> {
     match v1::NetworkMode::try_from(number) {
         Ok(v1::NetworkMode::Bridge | v1::NetworkMode::Unspecified) => Ok(NetworkMode::Bridge),
+        Ok(v1::NetworkMode::Internet) => Ok(NetworkMode::Internet),
         Ok(v1::NetworkMode::None) => Ok(NetworkMode::None),
         Err(_) => Err(unknown(path, number, "a network mode")),
+    }
+}
+
+impl From<Security> for v1::Security {
+    fn from(security: Security) -> Self {
+        match security {
+            Security::Baseline => Self::Baseline,
+            Security::Restricted => Self::Restricted,
+        }
+    }
+}
+
+pub fn security(path: &str, number: i32) -> Result<Security, WireError> {
+    match v1::Security::try_from(number) {
+        Ok(v1::Security::Baseline | v1::Security::Unspecified) => Ok(Security::Baseline),
+        Ok(v1::Security::Restricted) => Ok(Security::Restricted),
+        Err(_) => Err(unknown(path, number, "a security profile")),
     }
 }
 

@@ -18,7 +18,9 @@ pub use crate::fields::FieldError as WireError;
 pub use agent::{Greeting, hello, hints_from, hints_to, lane_answers_from, lane_answers_to, lanes_from};
 pub use artifact::digest;
 pub use attempt::{stop_from, stop_to};
-pub use enums::{agent_state, blame, job_state, lane_answer, network_mode, pull_policy, stream, streams};
+pub use enums::{
+    agent_state, blame, job_state, lane_answer, network_mode, pull_policy, security, stream, streams,
+};
 pub use outcome::outcome;
 pub use spec::{overlay_deadlines, overlay_resources, submitted_spec};
 pub use time::{duration_from, duration_to, timestamp_from, timestamp_to};

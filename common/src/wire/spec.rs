@@ -1,6 +1,6 @@
 //! The job spec. Absent fields take their defaults; all wrong fields are told at once.
 
-use super::{WireError, duration_from, duration_to, network_mode, pull_policy, text};
+use super::{WireError, duration_from, duration_to, network_mode, pull_policy, security, text};
 use crate::fields::FieldErrors;
 use crate::job::spec::{DEFAULT_POOL, PLAIN};
 use crate::job::{
@@ -92,6 +92,7 @@ fn read(message: v1::JobSpec) -> (JobSpec, FieldErrors) {
     spec.pool = text(message.pool).unwrap_or_else(|| DEFAULT_POOL.to_owned());
     spec.disconnect_tolerance =
         length("disconnect_tolerance", message.disconnect_tolerance.as_ref(), &mut errors);
+    set(&mut spec.security, errors.take(security("security", message.security)));
     (spec, errors)
 }
 
@@ -163,6 +164,7 @@ impl From<&JobSpec> for v1::JobSpec {
             outputs: Some((&spec.outputs).into()),
             pool: spec.pool.clone(),
             disconnect_tolerance: spec.disconnect_tolerance.map(duration_to),
+            security: v1::Security::from(spec.security) as i32,
         }
     }
 }
@@ -240,7 +242,7 @@ impl From<&Outputs> for v1::Outputs {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::job::{NetworkMode, PullPolicy};
+    use crate::job::{NetworkMode, PullPolicy, Security};
 
     fn full() -> JobSpec {
         let mut spec = JobSpec::for_image("registry.example/rsl/trainer:1.4");
@@ -252,7 +254,8 @@ mod tests {
         spec.user = Some("1000:1000".into());
         spec.env.insert("A".into(), String::new());
         spec.resources.gpu = Some(GpuRequest { count: 2, memory_bytes: 5, model: Some("A100*".into()) });
-        spec.network = NetworkMode::None;
+        spec.network = NetworkMode::Internet;
+        spec.security = Security::Restricted;
         spec.deadlines.queue = Some(Duration::from_millis(1500));
         spec.deadlines.stop_grace = Duration::ZERO;
         spec.retry.on = vec!["exit_code".into()];

@@ -37,6 +37,7 @@ use chores::Chore;
 use command::{Call, Command};
 use longshore_common::{
     ids::{ClusterId, Epoch},
+    job::ImagePolicy,
     tasks,
 };
 use serde::{Deserialize, Serialize};
@@ -62,6 +63,8 @@ pub struct Config {
     pub disconnect_tolerance: Duration,
     /// How long the answer to a claim may be on its way: no heartbeat within it tells that a grant was lost.
     pub grant_patience: Duration,
+    /// Which images are taken at submit.
+    pub images: ImagePolicy,
 }
 
 impl Default for Config {
@@ -75,6 +78,8 @@ impl Default for Config {
             disconnect_tolerance: Duration::from_secs(600),
             // An agent asks again when it has had no answer for 15 s, and waits up to 5 s before it does.
             grant_patience: Duration::from_secs(25),
+            // Which registries a lab trusts nobody else knows.
+            images: ImagePolicy::default(),
         }
     }
 }

@@ -34,7 +34,12 @@ impl Jobs {
 
     pub(super) async fn check(&self, mut new: NewJob) -> Result<Checked, Error> {
         let digest = digest(&new);
-        let refused = self.check_inputs(&mut new).await?.err();
+        let refused = match self.inner.shared.config.images.check(&new.spec.image) {
+            Ok(()) => self.check_inputs(&mut new).await?.err(),
+            Err(refusal) => {
+                Some(SubmitError::BadInput { field: "image".into(), message: refusal.to_string() })
+            }
+        };
         Ok(Checked { new, digest, refused })
     }
 

@@ -1,7 +1,7 @@
 //! Containers are kept away from their host and from one another, and the agent notices when they are not.
 
 use super::Node;
-use longshore_agent::runtime::{Config, Firewall, NetworkConfig, Runtime as _};
+use longshore_agent::runtime::{Block, Config, Firewall, NetworkConfig, Runtime as _};
 use longshore_common::job::NetworkMode;
 use longshore_tests::env::{docker_output, program};
 use std::{net::TcpListener, process::Command};
@@ -50,6 +50,33 @@ async fn a_container_reaches_neither_its_host_nor_its_neighbour() {
     let text = String::from_utf8_lossy(&ran.stdout);
     assert!(text.starts_with("gateway 198.1") && !text.contains("reached"), "{text}");
     node.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_internet_leaves_out_private_addresses_but_those_opened() {
+    let opened = Block::try_from("10.213.7.0/24".to_owned()).expect("a block");
+    let network = NetworkConfig { internet_and: vec![opened], ..Default::default() };
+    let node = Networked(Node::with(Config { network, ..Default::default() }));
+    let mut spec = node.0.shell(
+        "for to in 10.213.7.9 10.213.8.9 192.168.250.9 169.254.169.254; do timeout 2 nc -w 1 $to 80; done; true",
+    );
+    spec.network = NetworkMode::Internet;
+    node.0.run(&spec).await;
+    let chain = format!("LS-FW-{}-i", node.tail());
+    let listed = Command::new(program(&["iptables"], "iptables")).args(["-vnxL", &chain]).output();
+    let listed = String::from_utf8(listed.expect("iptables").stdout).expect("text");
+    let met = |verdict: &str, block: &str| {
+        let line = listed.lines().find(|line| line.contains(verdict) && line.trim_end().ends_with(block));
+        let line = line.unwrap_or_else(|| panic!("{verdict} {block} in {listed}"));
+        line.split_whitespace().next() != Some("0")
+    };
+    assert!(met("RETURN", "10.213.7.0/24") && met("DROP", "10.0.0.0/8"), "{listed}");
+    assert!(met("DROP", "192.168.0.0/16") && met("DROP", "169.254.0.0/16"), "{listed}");
+    // What an earlier process made is found again, and goes with the rest.
+    let next = node.0.restarted();
+    next.prepare_network().await.expect("both bridges");
+    next.leave().await.expect("leave the node");
+    assert!(!iptables(&["-S", &chain]), "nothing of ours stays");
 }
 
 #[tokio::test(flavor = "multi_thread")]

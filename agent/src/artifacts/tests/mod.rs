@@ -25,7 +25,7 @@ fn progress() -> (Progress, mpsc::Receiver<String>) {
 
 async fn collect(store: &Store, out: &Path, outputs: &Outputs, within: Duration) -> Result<Collected, Error> {
     let uploader = Uploader::new(store.controller(), Config::default()).unwrap();
-    uploader.collect(attempt(), out, outputs, Instant::now() + within, &progress().0).await
+    uploader.collect(attempt(), out, (outputs, 1 << 30), Instant::now() + within, &progress().0).await
 }
 
 async fn collect_all(store: &Store, out: &Path) -> Collected {
@@ -200,6 +200,13 @@ async fn what_fits_the_limits_is_kept_and_the_rest_told() {
     let collected = collect(&store, out.path(), &outputs, Duration::from_secs(60)).await.unwrap();
     assert_eq!(collected.count, 10);
     let told = "1 files with 4.9 KiB left out above the 4 KiB of outputs.max_size, first `large`";
+    assert_eq!(collected.problem, Some((Outcome::ArtifactLimit, told.to_owned())));
+    let sparse = fs::File::create(out.path().join("sparse")).unwrap();
+    sparse.set_len(5 << 30).unwrap();
+    let store = Store::start([]).await;
+    let collected = collect(&store, out.path(), &Outputs::default(), Duration::from_secs(60)).await.unwrap();
+    assert_eq!(collected.count, 11);
+    let told = "1 files with 5 GiB left out above the 4 GiB of four times resources.scratch, first `sparse`";
     assert_eq!(collected.problem, Some((Outcome::ArtifactLimit, told.to_owned())));
     let store = Store::start([]).await;
     let outputs = Outputs { max_files: 4, exclude: vec!["large".into()], ..Outputs::default() };

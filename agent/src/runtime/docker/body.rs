@@ -7,13 +7,13 @@ use bollard::models::{
     ContainerCreateBody, DeviceRequest, HostConfig, HostConfigLogConfig, Mount, MountType, ResourcesUlimits,
     RestartPolicy, RestartPolicyNameEnum,
 };
-use longshore_common::job::{NetworkMode, Outcome};
+use longshore_common::job::{NetworkMode, Outcome, Security};
 use std::{collections::HashMap, path::Path};
 
 /// What depends on the node, not on the job.
 #[derive(Debug)]
 pub(super) struct Node<'a> {
-    /// The agent's bridge.
+    /// The agent's bridge for this container's mode.
     pub(super) network: &'a str,
     pub(super) engine_log_bytes: u64,
     pub(super) layer_quota: bool,
@@ -80,10 +80,13 @@ fn host_config(spec: &ContainerSpec, node: &Node<'_>) -> Result<HostConfig, Erro
         ulimits: Some(vec![ulimit("nofile", node.open_files.min(OPEN_FILES)), ulimit("core", 0)]),
         init: Some(true),
         privileged: Some(false),
-        cap_drop: Some(DROPPED_CAPABILITIES.map(str::to_owned).to_vec()),
+        cap_drop: Some(match spec.security {
+            Security::Baseline => DROPPED_CAPABILITIES.map(str::to_owned).to_vec(),
+            Security::Restricted => vec!["ALL".to_owned()],
+        }),
         security_opt: Some(vec!["no-new-privileges".to_owned()]),
         network_mode: Some(match spec.network {
-            NetworkMode::Bridge => node.network.to_owned(),
+            NetworkMode::Bridge | NetworkMode::Internet => node.network.to_owned(),
             NetworkMode::None => "none".to_owned(),
         }),
         mounts: Some(mounts(spec)?),
@@ -182,6 +185,9 @@ mod tests {
         assert!(host.cap_drop.expect("set").contains(&"NET_RAW".to_owned()));
         assert_eq!(host.cap_add, None);
         assert_eq!(host.binds, None);
+
+        spec.security = Security::Restricted;
+        assert_eq!(self::host(&spec).cap_drop.expect("set"), ["ALL"]);
     }
 
     #[test]

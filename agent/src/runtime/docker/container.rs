@@ -9,6 +9,7 @@ use super::{
     live::Live,
     monitor,
     network::Network,
+    networks::Networks,
     scratch,
     stream::{self, Follower},
     time, trouble, usage,
@@ -21,11 +22,7 @@ use bollard::{
         CreateContainerOptions, InspectContainerOptions, ListContainersOptions, StartContainerOptions,
     },
 };
-use longshore_common::{
-    clock::Timestamp,
-    job::{NetworkMode, Outcome},
-    tasks,
-};
+use longshore_common::{clock::Timestamp, job::Outcome, tasks};
 use rustix::process::Resource;
 use std::{
     sync::{Arc, PoisonError},
@@ -39,13 +36,14 @@ const COMPLAINT: Duration = Duration::from_secs(2);
 impl Docker {
     pub(super) async fn create_container(&self, spec: &ContainerSpec) -> Result<ContainerId, Error> {
         let client = self.engine.client().await?;
-        if spec.network == NetworkMode::Bridge {
-            let ready = tokio::time::timeout(ANSWER, self.network.ready()).await;
+        let network = self.networks.of(spec.network);
+        if let Some(network) = network {
+            let ready = tokio::time::timeout(ANSWER, network.ready()).await;
             ready.unwrap_or_else(|_| Err(calls::unanswered(Kind::Create)))?;
         }
         let limits = self.limits(&client).await?;
         let node = body::Node {
-            network: self.network.name(),
+            network: network.map_or("none", Network::name),
             engine_log_bytes: self.config.engine_log_bytes,
             layer_quota: limits.layer,
             open_files: rustix::process::getrlimit(Resource::Nofile).maximum.unwrap_or(body::OPEN_FILES),
@@ -182,8 +180,8 @@ impl Docker {
 
     async fn attach_and_start(&self, id: &ContainerId, live: &Arc<Live>) -> Result<stream::Raw, Error> {
         let client = self.engine.client().await?;
-        let (engine, network) = (Arc::clone(&self.engine), Arc::clone(&self.network));
-        let call = attach_and_start(engine, network, client.clone(), id.clone(), Arc::clone(live));
+        let (engine, networks) = (Arc::clone(&self.engine), Arc::clone(&self.networks));
+        let call = attach_and_start(engine, networks, client.clone(), id.clone(), Arc::clone(live));
         self.calls.ask(&live.starting, Kind::Start, &client, call).await
     }
 
@@ -225,7 +223,7 @@ impl Docker {
 
 async fn attach_and_start(
     engine: Arc<Engine>,
-    network: Arc<Network>,
+    networks: Arc<Networks>,
     client: Client,
     id: ContainerId,
     live: Arc<Live>,
@@ -248,7 +246,7 @@ async fn attach_and_start(
         Err(error) => {
             if is_network_missing(&error) {
                 // Somebody pruned it. The next attempt makes it again.
-                network.forget();
+                networks.forget();
             }
             let error = trouble::start(&engine, &error);
             if error.is_transient() {

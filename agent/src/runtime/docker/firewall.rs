@@ -2,6 +2,7 @@
 //! addresses (cloud metadata). Two chains of the agent's own, filled at once; jumps into them are put back when
 //! somebody took them out. Never touches a rule that is not the agent's.
 
+use crate::runtime::config::Block;
 use std::{
     io,
     net::{IpAddr, Ipv4Addr},
@@ -16,6 +17,16 @@ pub(super) struct Firewall {
     /// For traffic to the host, and through it.
     input: String,
     forward: String,
+    closed: Closed,
+}
+
+/// What is closed beyond the host and the neighbours.
+#[derive(Clone, Debug)]
+pub(super) enum Closed {
+    /// Metadata services, mostly.
+    LinkLocal,
+    /// All that is not public, but for these.
+    PrivateBut(Vec<Block>),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -30,13 +41,26 @@ pub(super) enum Error {
 const TOOLS: [&str; 3] = ["iptables", "iptables-nft", "iptables-legacy"];
 /// Docker's chain for the rules of others, before its own.
 const DOCKER_USER: &str = "DOCKER-USER";
+/// What is no public address (RFC 6890), besides link-local ones.
+const PRIVATE: [&str; 10] = [
+    "0.0.0.0/8",
+    "10.0.0.0/8",
+    "100.64.0.0/10",
+    "127.0.0.0/8",
+    "172.16.0.0/12",
+    "192.0.0.0/24",
+    "192.168.0.0/16",
+    "198.18.0.0/15",
+    "224.0.0.0/4",
+    "240.0.0.0/4",
+];
 /// The resolvers that Docker hands to containers: the second file where the first names only this host's stub.
 const RESOLVERS: [&str; 2] = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"];
 
 impl Firewall {
     /// `tail` tells the agents of one engine apart.
-    pub(super) fn new(interface: String, tail: &str) -> Self {
-        Self { interface, input: format!("LS-IN-{tail}"), forward: format!("LS-FW-{tail}") }
+    pub(super) fn new(interface: String, tail: &str, closed: Closed) -> Self {
+        Self { interface, input: format!("LS-IN-{tail}"), forward: format!("LS-FW-{tail}"), closed }
     }
 
     /// Puts the rules in place; says whether some were not.
@@ -68,6 +92,7 @@ impl Firewall {
                 })
             })
             .collect();
+        let private = self.private();
         format!(
             "*filter\n:{input} - [0:0]\n:{forward} - [0:0]\n\
              -A {input} -m conntrack --ctstate RELATED,ESTABLISHED -j RETURN\n\
@@ -75,8 +100,16 @@ impl Firewall {
              -A {input} -j DROP\n\
              -A {forward} -d 169.254.0.0/16 -j DROP\n\
              -A {forward} -o {interface} -j DROP\n\
+             {private}\
              COMMIT\n"
         )
+    }
+
+    fn private(&self) -> String {
+        let Closed::PrivateBut(open) = &self.closed else { return String::new() };
+        let forward = &self.forward;
+        let open = open.iter().map(|block| format!("-A {forward} -d {block} -j RETURN\n"));
+        open.chain(PRIVATE.iter().map(|block| format!("-A {forward} -d {block} -j DROP\n"))).collect()
     }
 
     /// Takes everything back, as far as it is there.
@@ -176,11 +209,24 @@ mod tests {
 
     #[test]
     fn names_resolve_and_everything_else_of_the_host_is_closed() {
-        let rules = Firewall::new("ls-1".to_owned(), "1").rules(&[Ipv4Addr::new(169, 254, 169, 253)]);
+        let rules = Firewall::new("ls-1".to_owned(), "1", Closed::LinkLocal)
+            .rules(&[Ipv4Addr::new(169, 254, 169, 253)]);
         let at = |part: &str| rules.find(part).unwrap_or_else(|| panic!("{part} in {rules}"));
         assert!(at("-A LS-IN-1 -d 169.254.169.253 -p udp --dport 53 -j RETURN") < at("-A LS-IN-1 -j DROP"));
         assert!(at("-A LS-FW-1 -d 169.254.169.253 -p tcp") < at("-A LS-FW-1 -d 169.254.0.0/16 -j DROP"));
         assert!(rules.contains("-A LS-FW-1 -o ls-1 -j DROP") && rules.ends_with("COMMIT\n"));
+    }
+
+    #[test]
+    fn the_internet_is_what_is_public_and_what_the_operator_opens() {
+        let open = vec![Block::try_from("10.1.2.0/24".to_owned()).expect("a block")];
+        let rules = Firewall::new("ls-1-i".to_owned(), "1-i", Closed::PrivateBut(open)).rules(&[]);
+        let at = |part: &str| rules.find(part).unwrap_or_else(|| panic!("{part} in {rules}"));
+        let opened = at("-A LS-FW-1-i -d 10.1.2.0/24 -j RETURN");
+        assert!(opened < at("-A LS-FW-1-i -d 10.0.0.0/8 -j DROP"));
+        assert!(at("-A LS-FW-1-i -d 169.254.0.0/16 -j DROP") < opened, "metadata stays closed");
+        assert!(at("-A LS-FW-1-i -o ls-1-i -j DROP") < opened);
+        assert!(Block::try_from("10.1.2.0/33".to_owned()).is_err());
     }
 
     #[test]
@@ -191,7 +237,7 @@ mod tests {
 
     #[test]
     fn chain_names_fit_into_iptables_28_characters() {
-        let firewall = Firewall::new("ls-0123abcd".to_owned(), "0123abcd");
+        let firewall = Firewall::new("ls-0123abcd-i".to_owned(), "0123abcd-i", Closed::LinkLocal);
         assert!(firewall.input.len() < 28 && firewall.interface.len() <= 15);
     }
 }

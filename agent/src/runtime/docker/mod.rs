@@ -17,6 +17,7 @@ mod live;
 mod login;
 mod monitor;
 mod network;
+mod networks;
 mod outage;
 mod pause;
 #[cfg(test)]
@@ -62,7 +63,7 @@ pub struct Docker {
     creating: Mutex<HashMap<String, Arc<calls::Pending<Option<ContainerId>>>>>,
     containers: live::Containers,
     pulls: Arc<pull::Pulls>,
-    network: Arc<network::Network>,
+    networks: Arc<networks::Networks>,
     trial: trial::Trial,
     limits: Arc<limit::Limits>,
     patience: stop::Patience,
@@ -72,11 +73,11 @@ impl Docker {
     /// Connects at the first call, and again whenever the engine went away.
     pub fn new(config: Config, agent: AgentId) -> Self {
         let engine = Arc::new(engine::Engine::new(config.host.clone()));
-        let network = network::Network::new(Arc::clone(&engine), agent, config.network.clone());
+        let networks = networks::Networks::new(&engine, agent, &config.network);
         Self {
             agent,
             pulls: Arc::new(pull::Pulls::new(Arc::clone(&engine), config.pull.clone())),
-            network: Arc::new(network),
+            networks: Arc::new(networks),
             calls: Arc::new(calls::Calls::new(config.calls_at_once, calls::ANSWER)),
             creating: Mutex::default(),
             trial: trial::Trial::default(),
@@ -169,10 +170,10 @@ impl Runtime for Docker {
     }
 
     async fn prepare_network(&self) -> Result<(), super::NetworkProblem> {
-        self.network.prepare().await
+        self.networks.prepare().await
     }
 
     async fn leave(&self) -> Result<(), Error> {
-        self.network.remove().await
+        self.networks.remove().await
     }
 }

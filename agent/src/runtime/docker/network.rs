@@ -3,7 +3,7 @@
 
 use super::{
     engine::{Client, Engine, message, status},
-    firewall::{self, Firewall},
+    firewall::{self, Closed, Firewall},
     labels, probe, subnet,
 };
 use crate::runtime::{
@@ -27,11 +27,39 @@ use tokio::sync::Mutex;
 /// Agents that start together may choose the same block.
 const TRIES: usize = 8;
 
+/// How far the containers of a bridge reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Egress {
+    All,
+    /// Public addresses, and the private ones that the operator opened.
+    Internet,
+}
+
+impl Egress {
+    /// In the names of all that belongs to the bridge.
+    fn tail(self, agent: AgentId) -> String {
+        let id = agent.to_string();
+        let tail = labels::tail(&id);
+        match self {
+            Self::All => tail.to_owned(),
+            Self::Internet => format!("{tail}-i"),
+        }
+    }
+
+    fn closed(self, config: &NetworkConfig) -> Closed {
+        match self {
+            Self::All => Closed::LinkLocal,
+            Self::Internet => Closed::PrivateBut(config.internet_and.clone()),
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Network {
     engine: Arc<Engine>,
     agent: AgentId,
     name: String,
+    egress: Egress,
     config: NetworkConfig,
     firewall: Firewall,
     /// Containers may be put on it.
@@ -41,13 +69,14 @@ pub(super) struct Network {
 }
 
 impl Network {
-    pub(super) fn new(engine: Arc<Engine>, agent: AgentId, config: NetworkConfig) -> Self {
-        let id = agent.to_string();
-        let tail = labels::tail(&id);
+    pub(super) fn new(engine: Arc<Engine>, agent: AgentId, egress: Egress, config: NetworkConfig) -> Self {
+        let tail = egress.tail(agent);
+        let closed = egress.closed(&config);
         Self {
             name: format!("longshore-{tail}"),
             // An interface's name has at most 15 characters.
-            firewall: Firewall::new(interface(tail), tail),
+            firewall: Firewall::new(interface(&tail), &tail, closed),
+            egress,
             engine,
             agent,
             config,
@@ -104,6 +133,14 @@ impl Network {
         Ok(())
     }
 
+    /// Whether it was made, perhaps by an earlier process.
+    pub(super) async fn exists(&self) -> bool {
+        match self.engine.client().await {
+            Ok(client) => client.api.inspect_network(&self.name, None).await.is_ok(),
+            Err(_) => false,
+        }
+    }
+
     /// The bridge's id; it is made if it is not there.
     async fn bridge(&self) -> Result<String, Error> {
         let client = self.engine.client().await?;
@@ -151,9 +188,9 @@ impl Network {
     }
 
     fn request(&self, subnet: Option<String>) -> NetworkCreateRequest {
-        let tail = self.name.rsplit('-').next().unwrap_or_default();
+        let tail = self.egress.tail(self.agent);
         let options = [
-            ("com.docker.network.bridge.name", interface(tail)),
+            ("com.docker.network.bridge.name", interface(&tail)),
             ("com.docker.network.bridge.enable_icc", "false".to_owned()),
         ];
         NetworkCreateRequest {

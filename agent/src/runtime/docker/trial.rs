@@ -33,8 +33,7 @@ impl Docker {
             return;
         }
         let (calls, running) = (Arc::clone(&self.calls), Arc::clone(&self.trial.0));
-        let (agent, network) =
-            (self.agent, if self.network.is_ready() { self.network.name() } else { "none" });
+        let (agent, network) = (self.agent, self.networks.ready_name().unwrap_or("none"));
         let tail = labels::tail(&agent.to_string()).to_owned();
         let body = pause::container(agent, &format!("longshore-trial:{tail}"), network);
         tasks::spawn("engine.trial", async move {

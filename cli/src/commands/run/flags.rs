@@ -5,7 +5,9 @@ use super::words;
 use crate::failure::Failure;
 use clap::{Args, ValueEnum};
 use longshore_common::fields::FieldErrors;
-use longshore_common::job::{GpuRequest, JobSpec, NetworkMode, Outputs, PullPolicy, check_name, validate};
+use longshore_common::job::{
+    GpuRequest, JobSpec, NetworkMode, Outputs, PullPolicy, Security, check_name, validate,
+};
 use longshore_common::units::{ByteSize, Cores, HumanDuration};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -47,9 +49,12 @@ pub(crate) struct RunArgs {
 
     #[command(flatten)]
     pub(crate) limits: LimitArgs,
-    /// bridge: the world outside, and nothing of the machine; none: nothing
+    /// bridge: the world outside, and nothing of the machine; internet: only its public addresses; none: nothing
     #[arg(long, value_enum)]
     pub(crate) network: Option<Network>,
+    /// What the container may do to its kernel; restricted: no capability, also as root
+    #[arg(long, value_enum)]
+    pub(crate) security: Option<Profile>,
     /// When to ask the registry
     #[arg(long, value_enum)]
     pub(crate) pull: Option<Pull>,
@@ -176,7 +181,14 @@ pub(crate) struct RefusedArgs {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Network {
     Bridge,
+    Internet,
     None,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Profile {
+    Baseline,
+    Restricted,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -224,7 +236,11 @@ impl RunArgs {
         self.outputs.apply(&mut spec.outputs);
         match self.network {
             Some(Network::None) => spec.network = NetworkMode::None,
+            Some(Network::Internet) => spec.network = NetworkMode::Internet,
             Some(Network::Bridge) | None => {}
+        }
+        if self.security == Some(Profile::Restricted) {
+            spec.security = Security::Restricted;
         }
         spec.pull = self.pull.map_or(PullPolicy::Auto, Pull::policy);
         self.limits.apply(&mut spec);
@@ -355,6 +371,7 @@ pub(crate) fn defaults() -> Vec<(&'static str, String)> {
         ("upload_deadline", length(deadlines.upload)),
         ("stop_timeout", length(deadlines.stop_grace)),
         ("network", "bridge".to_owned()),
+        ("security", "baseline".to_owned()),
         ("pull", "auto".to_owned()),
         ("pool", pool),
         ("priority", priority.to_string()),

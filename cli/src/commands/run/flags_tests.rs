@@ -1,7 +1,7 @@
 use super::flags::{Plan, RunArgs};
 use crate::failure::Failure;
 use clap::Parser;
-use longshore_common::job::{Input, NetworkMode, PullPolicy};
+use longshore_common::job::{Input, NetworkMode, PullPolicy, Security};
 use std::time::Duration;
 
 #[derive(Debug, Parser)]
@@ -69,6 +69,8 @@ fn every_flag_reaches_the_spec() {
         "bags=/tmp",
         "--input",
         "ckpt=job:k3m9q2xw/a",
+        "--security",
+        "restricted",
         "--scratch",
         "50GiB",
         "--pids-limit",
@@ -117,6 +119,7 @@ fn every_flag_reaches_the_spec() {
     assert_eq!((spec.resources.pids, spec.resources.gpu_count()), (100, 1));
     assert_eq!(spec.entrypoint.unwrap_or_default(), ["python"]);
     assert_eq!((spec.network, spec.pull), (NetworkMode::None, PullPolicy::Never));
+    assert_eq!(spec.security, Security::Restricted);
     let minutes = |minutes: u64| Duration::from_secs(minutes * 60);
     assert_eq!((spec.deadlines.queue, spec.deadlines.run), (Some(minutes(120)), minutes(60)));
     assert_eq!((spec.deadlines.prepare, spec.deadlines.upload), (minutes(3), minutes(4)));

@@ -5,7 +5,7 @@ use super::words::{Choices, Word, Words};
 use crate::fields::{FieldError, FieldErrors};
 use crate::job::{
     Deadlines, GpuRequest, Input, JobSpec, NetworkMode, Outputs, PullPolicy, Resources, RetryPolicy,
-    RetryRule, check_name,
+    RetryRule, Security, check_name,
 };
 use crate::tree::{Node, Value};
 use crate::units::{ByteSize, Cores, HumanDuration};
@@ -46,8 +46,10 @@ pub(super) struct Document {
     env: BTreeMap<String, Word>,
     /// Limits, all of them enforced.
     resources: ResourcesDocument,
-    /// `bridge` (default) or `none`.
+    /// `bridge` (default), `internet` (public addresses only) or `none`.
     network: Option<Network>,
+    /// `restricted`: without any capability, also as root. Default `baseline`; an agent may demand more.
+    security: Option<SecurityProfile>,
     /// How long each part may take.
     deadlines: DeadlinesDocument,
     /// When a job that ended badly is tried again.
@@ -88,7 +90,15 @@ enum Pull {
 #[serde(rename_all = "snake_case")]
 enum Network {
     Bridge,
+    Internet,
     None,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum SecurityProfile {
+    Baseline,
+    Restricted,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -244,6 +254,7 @@ impl Document {
         spec.env = self.env.into_iter().map(|(name, value)| (name, value.0)).collect();
         spec.resources = self.resources.resources();
         set(&mut spec.network, self.network.map(Network::mode));
+        set(&mut spec.security, self.security.map(SecurityProfile::profile));
         spec.deadlines = self.deadlines.deadlines();
         spec.retry = self.retry.policy();
         spec.priority = self.priority;
@@ -272,7 +283,17 @@ impl Network {
     const fn mode(self) -> NetworkMode {
         match self {
             Self::Bridge => NetworkMode::Bridge,
+            Self::Internet => NetworkMode::Internet,
             Self::None => NetworkMode::None,
+        }
+    }
+}
+
+impl SecurityProfile {
+    const fn profile(self) -> Security {
+        match self {
+            Self::Baseline => Security::Baseline,
+            Self::Restricted => Security::Restricted,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A spec as a document of a job file, without what is default anyway.
 
-use crate::job::{Input, JobSpec, NetworkMode, PullPolicy, RetryRule};
+use crate::job::{Input, JobSpec, NetworkMode, PullPolicy, RetryRule, Security};
 use crate::units::{ByteSize, Cores, HumanDuration};
 use serde_json::{Map, Value, json};
 use std::{collections::BTreeMap, time::Duration};
@@ -27,6 +27,7 @@ pub fn write(spec: &JobSpec) -> Value {
     put("env", json!(spec.env), false);
     put("resources", resources(spec, &default), false);
     put("network", json!(network(spec.network)), spec.network == default.network);
+    put("security", json!(security(spec.security)), spec.security == default.security);
     put("deadlines", deadlines(spec, &default), false);
     put("retry", retry(spec, &default), false);
     put("priority", json!(spec.priority), spec.priority == default.priority);
@@ -136,6 +137,14 @@ const fn pull(policy: PullPolicy) -> &'static str {
 const fn network(mode: NetworkMode) -> &'static str {
     match mode {
         NetworkMode::Bridge => "bridge",
+        NetworkMode::Internet => "internet",
         NetworkMode::None => "none",
+    }
+}
+
+const fn security(profile: Security) -> &'static str {
+    match profile {
+        Security::Baseline => "baseline",
+        Security::Restricted => "restricted",
     }
 }
