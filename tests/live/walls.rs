@@ -22,7 +22,7 @@ const ESCAPES: [(&str, &str); 26] = [
     ("any_file_of_sys", "opens /sys"),
     (
         "own_limits",
-        "echo -1 >/sys/fs/cgroup/memory/memory.limit_in_bytes || echo max >/sys/fs/cgroup/memory.max",
+        "cd /sys/fs/cgroup; f=$(ls memory.max memory/memory.limit_in_bytes 2>/dev/null); echo 1g >$f",
     ),
     ("kernel_memory", "[ -n \"$(head -c 1 /proc/kcore)\" ] || head -c 1 /dev/mem || head -c 1 /dev/kmem"),
     ("kernel_log", "dmesg || head -c 1 /dev/kmsg"),
@@ -34,7 +34,7 @@ const ESCAPES: [(&str, &str); 26] = [
     ("device_nodes", "mknod /tmp/disk b 8 0 || mknod /tmp/mem c 1 1"),
     ("disks", "ls /dev/sd* || ls /dev/vd* || ls /dev/nvme* || ls /dev/loop*"),
     ("kernel_module", "echo >/tmp/x.ko; insmod /tmp/x.ko"),
-    ("clock", "date -s \"$(date '+%Y-%m-%d %H:%M:%S')\""),
+    ("clock", "! date -s \"$(date '+%Y-%m-%d %H:%M:%S')\" 2>&1 | grep 'not permitted'"),
     ("host_name", "hostname evil"),
     ("network_settings", "ip link set lo down || ip route add 10.9.8.0/24 dev lo"),
     ("raw_socket", "arping -c 1 -I eth0 $GATEWAY"),
@@ -153,10 +153,10 @@ async fn bombs_are_contained_while_a_neighbour_works_on() {
     fork.resources.get_or_insert_default().pids = Some(64);
     let bombs = [
         ("fork", fork, "succeeded"),
-        ("memory", shell(&image(), "exec tail -c 1g /dev/zero"), "oom_killed"),
+        ("memory", shell(&image(), "exec tail -c 200m /dev/zero >/dev/null"), "oom_killed"),
         (
             "shm",
-            shell(&image(), "dd if=/dev/zero of=/dev/shm/x bs=1M; exec tail -c 1g /dev/zero"),
+            shell(&image(), "dd if=/dev/zero of=/dev/shm/x bs=1M; exec tail -c 200m /dev/zero >/dev/null"),
             "oom_killed",
         ),
         ("disk", shell(&image(), "dd if=/dev/zero of=/tmp_disk/x bs=1M count=2000; sleep 600"), "disk_limit"),
