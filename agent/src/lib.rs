@@ -143,6 +143,12 @@ pub async fn start(mut config: AgentConfig, shutdown: Shutdown) -> Result<Runnin
     start_with(config, home, parts, shutdown).await
 }
 
+/// Only real images are noted, and removed one day.
+fn open_images(config: &AgentConfig, home: &Home, runtime: &Arc<dyn runtime::Runtime>) -> Images {
+    let book = matches!(config.runtime.kind, runtime::Kind::Docker).then(|| home.file("images.json"));
+    Images::open(book, config.images.clone(), Arc::clone(runtime))
+}
+
 /// As `start`, of other parts.
 pub async fn start_with(
     config: AgentConfig,
@@ -152,11 +158,7 @@ pub async fn start_with(
 ) -> Result<Running, Error> {
     let (slots, held, engine_away) =
         (Slots::new(config.attempts_at_most()), Held::default(), Arc::new(Notify::new()));
-    let images = Images::open(
-        matches!(config.runtime.kind, runtime::Kind::Docker).then(|| home.file("images.json")),
-        config.images.clone(),
-        Arc::clone(&parts.runtime),
-    );
+    let images = open_images(&config, &home, &parts.runtime);
     // The link and the watchers live on until everything is handed back.
     let leave = Shutdown::new();
     let sources = Sources {
