@@ -1,8 +1,9 @@
 //! Processes killed with SIGKILL while jobs run. Nothing is lost, nothing runs twice.
 
-use longshore_proto::v1::{Deadlines, JobState, Stream};
+use longshore_proto::v1::{CancelJobsRequest, Deadlines, JobState, Stream};
 use longshore_tests::env::{
-    Client, PATIENCE, Plan, docker, embedded, image, on_servers, outcome, seconds, shell, until,
+    Client, PATIENCE, Plan, Registry, docker, docker_output, embedded, image, image_with, on_servers,
+    outcome, seconds, shell, until,
 };
 
 #[tokio::test]
@@ -110,7 +111,25 @@ async fn the_run_deadline_of_a_container_counts_from_its_true_start() {
 }
 
 #[tokio::test]
-async fn an_agent_killed_while_it_pulls_or_collects_goes_on() {
+async fn an_agent_killed_while_it_pulls_goes_on() {
+    let registry = Registry::start();
+    let mut cluster = embedded().login(&registry).start();
+    let client = Client::connect(&cluster).await;
+    let pushed = registry.push(&image(), "late:1");
+    docker(&["rmi", &pushed]);
+    registry.pause();
+    let id = client.submit(shell(&pushed, "echo ran")).await;
+    client.reaches(&id, JobState::Preparing).await;
+    cluster.kill_agent(0);
+    cluster.start_agent(0);
+    registry.resume();
+    let job = client.ended(&id).await;
+    assert_eq!((outcome(&job).as_str(), job.attempts), ("succeeded", 1), "{job:?}");
+    assert_eq!(client.printed(&id, Stream::Stdout).await, b"ran\n");
+}
+
+#[tokio::test]
+async fn an_agent_killed_while_it_collects_goes_on() {
     let mut cluster = on_servers().start();
     let client = Client::connect(&cluster).await;
     // Enough files that the collection is under way when the agent dies.
@@ -168,4 +187,46 @@ async fn sigterm_ends_controller_and_agent_in_good_order() {
     assert_eq!(outcome(&client.run(shell(&image(), "true")).await), "succeeded");
     assert_eq!(cluster.agent(0).terminate(PATIENCE).code(), Some(0));
     assert_eq!(cluster.controller().terminate(PATIENCE).code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_second_sigterm_ends_an_agent_that_drains_at_once_and_its_job_goes_on() {
+    let plan =
+        embedded().agent_setting("on_shutdown = \"drain\"").agent_setting("shutdown_grace_seconds = 3600");
+    let mut cluster = plan.start();
+    let client = Client::connect(&cluster).await;
+    let id = client.submit(shell(&image(), "echo begin; while [ ! -e /out/go ]; do sleep 1; done")).await;
+    client.prints(&id, "begin").await;
+    cluster.agent(0).ask_to_end();
+    until("the agent says that it leaves", || async {
+        let said = cluster.outputs();
+        if said.contains("a second signal ends at once") { Ok(()) } else { Err(said) }
+    })
+    .await;
+    assert_eq!(cluster.agent(0).exited(), None, "it waits for its job");
+    assert_eq!(cluster.agent(0).terminate(PATIENCE).code(), Some(130));
+    cluster.start_agent(0);
+    client.prints(&id, "took the container over").await;
+    docker(&["exec", &container_of(&id), "touch", "/out/go"]);
+    let job = client.ended(&id).await;
+    assert_eq!((outcome(&job).as_str(), job.attempts), ("succeeded", 1), "{job:?}");
+}
+
+#[tokio::test]
+async fn a_volume_of_the_image_goes_with_its_container() {
+    let cluster = embedded().start();
+    let client = Client::connect(&cluster).await;
+    let image = image_with("volume", "VOLUME /data");
+    let id = client.submit(shell(&image, "echo x >/data/x; echo begin; sleep 600")).await;
+    client.prints(&id, "begin").await;
+    let volume = docker(&["inspect", "-f", "{{range .Mounts}}{{.Name}}{{end}}", &container_of(&id)]);
+    assert!(docker_output(&["volume", "inspect", &volume]).status.success(), "{volume}");
+    let request = CancelJobsRequest { jobs: vec![id.clone()], ..CancelJobsRequest::default() };
+    client.jobs.clone().cancel(request).await.expect("cancel");
+    assert_eq!(outcome(&client.ended(&id).await), "cancelled");
+    until("its volume is removed", || async {
+        let left = docker_output(&["volume", "inspect", &volume]);
+        if left.status.success() { Err(volume.clone()) } else { Ok(()) }
+    })
+    .await;
 }

@@ -70,6 +70,19 @@ impl Registry {
         self.server = Some(spawn(&self.dir, self.port));
     }
 
+    /// It takes connections and says nothing, until `resume`.
+    pub fn pause(&self) {
+        self.running().pause();
+    }
+
+    pub fn resume(&self) {
+        self.running().resume();
+    }
+
+    fn running(&self) -> &Server {
+        self.server.as_ref().expect("it was not stopped")
+    }
+
     /// Puts a local image there under `name`, and answers the full reference.
     pub fn push(&self, local: &str, name: &str) -> String {
         let reference = format!("{}/{name}", self.host());

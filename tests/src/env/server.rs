@@ -67,9 +67,14 @@ impl Server {
         }
     }
 
+    /// SIGTERM, and nothing more.
+    pub fn ask_to_end(&self) {
+        self.signal(Signal::TERM);
+    }
+
     /// SIGTERM, then waits for the end.
     pub fn terminate(&mut self, limit: Duration) -> ExitStatus {
-        self.signal(Signal::TERM);
+        self.ask_to_end();
         let deadline = Instant::now() + limit;
         loop {
             if let Some(status) = self.exited() {
