@@ -76,6 +76,9 @@ pub struct Intent {
     /// Why it was being stopped, before the container could know.
     #[serde(default)]
     pub stopping: Option<Cause>,
+    /// Its files could not be stored, and its report may be with the controller: they are kept.
+    #[serde(default)]
+    pub unstored: bool,
     /// Since when it is over, and its files wait on this node for another upload.
     #[serde(default)]
     pub kept: Option<Timestamp>,
@@ -94,6 +97,7 @@ impl Intent {
             lease: grant.lease,
             asked: None,
             stopping: None,
+            unstored: false,
             kept: None,
         }
     }
@@ -144,6 +148,17 @@ impl Journal {
         if let Err(error) = self.intend(intent).await {
             tracing::error!(attempt.id = %attempt, %error, "news of an attempt is not in the journal");
         }
+    }
+
+    /// The attempt is over. Whether its files stay for another upload.
+    pub async fn close(&self, intent: Intent) -> bool {
+        if !intent.unstored {
+            self.forget(&intent.attempt);
+            return false;
+        }
+        tracing::warn!(job.id = %intent.short_id, "files of /out could not be stored and are kept on this node");
+        self.note(Intent { kept: Some(Timestamp::now()), ..intent }).await;
+        true
     }
 
     /// Whether the next process will find anything.

@@ -123,7 +123,7 @@ impl Parts {
                 let earlier = journal::noted_at(&home.folder(JOURNAL)?);
                 Arc::new(docker.with_scratch_in(home.folder(ATTEMPTS)?).after(earlier))
             }
-            runtime::Kind::Null => Arc::new(runtime::fake::Fake::new()),
+            runtime::Kind::Null => Arc::new(runtime::fake::Fake::bare()),
         };
         let (url, token) = (config.controller.clone(), config.token.clone());
         let heartbeat_every = config.heartbeat_seconds.map(Duration::from_secs);

@@ -81,10 +81,12 @@ async fn hand_back(tools: &Tools, left: Left) {
     tracing::warn!(job.id = %job, attempt.id = %attempt, "lost with the machine's restart");
     report(tools, &intent).await;
     drop(holding);
-    let container = of(&containers(tools).await, attempt);
-    clean(tools, container.as_ref(), &tools.attempt_dir(job, &attempt)).await;
+    if !intent.unstored {
+        let container = of(&containers(tools).await, attempt);
+        clean(tools, container.as_ref(), &tools.attempt_dir(job, &attempt)).await;
+    }
     drop(permit);
-    tools.journal.forget(&attempt);
+    tools.journal.close(intent).await;
 }
 
 fn of(known: &[Known], attempt: AttemptRef) -> Option<ContainerId> {

@@ -3,14 +3,12 @@
 
 use super::{Attempt, Cause, Cut, Tools, phase::Verdict};
 use crate::{
-    artifacts,
-    journal::Intent,
-    link,
+    artifacts, link,
     logs::{ClosedLog, Shipped},
     runtime::{ContainerId, Progress},
     sized, tree,
 };
-use longshore_common::{agent::FinishReport, clock::Timestamp, job::Outcome, retry::Backoff};
+use longshore_common::{agent::FinishReport, job::Outcome, retry::Backoff};
 use std::{io::ErrorKind, path::Path, time::Duration};
 use tokio::{sync::mpsc, time::Instant};
 
@@ -25,7 +23,8 @@ const FIRST_REMOVE: Duration = Duration::from_secs(15);
 impl Attempt {
     /// Stores `/out`, whatever the exit.
     pub(super) async fn collect(&mut self, out: &Path) -> Result<(), Cut> {
-        if self.ending.stopped == Some(Cause::HandingBack) || is_missing_or_empty(out) {
+        let made = self.tools().journal.is_kept();
+        if self.ending.stopped == Some(Cause::HandingBack) || is_empty(out, made) {
             return Ok(());
         }
         let (sender, mut lines) = mpsc::channel(PROGRESS_LINES);
@@ -74,37 +73,42 @@ impl Attempt {
         } else {
             self.permit.stays();
         }
-        let kept = matches!(&self.ending.not_stored, Some((Outcome::ArtifactUploadFailed, _)));
+        if !self.ending.is_revoked() {
+            self.note_unstored(matches!(&self.ending.not_stored, Some((Outcome::ArtifactUploadFailed, _))))
+                .await;
+        }
         let log = self.log.close().await;
-        let accepted = match self.shipped(&log).await {
-            Ok(note) => match self.report(&log, note) {
-                Some(report) => self.finish(&report).await.is_ok(),
-                None => false,
-            },
-            Err(Revoked) => false,
-        };
-        let dir = self.dir();
-        let intent = self.intent();
-        let Self { shared, grant, holding, permit, container, .. } = self;
+        if let Ok(note) = self.shipped(&log).await
+            && let Some(report) = self.report(&log, note)
+        {
+            self.finish(report).await;
+        }
+        let (dir, intent) = (self.dir(), self.intent());
+        let Self { shared, holding, permit, container, .. } = self;
         // The controller has its report: heartbeats must not list it any more.
         drop(holding);
         log.remove().await;
         let tools = &shared.tools;
-        if kept && accepted {
-            tracing::warn!("files of /out could not be stored and are kept on this node");
-            tools.journal.note(Intent { kept: Some(Timestamp::now()), ..intent }).await;
-        } else {
+        if !intent.unstored {
             clean(tools, container.as_ref(), &dir).await;
-            tools.journal.forget(&grant.attempt);
         }
+        tools.journal.close(intent).await;
         drop(permit);
     }
 
+    /// In the journal before the report: a process that dies when that is taken leaves nobody else to say it.
+    async fn note_unstored(&mut self, unstored: bool) {
+        if std::mem::replace(&mut self.unstored, unstored) != unstored {
+            self.tools().journal.note(self.intent()).await;
+        }
+    }
+
     /// Without an exit (fenced, or a start nobody answered) the container may run. It ends before anything is waited
-    /// for, and keeps its share of the machine until it is gone. Nothing was collected from it.
+    /// for, and keeps its share of the machine until it is gone. Nothing was collected from it, unless an earlier process
+    /// did so: then it had ended, and its files stay.
     async fn is_gone(&self) -> bool {
         match &self.container {
-            Some(container) if self.ending.exit.is_none() => {
+            Some(container) if self.ending.exit.is_none() && !self.unstored => {
                 let removed = self.shared.tools.runtime.remove(container);
                 matches!(tokio::time::timeout(FIRST_REMOVE, removed).await, Ok(Ok(())))
             }
@@ -160,28 +164,34 @@ impl Attempt {
         })
     }
 
-    async fn finish(&mut self, report: &FinishReport) -> Result<(), Revoked> {
+    /// Returns when the controller has the report, or nothing more is to be said.
+    async fn finish(&mut self, mut report: FinishReport) {
         let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
         loop {
             let answer = tokio::select! {
                 biased;
-                () = self.signal.revoked() => return Err(Revoked),
+                () = self.signal.revoked() => return,
                 answer = self.shared.tools.controller.finish(report.clone()) => answer,
             };
             match answer {
                 Ok(()) => {
                     tracing::debug!(outcome = %report.outcome, "finished");
-                    return Ok(());
+                    return;
                 }
-                Err(link::Error::Fenced(_)) => return Err(Revoked),
+                Err(link::Error::Fenced(_)) => return,
+                Err(link::Error::Refused(why)) if report.manifest_pages > 0 => {
+                    tracing::warn!(%why, "the list of files was refused");
+                    self.note_unstored(true).await;
+                    report = without_files(report, &why);
+                }
                 Err(error @ link::Error::Refused(_)) => {
                     tracing::error!(%error, outcome = %report.outcome, "the finish report was refused");
-                    return Err(Revoked);
+                    return;
                 }
                 Err(link::Error::Unreachable(_)) => {
                     tokio::select! {
                         () = backoff.wait() => {}
-                        () = self.signal.revoked() => return Err(Revoked),
+                        () = self.signal.revoked() => return,
                     }
                 }
             }
@@ -189,14 +199,27 @@ impl Attempt {
     }
 }
 
+/// What is left to say when the controller has not what the report lists.
+fn without_files(report: FinishReport, why: &str) -> FinishReport {
+    let why = format!("the list of files was refused: {why}");
+    let mut report = FinishReport { manifest_pages: 0, artifact_count: 0, artifact_bytes: 0, ..report };
+    if report.outcome == Outcome::Succeeded {
+        (report.outcome, report.detail) = (Outcome::ArtifactUploadFailed, why);
+    } else {
+        report.notes.push(format!("{}: {why}", Outcome::ArtifactUploadFailed.name()));
+    }
+    report
+}
+
 /// Nothing more is to be said about this attempt.
 struct Revoked;
 
-/// Whether there is nothing to store. A folder that cannot be read is for the collector to complain about.
-fn is_missing_or_empty(out: &Path) -> bool {
+/// Whether there is nothing to store. A folder that cannot be read, or is gone although one was made for the container,
+/// is for the collector to complain about.
+fn is_empty(out: &Path, made: bool) -> bool {
     match std::fs::read_dir(out) {
         Ok(mut entries) => entries.next().is_none(),
-        Err(error) => error.kind() == ErrorKind::NotFound,
+        Err(error) => error.kind() == ErrorKind::NotFound && !made,
     }
 }
 

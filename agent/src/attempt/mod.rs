@@ -80,7 +80,7 @@ pub struct Tools {
 
 impl Tools {
     pub(crate) fn attempt_dir(&self, job: &ShortId, attempt: &AttemptRef) -> PathBuf {
-        self.dir.join(format!("{job}.{}", attempt.number))
+        self.dir.join(format!("{job}.{}", runtime::try_name(attempt)))
     }
 }
 
@@ -131,6 +131,7 @@ impl Attempts {
             image: None,
             container: None,
             collected: Collected::default(),
+            unstored: false,
             usage: Usage::default(),
             started_at: None,
             exited_at: None,
@@ -170,6 +171,8 @@ struct Attempt {
     image: Option<InUse>,
     container: Option<ContainerId>,
     collected: Collected,
+    /// Its files stay on this node when it is over.
+    unstored: bool,
     usage: Usage,
     started_at: Option<Timestamp>,
     exited_at: Option<Timestamp>,
@@ -255,7 +258,7 @@ impl Attempt {
     /// What the next process must know of it.
     fn intent(&self) -> Intent {
         let intent = Intent::of(self.cluster, &self.tools().boot_id, &self.grant);
-        Intent { asked: self.asked, stopping: self.ending.stopped.clone(), ..intent }
+        Intent { asked: self.asked, stopping: self.ending.stopped.clone(), unstored: self.unstored, ..intent }
     }
 
     /// The attempt's own folder on this node.

@@ -4,8 +4,7 @@ use super::{Attempt, Cause, Cut, Tools, engine_backoff, stop::StopSignal};
 use crate::{
     contracts::plain,
     images::InUse,
-    inputs,
-    journal::{self, Intent},
+    inputs, journal,
     runtime::{self, ContainerId, ContainerSpec, ImageId, ImageRequest, Output, Progress, Runtime, Scratch},
 };
 use longshore_common::{
@@ -52,7 +51,7 @@ impl Attempt {
         let grant = std::sync::Arc::clone(&self.grant);
         let (log, intent) = (self.log.clone(), self.intent());
         let getting_ready = async {
-            let work = ready(&shared.tools, &grant, intent, &dir, &progress);
+            let work = ready(&shared.tools, &grant, &dir, &progress);
             tokio::pin!(work);
             let done = loop {
                 tokio::select! {
@@ -66,7 +65,13 @@ impl Attempt {
             }
             done
         };
-        let ((image, in_use), inputs) = until(&mut self.signal, deadline, getting_ready).await??;
+        // A stop does not cut the write: what lands after the attempt is forgotten stays for ever.
+        let (ready, journalled) = tokio::join!(
+            until(&mut self.signal, deadline, getting_ready),
+            shared.tools.journal.intend(intent)
+        );
+        let ((image, in_use), inputs) = ready??;
+        journalled?;
         self.image = Some(in_use);
         Ok(self.container_spec(image, inputs, &dir))
     }
@@ -154,18 +159,14 @@ async fn step(
     }
 }
 
-/// Image, inputs and journal at the same time.
+/// Image and inputs at the same time.
 async fn ready(
     tools: &Tools,
     grant: &Grant,
-    intent: Intent,
     dir: &Path,
     progress: &Progress,
 ) -> Result<((ImageId, InUse), BTreeMap<String, PathBuf>), Cut> {
-    let journalled = async { tools.journal.intend(intent).await.map_err(Cut::from) };
-    let (image, inputs, ()) =
-        tokio::try_join!(image(tools, grant, progress), inputs(tools, grant, dir, progress), journalled)?;
-    Ok((image, inputs))
+    tokio::try_join!(image(tools, grant, progress), inputs(tools, grant, dir, progress))
 }
 
 async fn image(tools: &Tools, grant: &Grant, progress: &Progress) -> Result<(ImageId, InUse), Cut> {

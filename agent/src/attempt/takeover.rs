@@ -35,6 +35,7 @@ impl Attempts {
         attempt.asked = intent.asked;
         attempt.container = container;
         attempt.ending.stopped = intent.stopping;
+        attempt.unstored = intent.unstored;
         self.spawn(attempt);
     }
 }

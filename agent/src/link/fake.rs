@@ -40,6 +40,7 @@ struct State {
     lose: u32,
     unreachable: bool,
     fenced: HashSet<AttemptRef>,
+    lists_refused: bool,
     finished: Vec<FinishReport>,
     logs: HashMap<AttemptRef, Vec<u8>>,
     manifest: Vec<ManifestEntry>,
@@ -111,6 +112,11 @@ impl FakeController {
 
     pub fn fence(&self, attempt: AttemptRef) {
         self.change(|state| state.fenced.insert(attempt));
+    }
+
+    /// Reports that count pages are refused, as if not all of them had arrived.
+    pub fn refuse_lists(&self) {
+        self.change(|state| state.lists_refused = true);
     }
 
     /// Where files are put, `http://127.0.0.1:1234/`.
@@ -290,6 +296,12 @@ impl Controller for FakeController {
     }
 
     async fn finish(&self, report: FinishReport) -> Result<(), Error> {
-        self.about(report.attempt, |state| state.finished.push(report))
+        self.about(report.attempt, |state| {
+            if state.lists_refused && report.manifest_pages > 0 {
+                return Err(Error::Refused("manifest incomplete: scripted".to_owned()));
+            }
+            state.finished.push(report);
+            Ok(())
+        })?
     }
 }

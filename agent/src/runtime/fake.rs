@@ -57,6 +57,10 @@ const SLOW_PULL: Duration = Duration::from_secs(2);
 pub struct Fake {
     containers: Mutex<HashMap<ContainerId, Arc<Container>>>,
     images: Mutex<HashSet<String>>,
+    /// Makes folders only for jobs that have files.
+    bare: bool,
+    /// Their removal fails.
+    immovable: Mutex<HashSet<ContainerId>>,
 }
 
 #[derive(Debug)]
@@ -81,6 +85,16 @@ struct State {
 impl Fake {
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// One that makes no folders that nobody writes to.
+    pub fn bare() -> Self {
+        Self { bare: true, ..Self::default() }
+    }
+
+    /// From now on this container cannot be removed.
+    pub fn never_remove(&self, container: &ContainerId) {
+        self.immovable.lock().unwrap_or_else(PoisonError::into_inner).insert(container.clone());
     }
 
     /// Every image on the node.
@@ -208,7 +222,7 @@ impl Runtime for Fake {
 
     async fn create(&self, spec: &ContainerSpec) -> Result<ContainerId, Error> {
         let id = ContainerId(format!("fake-{}-{}", spec.attempt, spec.attempt.epoch.0));
-        let script = Script::read(&spec.env, &spec.scratch)?;
+        let script = Script::read(&spec.env, &spec.scratch, self.bare)?;
         if script.hang == Some(Hang::Create) {
             return std::future::pending().await;
         }
@@ -315,6 +329,9 @@ impl Runtime for Fake {
     async fn remove(&self, container: &ContainerId) -> Result<(), Error> {
         if let Ok(container) = self.find(container) {
             container.unstuck().await;
+        }
+        if self.immovable.lock().unwrap_or_else(PoisonError::into_inner).contains(container) {
+            return Err(Error::ends(Outcome::RuntimeError, format!("container {} stays", container.0)));
         }
         let gone = self.containers.lock().unwrap_or_else(PoisonError::into_inner).remove(container);
         if let Some(container) = gone {

@@ -228,6 +228,14 @@ impl Scratch {
     }
 }
 
+/// What tells the attempts of a job apart, in names. After a restored backup they are counted again from there.
+pub(crate) fn try_name(attempt: &AttemptRef) -> String {
+    match attempt.epoch.0 {
+        1 => attempt.number.to_string(),
+        epoch => format!("{}.{epoch}", attempt.number),
+    }
+}
+
 /// Output of a container: chunks as the engine delivers them; the channel closes when both streams have ended.
 #[derive(Debug)]
 pub struct Output(pub mpsc::Receiver<Chunk>);

@@ -20,7 +20,7 @@ const GRACE: Duration = Duration::from_secs(120);
 pub struct Sweeper {
     grace: Duration,
     since: HashMap<ContainerId, Instant>,
-    /// Strangers that were told of.
+    /// Strangers, and those that cannot be removed, that were told of.
     told: HashSet<ContainerId>,
 }
 
@@ -71,9 +71,19 @@ impl Sweeper {
                     swept.strangers.push(attempt);
                 }
             } else {
-                runtime.remove(&container).await?;
-                self.since.remove(&container);
-                swept.removed.push(attempt);
+                match runtime.remove(&container).await {
+                    Ok(()) => {
+                        self.since.remove(&container);
+                        swept.removed.push(attempt);
+                    }
+                    // Tried again with the next sweep; the others go meanwhile.
+                    Err(error) if self.told.insert(container.clone()) => {
+                        tracing::warn!(%error, attempt.id = %attempt, container.id = %container.0, "a container nobody holds cannot be removed");
+                    }
+                    Err(error) => {
+                        tracing::debug!(%error, container.id = %container.0, "it still cannot be removed");
+                    }
+                }
             }
         }
         Ok(swept)
@@ -133,8 +143,25 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_container_that_cannot_be_removed_does_not_keep_the_others() {
+        let (fake, cluster) = (Fake::bare(), ClusterId::new());
+        let mut ended = BTreeSet::new();
+        for _ in 0..4 {
+            ended.insert(container(&fake, cluster, "0s").await);
+        }
+        let stuck = fake.list().await.expect("listed").remove(0);
+        fake.never_remove(&stuck.container);
+        let mut sweeper = Sweeper::after(Duration::ZERO);
+        let swept = sweeper.sweep(&fake, cluster, || Some(BTreeSet::new())).await.expect("swept");
+        ended.remove(&stuck.attempt);
+        assert_eq!(BTreeSet::from_iter(swept.removed), ended);
+        let left = fake.list().await.expect("listed");
+        assert_eq!(left.iter().map(|known| known.attempt).collect::<Vec<_>>(), [stuck.attempt]);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn only_what_ended_and_is_nobodys_goes_and_only_after_the_grace() {
-        let (fake, cluster) = (Fake::new(), ClusterId::new());
+        let (fake, cluster) = (Fake::bare(), ClusterId::new());
         let ended = container(&fake, cluster, "0s").await;
         let held = container(&fake, cluster, "0s").await;
         let running = container(&fake, cluster, "forever").await;

@@ -1,7 +1,7 @@
 //! How attempts end.
 
 use super::rig::{Rig, grant, job, store};
-use crate::link::Event;
+use crate::{OnShutdown, journal::Journal, link::Event, runtime::Runtime as _};
 use bytes::Bytes;
 use longshore_common::{
     agent::StopReason,
@@ -242,5 +242,67 @@ async fn a_finish_waits_for_the_controller() {
     assert_eq!(rig.controller.finished(), []);
     rig.controller.unreachable(false);
     assert_eq!(rig.controller.report(attempt).await.outcome, Outcome::Succeeded);
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn a_report_whose_files_are_refused_is_sent_without_them_and_they_stay() {
+    let rig = Rig::start().await;
+    rig.controller.store_at(store(true).await);
+    rig.controller.refuse_lists();
+    for (exit, outcome) in [("0", Outcome::ArtifactUploadFailed), ("3", Outcome::ExitCode(3))] {
+        let attempt = rig.submit(job(&[("FAKE_FILES", "a.txt:11"), ("FAKE_EXIT", exit)]));
+        let report = rig.controller.report(attempt).await;
+        assert_eq!((report.outcome, report.manifest_pages, report.artifact_count), (outcome, 0, 0));
+        let said = report.notes.iter().chain([&report.detail]).any(|text| text.contains("list of files"));
+        assert!(said, "{:?} {}", report.notes, report.detail);
+    }
+    rig.running.held.empty().await;
+    let kept = rig.leave().await.journal().read().unwrap();
+    assert_eq!(kept.iter().filter(|intent| intent.kept.is_some()).count(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn that_files_are_kept_is_in_the_journal_before_the_report() {
+    let rig = Rig::start_as(tempfile::tempdir().unwrap(), OnShutdown::Leave).await;
+    let mut spec = job(&[("FAKE_RUN", "2s"), ("FAKE_FILES", "a.txt:11")]);
+    spec.deadlines.upload = Duration::from_secs(60);
+    let attempt = rig.submit(spec);
+    rig.phase(attempt, JobState::Running).await;
+    rig.controller.unreachable(true);
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    assert_eq!(rig.controller.finished(), []);
+    let journal = Journal::open(&rig.dir.path().join("journal")).unwrap();
+    assert!(journal.read().unwrap()[0].unstored);
+    rig.controller.unreachable(false);
+    assert_eq!(rig.controller.report(attempt).await.outcome, Outcome::ArtifactUploadFailed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_folder_of_files_that_is_gone_is_not_taken_for_an_empty_one() {
+    let rig = Rig::start().await;
+    let attempt = rig.submit(job(&[("FAKE_RUN", "5s")]));
+    rig.phase(attempt, JobState::Running).await;
+    let folder = rig.engine.inner.list().await.unwrap().remove(0).folder.unwrap();
+    std::fs::remove_dir_all(folder).unwrap();
+    let report = rig.controller.report(attempt).await;
+    assert_eq!(report.outcome, Outcome::ArtifactUploadFailed, "{}", report.detail);
+}
+
+#[tokio::test]
+async fn an_attempt_that_is_cut_while_it_is_noted_leaves_nothing_in_the_journal() {
+    let rig = Rig::start().await;
+    let grant = grant(job(&[("FAKE_RUN", "forever")]));
+    let attempt = grant.attempt;
+    // A disk that takes its time: the write hangs until somebody reads.
+    let slow = rig.dir.path().join(format!("journal/{attempt}.{}.new", attempt.epoch.0));
+    assert!(std::process::Command::new("mkfifo").arg(&slow).status().unwrap().success());
+    rig.controller.submit(grant);
+    rig.phase(attempt, JobState::Preparing).await;
+    cancel(&rig, attempt);
+    let early = tokio::time::timeout(Duration::from_millis(300), rig.controller.report(attempt)).await;
+    assert!(early.is_err(), "the write could land after the attempt is forgotten");
+    std::fs::read(&slow).unwrap();
+    assert_eq!(rig.controller.report(attempt).await.outcome, Outcome::Cancelled);
     rig.stop().await;
 }

@@ -156,6 +156,24 @@ async fn a_fenced_attempt_is_not_taken_over_and_its_container_goes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn files_that_could_not_be_stored_outlive_an_agent_that_died_with_the_answer_to_its_report() {
+    let job = job(&[("FAKE_RUN", "5s"), ("FAKE_FILES", "a.txt:11"), ("FAKE_STDOUT", "x")]);
+    for boot in [BOOT, "an earlier boot"] {
+        let (away, attempt) = left(job.clone()).await;
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        let begun = away.journal().read().unwrap().remove(0);
+        away.journal().note(Intent { unstored: true, boot_id: boot.to_owned(), ..begun }).await;
+        away.controller.fence(attempt);
+        let rig = away.again().await;
+        rig.running.held.empty().await;
+        let known = rig.engine.inner.list().await.unwrap().remove(0);
+        assert!(known.folder.unwrap().join("disk/out/a.txt").exists());
+        let entries = rig.leave().await.journal().read().unwrap();
+        assert!(entries[0].kept.is_some());
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_lease_nobody_renews_ends_the_container() {
     let rig = Rig::start().await;
     let mut grant = grant(job(&[("FAKE_RUN", "forever")]));

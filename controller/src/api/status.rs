@@ -71,7 +71,9 @@ pub(super) fn of_refusal(refusal: &lifecycle::Refusal) -> Refusal {
         R::Fenced | R::AlreadyFinished(_) | R::AlreadyReported | R::Illegal { .. } => {
             Code::FailedPrecondition
         }
-        R::Expired | R::NotYet | R::ManifestIncomplete(_) => Code::Aborted,
+        R::Expired | R::NotYet => Code::Aborted,
+        // The same report is refused for ever: pages that the agent sent are not here.
+        R::ManifestIncomplete(_) => Code::DataLoss,
     };
     let text = match refusal {
         R::Fenced => format!("fenced: {refusal}"),
@@ -105,4 +107,15 @@ pub(super) fn of_logs(error: &log_store::Error) -> Refusal {
 
 pub(super) fn logs(error: &log_store::Error) -> Status {
     of_logs(error).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_of_files_that_is_not_whole_is_not_reported_again_as_it_is() {
+        let refused = of_refusal(&lifecycle::Refusal::ManifestIncomplete("1 of 2 pages".to_owned()));
+        assert!(!refused.is_transient() && refused.code != Code::FailedPrecondition, "{refused:?}");
+    }
 }

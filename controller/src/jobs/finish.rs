@@ -80,25 +80,28 @@ impl Known {
         work: &Work,
         tx: &mut Tx,
     ) -> Result<Self, store::Error> {
-        let (mut paged, mut earlier) = (Vec::new(), Vec::new());
+        let (mut ending, mut earlier) = (Vec::new(), Vec::new());
         let mut rebooted = HashSet::new();
         for command in batch {
             let Command::Finish(call) = command else { continue };
             for report in &call.input {
-                if report.manifest_pages > 0 {
-                    paged.push(report.attempt);
-                }
                 if live.was_rebooted(report.attempt) {
                     rebooted.insert(report.attempt);
                 }
-                let row = work.jobs.get(&report.attempt.job);
-                if row.is_some_and(|row| row.job.check(report.attempt).is_err()) {
-                    earlier.push(report.attempt);
+                let Some(row) = work.jobs.get(&report.attempt.job) else { continue };
+                match row.job.check(report.attempt) {
+                    Ok(latest) if latest.reported => {}
+                    Ok(_) => ending.push((report.attempt, report.manifest_pages)),
+                    Err(_) => earlier.push(report.attempt),
                 }
             }
         }
         let reported = tx.load_attempts(&earlier).await?;
         let reported = reported.into_iter().filter(|row| row.reported).map(|row| row.attempt).collect();
+        // Pages that the report does not count: a collection that was cut short, or one of an agent that was killed.
+        tx.drop_pages(&ending).await?;
+        let paged: Vec<_> =
+            ending.into_iter().filter(|(_, pages)| *pages > 0).map(|(attempt, _)| attempt).collect();
         Ok(Self { manifests: tx.manifests(&paged).await?, reported, rebooted })
     }
 }

@@ -17,7 +17,7 @@ pub enum Refusal {
     /// A deadline or a backoff that has not passed.
     #[error("not yet")]
     NotYet,
-    /// Send the missing pages, then finish again.
+    /// The same report would be refused again.
     #[error("manifest incomplete: {0}")]
     ManifestIncomplete(String),
     #[error("a job that is {from} cannot take `{event}`")]

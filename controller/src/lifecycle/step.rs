@@ -47,7 +47,7 @@ pub fn step(job: &Job, event: Event, now: Timestamp) -> Result<Step, Refusal> {
         (S::Claimed | S::Preparing | S::Running | S::Collecting, E::HandedBack { attempt, detail }) => {
             Ok(handed_back(job, attempt, detail, now))
         }
-        (S::Waiting | S::Queued, E::HandedBack { .. }) => spent(job),
+        (S::Waiting | S::Queued, E::HandedBack { attempt, detail }) => handed_back_late(job, attempt, detail),
 
         (S::Claimed, E::NotTaken { attempt, detail, died, jitter }) => {
             Ok(not_taken(job, attempt, detail, (died, jitter), now))
@@ -171,6 +171,16 @@ fn handed_back(job: &Job, attempt: AttemptRef, detail: String, now: Timestamp) -
         again::queue(&mut step);
     }
     step
+}
+
+/// It is back in its queue already, and stays there.
+fn handed_back_late(job: &Job, attempt: AttemptRef, detail: String) -> Result<Step, Refusal> {
+    match spent(job) {
+        Err(Refusal::Expired) => {
+            Ok(close(job, attempt, Ending { outcome: Outcome::AgentShutdown, detail }, true))
+        }
+        refused => refused,
+    }
 }
 
 /// The lease had run out before it was known that the agent had died.

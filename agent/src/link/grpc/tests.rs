@@ -323,7 +323,7 @@ async fn a_status_says_whether_to_try_again() {
         assert!(claim(Some(code)).await.unwrap_err().is_transient(), "{code:?}");
     }
     assert!(matches!(claim(Some(Code::FailedPrecondition)).await, Err(Error::Fenced(_))));
-    for code in [Code::InvalidArgument, Code::Unauthenticated, Code::PermissionDenied] {
+    for code in [Code::InvalidArgument, Code::Unauthenticated, Code::PermissionDenied, Code::DataLoss] {
         assert!(matches!(claim(Some(code)).await, Err(Error::Refused(_))), "{code:?}");
     }
 }

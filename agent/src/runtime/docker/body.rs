@@ -2,7 +2,7 @@
 //! refusal of privilege stands here.
 
 use super::labels;
-use crate::runtime::{ContainerSpec, Error};
+use crate::runtime::{ContainerSpec, Error, try_name};
 use bollard::models::{
     ContainerCreateBody, DeviceRequest, HostConfig, HostConfigLogConfig, Mount, MountType, ResourcesUlimits,
     RestartPolicy, RestartPolicyNameEnum,
@@ -29,7 +29,8 @@ pub(super) const OPEN_FILES: u64 = 1_048_576;
 const LOG_FILES: u64 = 5;
 
 pub(super) fn name(spec: &ContainerSpec) -> String {
-    format!("longshore-{}-{}-{}", spec.short_id, spec.attempt.number, labels::tail(&spec.cluster.to_string()))
+    let (attempt, cluster) = (try_name(&spec.attempt), spec.cluster.to_string());
+    format!("longshore-{}-{attempt}-{}", spec.short_id, labels::tail(&cluster))
 }
 
 pub(super) fn body(spec: &ContainerSpec, node: &Node<'_>) -> Result<ContainerCreateBody, Error> {
@@ -171,6 +172,15 @@ mod tests {
 
     fn host(spec: &ContainerSpec) -> HostConfig {
         body(spec, &NODE).expect("valid").host_config.expect("always there")
+    }
+
+    #[test]
+    fn an_attempt_counted_again_after_a_restored_backup_has_names_of_its_own() {
+        let mut spec = sample_spec();
+        let (first, folder) = (name(&spec), try_name(&spec.attempt));
+        assert!(first.starts_with(&format!("longshore-{}-1-", spec.short_id)), "{first}");
+        spec.attempt.epoch.0 += 1;
+        assert!(name(&spec) != first && try_name(&spec.attempt) != folder);
     }
 
     #[test]

@@ -21,6 +21,7 @@ use std::{
     sync::{Arc, PoisonError},
     time::Duration,
 };
+use tokio::time::Instant;
 
 impl Docker {
     pub(super) async fn remove_container(&self, id: &ContainerId) -> Result<(), Error> {
@@ -58,27 +59,33 @@ impl Docker {
 }
 
 async fn remove_fully(engine: Arc<Engine>, client: Client, id: ContainerId) -> Result<(), Error> {
-    let mut removed = remove(&client, &id).await;
+    let mut removed = remove(&client, &id, REMOVED_ELSEWHERE).await;
     if removed.as_ref().is_err_and(|error| status(error) == Some(500))
         && let Some(layer) = layer_of_ended(&client, &id).await
     {
         // The engine opens every level of a tree at once, and runs out of files in a deep one.
         match blocking(move || tree::remove(&layer)).await {
-            Ok(()) => removed = remove(&client, &id).await,
+            Ok(()) => removed = remove(&client, &id, REMOVED_ELSEWHERE).await,
             Err(error) => tracing::warn!(container = %id.0, %error, "its layer cannot be emptied either"),
         }
     }
     removed.map_err(|error| engine.failed("remove the container", &error))
 }
 
+/// Another removal of the same container that takes longer is for the next try.
+const REMOVED_ELSEWHERE: Duration = Duration::from_secs(20);
+
 /// Returns when it is gone: while another call removes it, or tries to, it may run.
-async fn remove(client: &Client, id: &ContainerId) -> Result<(), DockerError> {
+async fn remove(client: &Client, id: &ContainerId, patience: Duration) -> Result<(), DockerError> {
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
+    let began = Instant::now();
     loop {
         let options = RemoveContainerOptions { force: true, v: true, link: false };
         match client.api.remove_container(&id.0, Some(options)).await {
             Err(error) if status(&error) == Some(404) => return Ok(()),
-            Err(error) if status(&error) == Some(409) => backoff.wait().await,
+            Err(error) if status(&error) == Some(409) && began.elapsed() < patience => {
+                backoff.wait().await;
+            }
             done => return done,
         }
     }
@@ -131,5 +138,21 @@ mod tests {
         process.end().await;
         assert_eq!(removals.load(Ordering::Acquire), 2);
         assert!(!layer.exists());
+    }
+
+    #[tokio::test]
+    async fn a_removal_that_another_never_ends_is_given_up() {
+        let home = tempfile::tempdir().expect("a folder");
+        let socket = home.path().join("engine.sock");
+        let process = Process::start(&socket, |method, _| {
+            let busy = r#"{"message":"removal of container c1 is already in progress"}"#;
+            (method == "DELETE").then(|| (409, busy.to_owned()))
+        });
+        let host = format!("unix://{}", socket.display());
+        let docker = Docker::new(Config { host: Some(host), ..Config::default() }, AgentId::new());
+        let client = docker.engine.client().await.expect("connected");
+        let error = remove(&client, &ContainerId("c1".to_owned()), Duration::from_millis(250)).await;
+        assert_eq!(status(&error.expect_err("never removed")), Some(409));
+        process.end().await;
     }
 }

@@ -46,12 +46,15 @@ pub(super) enum Hang {
 }
 
 impl Script {
-    pub(super) fn read(env: &BTreeMap<String, String>, scratch: &Scratch) -> Result<Self, Error> {
+    pub(super) fn read(env: &BTreeMap<String, String>, scratch: &Scratch, bare: bool) -> Result<Self, Error> {
         let text = |key: &str| env.get(key).map_or("", String::as_str);
         let files = files(text("FAKE_FILES"), &scratch.out)?;
         let oom = env.contains_key("FAKE_OOM");
-        let folders =
-            if files.is_empty() { Vec::new() } else { vec![scratch.out.clone(), scratch.tmp.clone()] };
+        let folders = if bare && files.is_empty() {
+            Vec::new()
+        } else {
+            vec![scratch.out.clone(), scratch.tmp.clone()]
+        };
         let total = files.iter().map(|(_, bytes)| bytes).sum();
         Ok(Self {
             run: duration("FAKE_RUN", text("FAKE_RUN"))?,

@@ -61,7 +61,7 @@ async fn keeps_the_contract() {
 
 #[tokio::test(start_paused = true)]
 async fn runs_for_its_time_and_closes_its_output_then() {
-    let fake = Fake::new();
+    let fake = Fake::bare();
     let mut spec = sample_spec();
     spec.env.insert("FAKE_RUN".to_owned(), "2s".to_owned());
     let id = fake.create(&spec).await.expect("create");
@@ -84,7 +84,7 @@ async fn a_script_that_cannot_be_played_is_refused() {
 
 #[tokio::test]
 async fn bulk_output_has_the_size_asked_for() {
-    let fake = Fake::new();
+    let fake = Fake::bare();
     let mut spec = sample_spec();
     spec.env.insert("FAKE_OUTPUT_BYTES".to_owned(), "1000001".to_owned());
     let id = fake.create(&spec).await.expect("create");

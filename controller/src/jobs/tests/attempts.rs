@@ -116,6 +116,39 @@ async fn a_manifest_that_begins_again_forgets_what_an_earlier_agent_process_list
     assert_eq!(ordinals, [3, 2, 1, 0]);
 }
 
+/// What is listed of an attempt whose pages 0 and 1 arrived and whose report counts this many of them.
+async fn listed_of_two_pages(mut finish: FinishReport, bench: &Bench, counted: u32) -> (u64, Vec<Vec<u8>>) {
+    let attempt = finish.attempt;
+    let put = |page, entries| bench.jobs.put_manifest(attempt, page, entries);
+    put(0, vec![file(0, "a"), file(1, "b")]).await.expect("stored").expect("its own");
+    put(1, vec![file(2, "c")]).await.expect("stored").expect("its own");
+    (finish.manifest_pages, finish.artifact_count) = (counted, 2 * u64::from(counted));
+    bench.finish(finish.clone()).await.expect("taken");
+    bench.finish(finish).await.expect("a repeat is taken");
+    let attempt = bench.jobs.attempts(attempt.job).await.expect("there").remove(0);
+    let page = bench.jobs.artifacts(&attempt, b"", 10, "").await.expect("a page");
+    (attempt.artifact_count, page.items.into_iter().map(|item| item.entry.artifact.path).collect())
+}
+
+#[tokio::test]
+async fn a_collection_that_was_cut_short_commits_no_file() {
+    let bench = Bench::new().await;
+    for outcome in [Outcome::Cancelled, Outcome::Succeeded] {
+        let (_, grant) = bench.held(spec()).await;
+        let listed = listed_of_two_pages(report(grant.attempt, outcome), &bench, 0).await;
+        assert_eq!(listed, (0, vec![]));
+    }
+}
+
+#[tokio::test]
+async fn a_page_whose_answer_was_lost_neither_counts_nor_keeps_the_report_out() {
+    let bench = Bench::new().await;
+    let (_, grant) = bench.held(spec()).await;
+    let finish = report(grant.attempt, Outcome::ArtifactUploadFailed);
+    let listed = listed_of_two_pages(finish, &bench, 1).await;
+    assert_eq!(listed, (2, vec![b"a".to_vec(), b"b".to_vec()]));
+}
+
 #[tokio::test]
 async fn a_silent_agent_loses_its_attempt_and_a_late_finish_still_counts() {
     let bench = Bench::new().await;
@@ -130,6 +163,21 @@ async fn a_silent_agent_loses_its_attempt_and_a_late_finish_still_counts() {
     assert_eq!(bench.state(&grant).await, JobState::Succeeded);
     let attempt = bench.jobs.attempts(grant.attempt.job).await.expect("there").remove(0);
     assert_eq!(attempt.ending.expect("ended").outcome, Outcome::Succeeded);
+}
+
+#[tokio::test]
+async fn a_late_hand_back_is_taken_and_leaves_the_job_where_it_is() {
+    let bench = Bench::new().await;
+    let (_, grant) = bench.held(spec()).await;
+    let bench = bench.reopen(impatient()).await;
+    bench.jobs.expire_leases(Duration::ZERO).await.expect("stored");
+    let state = bench.state(&grant).await;
+    for _ in 0..2 {
+        bench.finish(report(grant.attempt, Outcome::AgentShutdown)).await.expect("taken");
+    }
+    assert_eq!(bench.state(&grant).await, state);
+    let attempt = bench.jobs.attempts(grant.attempt.job).await.expect("there").remove(0);
+    assert_eq!(attempt.ending.expect("ended").outcome, Outcome::AgentShutdown);
 }
 
 #[tokio::test]

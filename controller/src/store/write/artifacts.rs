@@ -47,6 +47,19 @@ const COUNTS: &str = concat!(
     " AND p.number = CAST(v.value->>1 AS BIGINT) GROUP BY p.job_id, p.number",
 );
 
+const SURPLUS: &str = concat!(
+    "SELECT DISTINCT p.job_id, p.number, CAST(v.value->>2 AS BIGINT) AS first FROM ",
+    rows!("$1"),
+    " AS v JOIN manifest_pages AS p ON p.job_id = ",
+    bytes!("v.value->>0"),
+    " AND p.number = CAST(v.value->>1 AS BIGINT) AND p.page >= CAST(v.value->>2 AS BIGINT)",
+);
+
+const DROP_PAGES: [&str; 2] = [
+    "DELETE FROM artifacts WHERE job_id = $1 AND number = $2 AND page >= $3",
+    "DELETE FROM manifest_pages WHERE job_id = $1 AND number = $2 AND page >= $3",
+];
+
 /// What has arrived of a manifest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Arrived {
@@ -72,7 +85,7 @@ impl Tx {
     }
 
     /// A repeat of a page replaces it. The first page begins a manifest anew: an agent that was restarted collects
-    /// again, and files may come in another order.
+    /// again, and files may come in another order. One that comes after the report changes nothing.
     pub(crate) async fn put_page(
         &mut self,
         attempt: AttemptRef,
@@ -81,6 +94,14 @@ impl Tx {
     ) -> Result<(), Error> {
         let job = &attempt.job.as_bytes()[..];
         let number = i64::from(attempt.number);
+        let open = sqlx::query("SELECT 1 FROM attempts WHERE job_id = $1 AND number = $2 AND reported = 0")
+            .bind(job)
+            .bind(number)
+            .fetch_optional(self.connection())
+            .await?;
+        if open.is_none() {
+            return Ok(());
+        }
         let bytes = entries.iter().fold(0_u64, |sum, entry| sum.saturating_add(entry.artifact.size));
         let known =
             sqlx::query("DELETE FROM manifest_pages WHERE job_id = $1 AND number = $2 AND $3 IN (0, page)")
@@ -114,6 +135,23 @@ impl Tx {
             .bind(i64::from(page))
             .execute(self.connection())
             .await?;
+        Ok(())
+    }
+
+    /// What arrived for each attempt from this page on was never listed.
+    pub(crate) async fn drop_pages(&mut self, from: &[(AttemptRef, u32)]) -> Result<(), Error> {
+        if from.is_empty() {
+            return Ok(());
+        }
+        let list = pack_list(from.iter().map(|(a, page)| (hex::encode(a.job.as_bytes()), a.number, *page)));
+        let surplus = sqlx::query(SURPLUS).bind(list).fetch_all(self.connection()).await?;
+        for row in surplus {
+            let job: Vec<u8> = row.try_get("job_id")?;
+            let (number, first): (i64, i64) = (row.try_get("number")?, row.try_get("first")?);
+            for sql in DROP_PAGES {
+                sqlx::query(sql).bind(&job).bind(number).bind(first).execute(self.connection()).await?;
+            }
+        }
         Ok(())
     }
 
