@@ -45,6 +45,7 @@ impl Jobs {
         let mut unknown = Vec::new();
         let process = self.inner.shared.agents.process(agent);
         let missing = process.as_ref().map(|process| self.missing(agent, process, &held)).unwrap_or_default();
+        let lost: Vec<_> = missing.iter().filter_map(|(_, event)| event.attempt()).collect();
         for held in held {
             match self.inner.shared.live.renew(agent, process.as_ref(), &held) {
                 Standing::Held { news: is_news, stop } => {
@@ -53,7 +54,7 @@ impl Jobs {
                         news.push(held);
                     }
                 }
-                Standing::Expired => {}
+                Standing::Expired => answer.expired.push(held.attempt),
                 Standing::Unknown => unknown.push(held.attempt),
             }
         }
@@ -74,7 +75,12 @@ impl Jobs {
         match self.events(missing).await {
             // The next heartbeat finds them missing again.
             Err(error) if error.is_transient() => tracing::warn!(%error, "lost attempts were not stored"),
-            other => other?,
+            Err(error) => return Err(error),
+            Ok(_) => {
+                if let Some(process) = process {
+                    self.inner.shared.live.told(&lost, &process);
+                }
+            }
         }
         Ok(answer)
     }

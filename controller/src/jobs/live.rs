@@ -152,7 +152,7 @@ impl Live {
             if !outlived && now.saturating_duration_since(entry.granted) < patience {
                 continue;
             }
-            // What has expired is only told dead, and once.
+            // What has expired is only told dead, until that is stored.
             let told = if entry.state.is_held() {
                 std::mem::replace(&mut entry.absent, true) || rebooted
             } else {
@@ -165,12 +165,20 @@ impl Live {
                     died: outlived,
                     rebooted,
                 });
-                if !entry.state.is_held() {
-                    entry.process = Some(process.clone());
-                }
             }
         }
         missing
+    }
+
+    /// What these attempts' agent is by now is in the database: their deaths count once, and not before.
+    pub(super) fn told(&self, attempts: &[AttemptRef], process: &Process) {
+        for attempt in attempts {
+            self.update(attempt.job, |entry| {
+                if entry.live.attempt == *attempt && !entry.state.is_held() {
+                    entry.process = Some(process.clone());
+                }
+            });
+        }
     }
 
     /// Whether its machine was started anew under it.

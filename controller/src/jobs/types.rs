@@ -144,6 +144,8 @@ pub struct Claimed {
 pub struct HeartbeatAnswer {
     /// Listed by the agent, and not its own any more.
     pub fenced: Vec<AttemptRef>,
+    /// Its own, and not renewed: the job is back in its queue. A finish is still taken.
+    pub expired: Vec<AttemptRef>,
     /// Its own, and to be stopped; repeated in every answer until the agent reports the end.
     pub stops: Vec<(AttemptRef, StopReason)>,
 }

@@ -227,13 +227,15 @@ fn listen(turn: Turn) -> v1::Listen {
 
 /// What the answer to a heartbeat says of those it listed. Heartbeats are answered in order, or not at all.
 fn renewal(asked: &mut VecDeque<Asked>, message: v1::Renewed) -> Result<Option<Event>, WireError> {
-    let fenced = message.fenced.into_iter().map(TryInto::try_into).collect::<Result<Vec<AttemptRef>, _>>()?;
+    let refs =
+        |refs: Vec<v1::AttemptRef>| refs.into_iter().map(AttemptRef::try_from).collect::<Result<Vec<_>, _>>();
+    let (fenced, expired) = (refs(message.fenced)?, refs(message.expired)?);
     while asked.front().is_some_and(|asked| asked.sequence < message.sequence) {
         asked.pop_front();
     }
     let answered = asked.pop_front_if(|asked| asked.sequence == message.sequence);
     Ok(answered.map(|Asked { at, mut held, .. }| {
-        held.retain(|attempt| !fenced.contains(attempt));
+        held.retain(|attempt| !fenced.contains(attempt) && !expired.contains(attempt));
         Event::Renewed { renewed: held, fenced, asked_at: at }
     }))
 }

@@ -233,14 +233,17 @@ async fn a_change_goes_up_at_once_and_orders_come_down() {
         exited_at: None,
         usage: Usage::default(),
     };
-    rig.told.held.lock().unwrap().push(held.clone());
+    let late = HeldAttempt { attempt: attempt(), ..held.clone() };
+    let listed = vec![held.clone(), late.clone()];
+    rig.told.held.lock().unwrap().extend(listed.clone());
     rig.told.changed.notify_one();
     // The next regular heartbeat is an hour away.
     let second = link.heartbeat().await;
-    assert_eq!(second.held, [v1::HeldAttempt::from(&held)]);
+    assert_eq!(second.held, listed.iter().map(v1::HeldAttempt::from).collect::<Vec<_>>());
     assert!(second.sequence > first.sequence);
 
-    link.say(Down::Renewed(v1::Renewed { sequence: 2, fenced: vec![held.attempt.into()] })).await;
+    let (fenced, expired) = (vec![held.attempt.into()], vec![late.attempt.into()]);
+    link.say(Down::Renewed(v1::Renewed { sequence: 2, fenced, expired })).await;
     let Some(Event::Renewed { renewed, fenced, asked_at }) = rig.linked.events.recv().await else {
         panic!("an answer to the second heartbeat")
     };

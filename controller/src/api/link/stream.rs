@@ -172,7 +172,8 @@ impl Session {
             }
         };
         let fenced = answer.fenced.into_iter().map(v1::AttemptRef::from).collect();
-        self.send(Message::Renewed(v1::Renewed { sequence, fenced })).await?;
+        let expired = answer.expired.into_iter().map(v1::AttemptRef::from).collect();
+        self.send(Message::Renewed(v1::Renewed { sequence, fenced, expired })).await?;
         for (attempt, reason) in answer.stops {
             self.send(Message::Stop(wire::stop_to(attempt, reason))).await?;
         }

@@ -158,6 +158,7 @@ async fn a_silent_agent_loses_its_attempt_and_a_late_finish_still_counts() {
     assert_eq!(bench.state(&grant).await, JobState::Waiting);
     let answer = bench.jobs.heartbeat(agent, vec![held(grant.attempt, JobState::Running)]).await.expect("ok");
     assert!(answer.fenced.is_empty(), "expired is not fenced");
+    assert_eq!(answer.expired, [grant.attempt], "nor renewed: the agent stops it when its lease is over");
     assert!(bench.jobs.check_attempt(grant.attempt).is_ok(), "its log and files are still taken");
     bench.finish(report(grant.attempt, Outcome::Succeeded)).await.expect("taken");
     assert_eq!(bench.state(&grant).await, JobState::Succeeded);

@@ -365,3 +365,25 @@ async fn a_token_granted_after_the_backup_is_worth_nothing_once_it_is_restored()
     assert_eq!(answer.expect("answered").fenced, [old.attempt]);
     bench.finish(report(new.attempt, Outcome::Succeeded)).await.expect("taken");
 }
+
+#[tokio::test]
+async fn a_death_after_the_lease_that_could_not_be_stored_is_told_again() {
+    let bench = bench(hasty()).await;
+    let agent = Agent::join(&bench, "a").await;
+    bench.submit(spec()).await;
+    let grant = agent.granted().await;
+    agent.beats(vec![held(grant.attempt, JobState::Running)]).await;
+    later(Duration::from_secs(601)).await;
+    assert_eq!(bench.jobs.expire_leases(Duration::ZERO).await.expect("stored"), 1);
+    let agent = agent.restarted().await;
+    let dead = || {
+        let shared = &bench.jobs.inner.shared;
+        let process = shared.agents.process(agent.identity.id).expect("it said hello");
+        shared.live.missing(agent.identity.id, &process, &[], Duration::ZERO)
+    };
+    // As a heartbeat whose commit failed.
+    assert_eq!(dead().iter().filter(|missing| missing.died).count(), 1);
+    assert_eq!(dead().iter().filter(|missing| missing.died).count(), 1);
+    agent.beats(vec![]).await;
+    assert_eq!(dead(), [], "it is stored, and counts once");
+}
