@@ -205,7 +205,8 @@ async fn refused(response: Response) -> Fault {
     let (status, said) = transfer::refusal(response).await;
     let said = format!("the source {said}");
     match status {
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Fault::Denied(said),
+        // Garage says 400 to an address that has expired.
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::BAD_REQUEST => Fault::Denied(said),
         StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => Fault::Passing(said),
         status if status.is_server_error() => Fault::Passing(said),
         _ => Fault::Final(said),
