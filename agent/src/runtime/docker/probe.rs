@@ -22,6 +22,9 @@ use std::{
 
 /// What is silent this long is closed. A packet on a bridge takes microseconds.
 const SILENCE: Duration = Duration::from_millis(1500);
+/// While it makes any network, the engine takes its jump to our rules out and puts it back: what was seen in that
+/// instant is looked at again.
+const AGAIN: Duration = Duration::from_secs(1);
 const METADATA: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)), 80);
 
 /// A container that sleeps on the bridge.
@@ -41,7 +44,13 @@ pub(super) async fn run(engine: &Engine, agent: AgentId, network: &str) -> Resul
         import(&client, &image).await?;
         let first = place(&client, agent, &image, network, &names[0]).await?;
         let second = place(&client, agent, &image, network, &names[1]).await?;
-        look(first, second).await
+        match look(first, second).await {
+            Ok(()) => Ok(()),
+            Err(_) => {
+                tokio::time::sleep(AGAIN).await;
+                look(first, second).await
+            }
+        }
     }
     .await;
     for name in &names {
