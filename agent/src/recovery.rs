@@ -21,7 +21,10 @@ use longshore_common::{
     retry::Backoff,
 };
 use std::{collections::BTreeSet, time::Duration};
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::{OnceCell, watch},
+    time::Instant,
+};
 
 /// Long enough for a person to see the failure and mend the store.
 const KEEP_FOR: Duration = Duration::from_secs(24 * 3600);
@@ -56,33 +59,33 @@ pub(crate) async fn recover(attempts: &Attempts, left: Vec<Left>) {
     let tools = attempts.tools();
     let (same, rebooted): (Vec<_>, Vec<_>) =
         left.into_iter().partition(|left| left.intent.boot_id == tools.boot_id);
-    tokio::join!(
-        take_over(attempts, same),
-        join_all(rebooted.into_iter().map(|left| hand_back(tools, left)))
-    );
+    // Asked for once, by whoever needs it first.
+    let known = OnceCell::new();
+    let handed_back = rebooted.into_iter().map(|left| hand_back(tools, left, &known));
+    tokio::join!(take_over(attempts, same, &known), join_all(handed_back));
 }
 
-async fn take_over(attempts: &Attempts, left: Vec<Left>) {
+async fn take_over(attempts: &Attempts, left: Vec<Left>, known: &OnceCell<Vec<Known>>) {
     if left.is_empty() {
         return;
     }
-    let known = containers(attempts.tools()).await;
+    let known = known.get_or_init(|| containers(attempts.tools())).await;
     for left in left {
         let (job, attempt) = (&left.intent.short_id, left.intent.attempt);
-        let container = of(&known, attempt);
+        let container = of(known, attempt);
         tracing::info!(job.id = %job, attempt.id = %attempt, container = container.is_some(), "taking over");
         attempts.take_over(left, container);
     }
 }
 
-async fn hand_back(tools: &Tools, left: Left) {
+async fn hand_back(tools: &Tools, left: Left, known: &OnceCell<Vec<Known>>) {
     let Left { intent, holding, permit, .. } = left;
     let (job, attempt) = (&intent.short_id, intent.attempt);
     tracing::warn!(job.id = %job, attempt.id = %attempt, "lost with the machine's restart");
     report(tools, &intent).await;
     drop(holding);
     if !intent.unstored {
-        let container = of(&containers(tools).await, attempt);
+        let container = of(known.get_or_init(|| containers(tools)).await, attempt);
         clean(tools, container.as_ref(), &tools.attempt_dir(job, &attempt)).await;
     }
     drop(permit);
