@@ -120,8 +120,17 @@ pub(crate) fn capacity() -> v1::Capacity {
 
 impl Agent {
     pub(crate) async fn connect(cluster: &Cluster, name: &str) -> Self {
+        Self::connect_as(cluster, AgentId::new(), name).await
+    }
+
+    /// Another process of it.
+    pub(crate) async fn restarted(&self, cluster: &Cluster) -> Self {
+        Self::connect_as(cluster, self.id, "restarted").await
+    }
+
+    async fn connect_as(cluster: &Cluster, id: AgentId, name: &str) -> Self {
         let mut link = AgentLinkClient::new(cluster.channel.clone());
-        let (id, session) = (AgentId::new(), SessionId::new());
+        let session = SessionId::new();
         let (up, requests) = mpsc::channel(16);
         let hello = v1::Hello {
             protocol_min: 1,

@@ -7,4 +7,5 @@ mod harness;
 mod inputs;
 mod logs;
 mod path;
+mod stale;
 mod watch;

@@ -50,7 +50,7 @@ async fn a_job_goes_from_submit_to_its_files() {
 }
 
 /// Names and contents of all artifacts, fetched by their addresses.
-async fn artifacts(cluster: &Cluster, job: &str) -> Vec<(String, Vec<u8>)> {
+pub(crate) async fn artifacts(cluster: &Cluster, job: &str) -> Vec<(String, Vec<u8>)> {
     let request = v1::ListArtifactsRequest { job: job.to_owned(), ..v1::ListArtifactsRequest::default() };
     let list = cluster.jobs.clone().list_artifacts(request).await.expect("listed").into_inner();
     let paths: Vec<_> = list.artifacts.iter().map(|artifact| artifact.path.clone()).collect();
