@@ -2,14 +2,11 @@
 //! wait their time, ended containers of ours that no journal names are swept. Never touches what is not ours.
 
 use crate::{
-    attempt::{Attempts, Held, Left, Tools, clean},
+    attempt::{Attempts, Earlier, Held, Left, Tools, clean, containers, of},
     intake::Door,
     journal::{self, Contact, Intent, Journal},
     link,
-    runtime::{
-        ContainerId, Known,
-        sweep::{Folders, Sweeper},
-    },
+    runtime::sweep::{Folders, Sweeper},
     slots::Slots,
 };
 use futures::future::join_all;
@@ -21,10 +18,7 @@ use longshore_common::{
     retry::Backoff,
 };
 use std::{collections::BTreeSet, time::Duration};
-use tokio::{
-    sync::{OnceCell, watch},
-    time::Instant,
-};
+use tokio::{sync::watch, time::Instant};
 
 /// Long enough for a person to see the failure and mend the store.
 const KEEP_FOR: Duration = Duration::from_secs(24 * 3600);
@@ -59,41 +53,25 @@ pub(crate) async fn recover(attempts: &Attempts, left: Vec<Left>) {
     let tools = attempts.tools();
     let (same, rebooted): (Vec<_>, Vec<_>) =
         left.into_iter().partition(|left| left.intent.boot_id == tools.boot_id);
-    // Asked for once, by whoever needs it first.
-    let known = OnceCell::new();
-    let handed_back = rebooted.into_iter().map(|left| hand_back(tools, left, &known));
-    tokio::join!(take_over(attempts, same, &known), join_all(handed_back));
+    let earlier = Earlier::default();
+    for left in same {
+        attempts.take_over(left, earlier.clone());
+    }
+    join_all(rebooted.into_iter().map(|left| hand_back(tools, left, &earlier))).await;
 }
 
-async fn take_over(attempts: &Attempts, left: Vec<Left>, known: &OnceCell<Vec<Known>>) {
-    if left.is_empty() {
-        return;
-    }
-    let known = known.get_or_init(|| containers(attempts.tools())).await;
-    for left in left {
-        let (job, attempt) = (&left.intent.short_id, left.intent.attempt);
-        let container = of(known, attempt);
-        tracing::info!(job.id = %job, attempt.id = %attempt, container = container.is_some(), "taking over");
-        attempts.take_over(left, container);
-    }
-}
-
-async fn hand_back(tools: &Tools, left: Left, known: &OnceCell<Vec<Known>>) {
+async fn hand_back(tools: &Tools, left: Left, earlier: &Earlier) {
     let Left { intent, holding, permit, .. } = left;
     let (job, attempt) = (&intent.short_id, intent.attempt);
     tracing::warn!(job.id = %job, attempt.id = %attempt, "lost with the machine's restart");
     report(tools, &intent).await;
     drop(holding);
     if !intent.unstored {
-        let container = of(known.get_or_init(|| containers(tools)).await, attempt);
+        let container = earlier.container(tools, attempt).await;
         clean(tools, container.as_ref(), &tools.attempt_dir(job, &attempt)).await;
     }
     drop(permit);
     tools.journal.close(intent).await;
-}
-
-fn of(known: &[Known], attempt: AttemptRef) -> Option<ContainerId> {
-    known.iter().find(|known| known.attempt == attempt).map(|known| known.container.clone())
 }
 
 /// Removes files that waited long enough for another upload. Runs until it is dropped.
@@ -170,20 +148,6 @@ fn named(tools: &Tools) -> Option<BTreeSet<AttemptRef>> {
     };
     let held = tools.held.list().into_iter().map(|held| held.attempt);
     Some(held.chain(intents.into_iter().map(|intent| intent.attempt)).collect())
-}
-
-/// Asks until there is an answer: an attempt whose container is not known would begin anew beside it. A stopping
-/// engine also answers with errors of its own.
-async fn containers(tools: &Tools) -> Vec<Known> {
-    let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(10));
-    loop {
-        match tools.runtime.list().await {
-            Ok(known) => return known,
-            Err(error) if error.is_transient() => {}
-            Err(error) => tracing::error!(%error, "containers of the earlier process cannot be listed yet"),
-        }
-        backoff.wait().await;
-    }
 }
 
 async fn report(tools: &Tools, intent: &Intent) {

@@ -63,7 +63,8 @@ impl Attempt {
 
     /// Reports how it ended and cleans up.
     pub(super) async fn end(mut self) {
-        if self.ending.stopped == Some(Cause::Leaving) && self.container.is_some() {
+        if self.ending.stopped == Some(Cause::Leaving) && (self.container.is_some() || self.sought.is_some())
+        {
             tracing::info!("leaving the container to the agent's next process");
             self.holding.stay();
             return;
@@ -73,7 +74,8 @@ impl Attempt {
         } else {
             self.permit.stays();
         }
-        if !self.ending.is_revoked() {
+        // Files of a container that was not found are as they were.
+        if !self.ending.is_revoked() && self.sought.is_none() {
             self.note_unstored(matches!(&self.ending.not_stored, Some((Outcome::ArtifactUploadFailed, _))))
                 .await;
         }
@@ -84,12 +86,16 @@ impl Attempt {
             self.finish(report).await;
         }
         let (dir, intent) = (self.dir(), self.intent());
-        let Self { shared, holding, permit, container, .. } = self;
+        let Self { shared, holding, permit, container, sought, .. } = self;
         // The controller has its report: heartbeats must not list it any more.
         drop(holding);
         log.remove().await;
         let tools = &shared.tools;
         if !intent.unstored {
+            let container = match sought {
+                Some(earlier) => earlier.container(tools, intent.attempt).await,
+                None => container,
+            };
             clean(tools, container.as_ref(), &dir).await;
         }
         tools.journal.close(intent).await;
@@ -108,6 +114,7 @@ impl Attempt {
     /// did so: then it had ended, and its files stay.
     async fn is_gone(&self) -> bool {
         match &self.container {
+            None if self.sought.is_some() => self.unstored,
             Some(container) if self.ending.exit.is_none() && !self.unstored => {
                 let removed = self.shared.tools.runtime.remove(container);
                 matches!(tokio::time::timeout(FIRST_REMOVE, removed).await, Ok(Ok(())))

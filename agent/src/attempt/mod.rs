@@ -3,6 +3,7 @@
 //! fenced.
 
 mod deadlines;
+mod earlier;
 mod ending;
 mod held;
 mod phase;
@@ -12,6 +13,7 @@ mod stop;
 mod takeover;
 mod walls;
 
+pub(crate) use earlier::{Earlier, containers, of};
 pub(crate) use ending::clean;
 pub use held::{Held, Holding};
 pub use stop::Cause;
@@ -130,6 +132,7 @@ impl Attempts {
             log,
             image: None,
             container: None,
+            sought: None,
             collected: Collected::default(),
             unstored: false,
             usage: Usage::default(),
@@ -170,6 +173,8 @@ struct Attempt {
     /// As long as the attempt lives.
     image: Option<InUse>,
     container: Option<ContainerId>,
+    /// Where its container is to be found: whether there is one is not known yet.
+    sought: Option<Earlier>,
     collected: Collected,
     /// Its files stay on this node when it is over.
     unstored: bool,
@@ -266,6 +271,9 @@ impl Attempt {
         self.tools().attempt_dir(&self.grant.short_id, &self.grant.attempt)
     }
 }
+
+/// How long a stop waits for a call to the engine. A cancelled job must be gone within grace and five seconds.
+const MOMENT: Duration = Duration::from_secs(4);
 
 /// Between two tries of a call to an engine that does not answer: soon at first, it may only restart.
 const fn engine_backoff() -> Backoff {

@@ -1,6 +1,6 @@
 //! Before the main process runs: image and inputs at once, the intent in the journal, then create and start.
 
-use super::{Attempt, Cause, Cut, Tools, engine_backoff, stop::StopSignal};
+use super::{Attempt, Cause, Cut, MOMENT, Tools, engine_backoff, stop::StopSignal};
 use crate::{
     contracts::plain,
     images::InUse,
@@ -19,9 +19,6 @@ use tokio::{
 
 /// Lines of progress that may wait for the log; more are dropped.
 const PROGRESS_LINES: usize = 32;
-
-/// How long a stop waits for a call to the engine. A cancelled job must be gone within grace and five seconds.
-const MOMENT: Duration = Duration::from_secs(4);
 
 /// When image, inputs and container must be ready.
 #[derive(Clone, Copy, Debug)]

@@ -2,8 +2,8 @@
 //! it, its deadline from the true start. What had not come to a container begins anew. Never starts one twice.
 
 use super::{
-    Attempt, Attempts, Cause, Cut, Origin, clean, deadlines::after, engine_backoff, held::Holding,
-    stop::StopSignal,
+    Attempt, Attempts, Cause, Cut, Earlier, MOMENT, Origin, clean, deadlines::after, engine_backoff,
+    held::Holding, stop::StopSignal,
 };
 use crate::{
     journal::Intent,
@@ -27,13 +27,13 @@ pub(crate) struct Left {
 
 impl Attempts {
     /// Goes on with it beside the caller. Without a container it is as if it had just been granted.
-    pub(crate) fn take_over(&self, left: Left, container: Option<ContainerId>) {
+    pub(crate) fn take_over(&self, left: Left, earlier: Earlier) {
         let Left { intent, holding, signal, permit } = left;
         let log = self.tools().logs.open(intent.attempt);
         let mut attempt = self.attempt(intent.cluster, intent.grant(), (holding, signal, permit), log);
         attempt.origin = Origin::TakenOver;
         attempt.asked = intent.asked;
-        attempt.container = container;
+        attempt.sought = Some(earlier);
         attempt.ending.stopped = intent.stopping;
         attempt.unstored = intent.unstored;
         self.spawn(attempt);
@@ -42,6 +42,7 @@ impl Attempts {
 
 impl Attempt {
     pub(super) async fn go_on(&mut self) -> Result<(), Cut> {
+        self.find().await?;
         let position = self.position().await?;
         self.log = self.tools().logs.resume(self.grant.attempt, position);
         let Some(container) = self.container.clone() else {
@@ -58,6 +59,39 @@ impl Attempt {
         self.follow(output, started_at).await?;
         self.permit.release_compute();
         self.collect(&Scratch::within(&self.dir(), BTreeMap::new()).out).await
+    }
+
+    /// Its container, if there is one. An engine that is away does not keep the job: a stop that asks for nothing from
+    /// the container ends the attempt after a moment, and what it ran is removed when the engine is back.
+    async fn find(&mut self) -> Result<(), Cut> {
+        let Some(earlier) = self.sought.clone() else { return Ok(()) };
+        let shared = Arc::clone(&self.shared);
+        let asked = earlier.container(&shared.tools, self.grant.attempt);
+        tokio::pin!(asked);
+        let mut patience = Instant::now() + MOMENT;
+        let found = loop {
+            let known = self.ending.stopped.clone();
+            let cause = tokio::select! {
+                biased;
+                cause = self.signal.beyond(known.as_ref()) => cause,
+                found = &mut asked => break found,
+                () = tokio::time::sleep_until(patience), if known.as_ref().is_some_and(explains_any_end) => {
+                    return Err(known.expect("it was looked at").into());
+                }
+            };
+            if matches!(cause, Cause::Leaving | Cause::Revoked) {
+                return Err(cause.into());
+            }
+            self.ending.stop(cause);
+            if known.is_none() {
+                self.tools().journal.note(self.intent()).await;
+                patience = Instant::now() + MOMENT;
+            }
+        };
+        tracing::info!(container = found.is_some(), "taking over");
+        self.container = found;
+        self.sought = None;
+        Ok(())
     }
 
     /// Where the controller has the log. Without that word lines would be lost or come twice, so it is waited for;
@@ -148,6 +182,11 @@ impl Attempt {
             }
         }
     }
+}
+
+/// Whatever became of the container. What ran into its deadline may have been taken along by the engine before.
+const fn explains_any_end(cause: &Cause) -> bool {
+    !matches!(cause, Cause::RunDeadline(_))
 }
 
 /// Asks until there is an answer.

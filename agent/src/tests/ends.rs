@@ -12,7 +12,7 @@ use longshore_common::{
 use std::time::Duration;
 use tokio::time::Instant;
 
-fn cancel(rig: &Rig, attempt: AttemptRef) {
+pub(super) fn cancel(rig: &Rig, attempt: AttemptRef) {
     rig.controller.say(Event::Stop { attempt, reason: StopReason::Cancel("cancelled by anna".into()) });
 }
 

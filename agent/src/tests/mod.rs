@@ -1,5 +1,6 @@
 //! A whole agent on a pretended runtime and a scripted controller.
 
+mod early;
 mod ends;
 mod intake;
 mod leaving;

@@ -18,7 +18,7 @@ fn intent(boot_id: &str, grant: &Grant) -> Intent {
 }
 
 /// An agent that has left while the container of this job runs.
-async fn left(spec: JobSpec) -> (Away, AttemptRef) {
+pub(super) async fn left(spec: JobSpec) -> (Away, AttemptRef) {
     let rig = Rig::start_as(tempfile::tempdir().unwrap(), OnShutdown::Leave).await;
     let attempt = rig.submit(spec);
     rig.phase(attempt, JobState::Running).await;
