@@ -6,5 +6,6 @@ mod descriptors;
 mod examples;
 mod gpus;
 mod reliability;
+mod restore;
 mod submit_to_done;
 mod two_agents;

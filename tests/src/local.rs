@@ -1,14 +1,24 @@
 //! A whole Longshore in this process: a real controller on a free port, agents on described machines with the
 //! scripted runtime, and a client over gRPC.
 
-use longshore_agent::{self as agent, AgentConfig, Parts, home::Home, host::fake::FakeHost, runtime};
+use longshore_agent::{
+    self as agent, AgentConfig, Parts,
+    home::Home,
+    host::fake::FakeHost,
+    runtime::{self, Runtime},
+};
 use longshore_common::shutdown::Shutdown;
 use longshore_controller::{Controller, ControllerConfig};
 use longshore_proto::v1::{
     CancelJobsRequest, GetJobRequest, GetJobResponse, Job, JobSpec, JobState, LogRecord, StreamLogsRequest,
     SubmitRequest, WaitJobRequest, jobs_client::JobsClient,
 };
-use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 use tempfile::TempDir;
 use tonic::transport::Channel;
 
@@ -21,6 +31,8 @@ pub struct Local {
     pub url: String,
     controller: longshore_controller::Running,
     agents: Vec<agent::Running>,
+    /// What the agents' containers run on, in the order of their machines.
+    pub engines: Vec<Arc<dyn Runtime>>,
     dir: TempDir,
 }
 
@@ -30,25 +42,40 @@ impl Local {
         // As the binary does; a second installation would be this one again.
         drop(rustls::crypto::ring::default_provider().install_default());
         let dir = tempfile::tempdir().expect("a folder for the test");
-        let config = ControllerConfig {
-            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-            data_dir: dir.path().join("controller"),
-            ..ControllerConfig::default()
-        };
-        let controller = Controller::start(config, Shutdown::new()).await.expect("the controller starts");
+        let controller = start_controller(SocketAddr::from(([127, 0, 0, 1], 0)), dir.path()).await;
         let url = controller.base_url.clone();
-        let mut agents = Vec::new();
-        for (seat, host) in hosts.iter().enumerate() {
-            agents.push(start_agent(&url, dir.path(), seat, host).await);
-        }
         let jobs = JobsClient::connect(url.clone()).await.expect("the controller answers");
-        Self { jobs, url, controller, agents, dir }
+        let mut local = Self { jobs, url, controller, agents: Vec::new(), engines: Vec::new(), dir };
+        for host in hosts {
+            local.join(host).await;
+        }
+        local
+    }
+
+    /// The controller's database file.
+    pub fn database(&self) -> PathBuf {
+        self.dir.path().join("controller/longshore.db")
+    }
+
+    /// Stops the controller, does something, and starts another one in its place. The agents stay.
+    pub async fn while_down(self, deed: impl AsyncFnOnce()) -> Self {
+        let Self { url, controller, agents, engines, dir, jobs } = self;
+        let address = controller.local_addr;
+        drop(jobs);
+        controller.shutdown.trigger();
+        controller.join().await;
+        deed().await;
+        let controller = start_controller(address, dir.path()).await;
+        let jobs = JobsClient::connect(url.clone()).await.expect("the controller answers");
+        Self { jobs, url, controller, agents, engines, dir }
     }
 
     /// One more machine joins.
     pub async fn join(&mut self, host: &Arc<FakeHost>) {
         let seat = self.agents.len();
-        self.agents.push(start_agent(&self.url, self.dir.path(), seat, host).await);
+        let (agent, engine) = start_agent(&self.url, self.dir.path(), seat, host).await;
+        self.agents.push(agent);
+        self.engines.push(engine);
     }
 
     pub async fn stop(self) {
@@ -125,7 +152,18 @@ pub fn scripted(env: &[(&str, &str)]) -> JobSpec {
     }
 }
 
-async fn start_agent(url: &str, dir: &Path, seat: usize, host: &Arc<FakeHost>) -> agent::Running {
+async fn start_controller(listen: SocketAddr, dir: &Path) -> longshore_controller::Running {
+    let data_dir = dir.join("controller");
+    let config = ControllerConfig { listen, data_dir, ..ControllerConfig::default() };
+    Controller::start(config, Shutdown::new()).await.expect("the controller starts")
+}
+
+async fn start_agent(
+    url: &str,
+    dir: &Path,
+    seat: usize,
+    host: &Arc<FakeHost>,
+) -> (agent::Running, Arc<dyn Runtime>) {
     let mut config = AgentConfig {
         controller: url.to_owned(),
         name: Some(format!("agent-{seat}")),
@@ -136,5 +174,7 @@ async fn start_agent(url: &str, dir: &Path, seat: usize, host: &Arc<FakeHost>) -
     let home = Home::open(&config.data_dir).expect("the agent's folder");
     let real = Parts::real(&config, &home).expect("the parts of an agent");
     let parts = Parts { host: Arc::<FakeHost>::clone(host), ..real };
-    agent::start_with(config, home, parts, Shutdown::new()).await.expect("the agent starts")
+    let engine = Arc::clone(&parts.runtime);
+    let running = agent::start_with(config, home, parts, Shutdown::new()).await.expect("the agent starts");
+    (running, engine)
 }
