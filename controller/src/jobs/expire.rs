@@ -1,7 +1,7 @@
 //! What time does to jobs: deadlines, ends of backoffs, leases. Called by the reconcilers, idempotent.
 
 use super::{Jobs, chores::Chore, command::Command, error::Error};
-use crate::lifecycle::Event;
+use crate::lifecycle::{Event, Loss};
 use longshore_common::{clock::Timestamp, units::HumanDuration};
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ impl Jobs {
             let (name, lease) = (shared.agents.name(agent), HumanDuration(lease));
             let detail = format!("agent {name} was not heard of for its lease of {lease}");
             let jitter = rand::random_range(0.0..1.0);
-            (attempt.job, Event::AgentLost { attempt, detail, died: false, jitter })
+            (attempt.job, Event::AgentLost(Loss { attempt, detail, died: false, jitter }))
         });
         self.events(events.collect()).await?;
         Ok(count)

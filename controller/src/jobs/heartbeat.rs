@@ -10,13 +10,13 @@ use super::{
     work::Work,
 };
 use crate::{
-    lifecycle::{Event, Phase},
+    lifecycle::{Event, Loss, Phase},
     store::AgentRow,
 };
 use longshore_common::{
     agent::{AgentIdentity, HeldAttempt, Inventory},
     clock::Timestamp,
-    ids::{AgentId, JobId, SessionId},
+    ids::{AgentId, AttemptRef, JobId, SessionId},
 };
 
 impl Jobs {
@@ -44,8 +44,12 @@ impl Jobs {
         let mut news = Vec::new();
         let mut unknown = Vec::new();
         let process = self.inner.shared.agents.process(agent);
-        let missing = process.as_ref().map(|process| self.missing(agent, process, &held)).unwrap_or_default();
-        let lost: Vec<_> = missing.iter().filter_map(|(_, event)| event.attempt()).collect();
+        let mut events =
+            process.as_ref().map(|process| self.missing(agent, process, &held)).unwrap_or_default();
+        let lost: Vec<_> = events.iter().filter_map(|(_, event)| event.attempt()).collect();
+        let former = &self.inner.shared.live.former;
+        let dead = process.as_ref().map(|process| former.dead(agent, process, &held)).unwrap_or_default();
+        events.extend(dead.iter().map(|attempt| (attempt.job, Event::AgentDied { agent })));
         for held in held {
             match self.inner.shared.live.renew(agent, process.as_ref(), &held) {
                 Standing::Held { news: is_news, stop } => {
@@ -53,6 +57,10 @@ impl Jobs {
                     if is_news {
                         news.push(held);
                     }
+                }
+                Standing::Fatal => {
+                    events.push((held.attempt.job, self.fatal(agent, held.attempt)));
+                    answer.fenced.push(held.attempt);
                 }
                 Standing::Expired => answer.expired.push(held.attempt),
                 Standing::Unknown => unknown.push(held.attempt),
@@ -72,17 +80,26 @@ impl Jobs {
                 Err(error) => return Err(error),
             }
         }
-        match self.events(missing).await {
+        match self.events(events).await {
             // The next heartbeat finds them missing again.
             Err(error) if error.is_transient() => tracing::warn!(%error, "lost attempts were not stored"),
             Err(error) => return Err(error),
             Ok(_) => {
+                former.told(agent, &dead);
                 if let Some(process) = process {
                     self.inner.shared.live.told(&lost, &process);
                 }
             }
         }
         Ok(answer)
+    }
+
+    fn fatal(&self, agent: AgentId, attempt: AttemptRef) -> Event {
+        let name = self.inner.shared.agents.name(agent);
+        let detail =
+            format!("one process of agent {name} after the other ended soon after it had taken the job over");
+        tracing::warn!(attempt.id = %attempt, agent.id = %agent, "an agent does not survive its attempt");
+        Event::AgentLost(Loss { attempt, detail, died: true, jitter: rand::random_range(0.0..1.0) })
     }
 
     /// What follows from attempts that the agent should hold and does not.
@@ -96,14 +113,14 @@ impl Jobs {
             let jitter = rand::random_range(0.0..1.0);
             let event = if rebooted {
                 let detail = format!("the machine of agent {} was restarted while it had the job", name());
-                Event::AgentLost { attempt, detail, died: true, jitter }
+                Event::AgentLost(Loss { attempt, detail, died: true, jitter })
             } else if never_taken {
                 let detail = format!("the grant never came to agent {}", name());
-                Event::NotTaken { attempt, detail, died, jitter }
+                Event::NotTaken(Loss { attempt, detail, died, jitter })
             } else {
                 let why = if died { "its process was restarted" } else { "it forgot it" };
                 let detail = format!("agent {} has the job no longer: {why}", name());
-                Event::AgentLost { attempt, detail, died, jitter }
+                Event::AgentLost(Loss { attempt, detail, died, jitter })
             };
             (attempt.job, event)
         };

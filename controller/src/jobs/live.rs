@@ -1,7 +1,7 @@
 //! Attempts that speak for an unfinished job, in memory: what every log line, upload and heartbeat asks for.
 //! Changed only after a commit, filled from the database at start.
 
-use super::{agents::Process, types::LiveAttempt};
+use super::{agents::Process, former::Former, types::LiveAttempt};
 use crate::lifecycle::Refusal;
 use longshore_common::{
     agent::{HeldAttempt, StopReason},
@@ -15,6 +15,11 @@ use std::{
     time::Duration,
 };
 use tokio::time::Instant;
+
+/// So many processes of one agent that ended in a row, each of them this soon after it had taken the job over, have
+/// ended of the job.
+const FALLS: u32 = 5;
+const SOON: Duration = Duration::from_secs(120);
 
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
@@ -30,8 +35,14 @@ pub(super) struct Entry {
     pub(super) until: Instant,
     /// Controllers that granted a whole lease since its agent was last heard of.
     pub(super) unheard: u32,
+    /// Its agent was not heard of for the whole lease.
+    pub(super) silent: bool,
     /// Of its agent, when the attempt was granted or last listed.
     pub(super) process: Option<Process>,
+    /// When that process got it.
+    pub(super) since: Instant,
+    /// Processes before it, in a row, that had it for a short time only.
+    pub(super) falls: u32,
     /// When the grant went out last.
     pub(super) granted: Instant,
     /// Its agent has listed it.
@@ -54,6 +65,16 @@ impl Entry {
         self.process.as_ref().is_some_and(|then| then.boot_id != now.boot_id)
     }
 
+    /// `process` lists it.
+    fn is_with(&mut self, process: &Process) {
+        self.rebooted |= self.is_rebooted(process);
+        if self.is_outlived(process) {
+            let had = std::mem::replace(&mut self.since, Instant::now()).elapsed();
+            self.falls = if had < SOON && !self.rebooted { self.falls + 1 } else { 0 };
+        }
+        self.process = Some(process.clone());
+    }
+
     pub(super) fn stop(&self) -> Option<(AttemptRef, StopReason)> {
         let reason = self.stop.clone().filter(|_| self.state.is_held())?;
         Some((self.live.attempt, StopReason::Cancel(reason)))
@@ -68,6 +89,8 @@ pub(super) enum Standing {
         news: bool,
         stop: Option<(AttemptRef, StopReason)>,
     },
+    /// One process of its agent after the other ends with it.
+    Fatal,
     /// Its lease had run out; a finish is still taken.
     Expired,
     Unknown,
@@ -87,6 +110,7 @@ pub(super) struct Missing {
 #[derive(Debug, Default)]
 pub(super) struct Live {
     entries: RwLock<HashMap<JobId, Entry>>,
+    pub(super) former: Former,
 }
 
 impl Live {
@@ -105,14 +129,16 @@ impl Live {
             .filter(|entry| entry.live.attempt == held.attempt && entry.live.agent == agent);
         let Some(entry) = entry else { return Standing::Unknown };
         if let Some(process) = process {
-            entry.rebooted |= entry.is_rebooted(process);
-            entry.process = Some(process.clone());
+            entry.is_with(process);
+        }
+        if entry.falls >= FALLS {
+            return if entry.state.is_held() { Standing::Fatal } else { Standing::Unknown };
         }
         if !entry.state.is_held() {
             return Standing::Expired;
         }
         entry.until = Instant::now() + entry.lease;
-        (entry.listed, entry.absent) = (true, false);
+        (entry.listed, entry.absent, entry.silent) = (true, false, false);
         let news = entry.unheard > 0
             || held.phase > entry.state
             || (held.started_at.is_some() && entry.started_at.is_none())
@@ -156,7 +182,7 @@ impl Live {
             let told = if entry.state.is_held() {
                 std::mem::replace(&mut entry.absent, true) || rebooted
             } else {
-                outlived
+                outlived && entry.silent
             };
             if told {
                 missing.push(Missing {
@@ -211,13 +237,21 @@ impl Live {
     /// Held attempts whose lease ended longer than `grace` ago.
     pub(super) fn silent(&self, grace: Duration) -> Vec<(AttemptRef, AgentId, Duration)> {
         let now = Instant::now();
-        let silent = |entry: &&Entry| entry.state.is_held() && now > entry.until + grace;
-        let told = |entry: &Entry| (entry.live.attempt, entry.live.agent, entry.lease);
-        self.read().values().filter(silent).map(told).collect()
+        let mut entries = self.write();
+        let silent = entries.values_mut().filter(|entry| entry.state.is_held() && now > entry.until + grace);
+        let told = |entry: &mut Entry| {
+            entry.silent = true;
+            (entry.live.attempt, entry.live.agent, entry.lease)
+        };
+        silent.map(told).collect()
     }
 
     pub(super) fn put(&self, entry: Entry) {
-        self.write().insert(entry.live.attempt.job, entry);
+        let before = self.write().insert(entry.live.attempt.job, entry);
+        let before = before.filter(|entry| entry.silent && !entry.state.is_held());
+        if let Some(Entry { live, process: Some(process), .. }) = before {
+            self.former.note(live.agent, live.attempt, process);
+        }
     }
 
     pub(super) fn update(&self, job: JobId, change: impl FnOnce(&mut Entry)) {

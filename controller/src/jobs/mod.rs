@@ -10,6 +10,7 @@ mod error;
 mod expire;
 mod explain;
 mod finish;
+mod former;
 mod heartbeat;
 mod inputs;
 mod leases;

@@ -237,6 +237,9 @@ impl Work {
         }
         for id in self.changes.keys() {
             let Some(row) = self.jobs.get(id) else { continue };
+            if row.job.state.is_terminal() {
+                live.former.forget(*id);
+            }
             match row.job.latest {
                 Some(latest) if !latest.reported && !row.job.state.is_terminal() => {
                     live.update(*id, |entry| {
@@ -276,7 +279,10 @@ pub(super) fn entry(row: &JobRow, attempt: &AttemptRow, lease: Duration, process
         lease,
         until: now + lease,
         unheard: attempt.unheard,
+        silent: !row.job.state.is_held(),
         process,
+        since: now,
+        falls: 0,
         granted: now,
         // No agent is past it before it spoke for the attempt.
         listed: row.job.state != JobState::Claimed,

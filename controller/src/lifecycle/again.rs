@@ -2,13 +2,14 @@
 //! under it. Part of `step`.
 
 use super::{
+    event::Loss,
     state::{Ending, Job},
     step::{Step, close, end, end_cancelled},
 };
 use crate::lifecycle::Effect;
 use longshore_common::{
     clock::Timestamp,
-    ids::AttemptRef,
+    ids::AgentId,
     job::{JobState, Outcome},
 };
 use std::time::Duration;
@@ -18,43 +19,27 @@ const POISON: usize = 2;
 
 /// Not reported: should the grant come to the agent after all, its finish is taken until somebody else has the job.
 /// An agent that died under the job twice is no lost answer: it spends a retry like any loss.
-pub(super) fn not_taken(
-    job: &Job,
-    attempt: AttemptRef,
-    detail: String,
-    (died, jitter): (bool, f64),
-    now: Timestamp,
-) -> Step {
+pub(super) fn not_taken(job: &Job, loss: Loss, now: Timestamp) -> Step {
     let died_before = job.latest.is_some_and(|latest| job.died_on.contains(&latest.agent));
-    gone(job, attempt, detail, died, now, |step, ending| {
-        if died && died_before {
+    let (again, jitter) = (loss.died && died_before, loss.jitter);
+    gone(job, loss, now, |step, ending| {
+        if again {
             retry_or_end(step, ending, jitter, now);
         } else {
             step.job.handed_back += 1;
-            queue(step);
+            queue_again(step, now);
         }
     })
 }
 
-pub(super) fn lost(
-    job: &Job,
-    attempt: AttemptRef,
-    detail: String,
-    (died, jitter): (bool, f64),
-    now: Timestamp,
-) -> Step {
-    gone(job, attempt, detail, died, now, |step, ending| retry_or_end(step, ending, jitter, now))
+pub(super) fn lost(job: &Job, loss: Loss, now: Timestamp) -> Step {
+    let jitter = loss.jitter;
+    gone(job, loss, now, |step, ending| retry_or_end(step, ending, jitter, now))
 }
 
 /// The agent does not have the attempt any more; `again` is what becomes of a job that may go on.
-fn gone(
-    job: &Job,
-    attempt: AttemptRef,
-    detail: String,
-    died: bool,
-    now: Timestamp,
-    again: impl FnOnce(&mut Step, Ending),
-) -> Step {
+fn gone(job: &Job, loss: Loss, now: Timestamp, again: impl FnOnce(&mut Step, Ending)) -> Step {
+    let Loss { attempt, detail, died, .. } = loss;
     let ending = Ending { outcome: Outcome::AgentLost, detail };
     let mut step = close(job, attempt, ending.clone(), false);
     if died {
@@ -70,6 +55,16 @@ fn gone(
     step
 }
 
+/// Known only when others had the job already: whoever has it goes on with it, and nobody after them.
+pub(super) fn died_earlier(job: &Job, agent: AgentId, now: Timestamp) -> Step {
+    let mut step = Step { job: job.clone(), effects: Vec::new() };
+    step.job.died_on.insert(agent);
+    if !job.state.is_held() && is_poison(&step.job) {
+        end_poisoned(&mut step, now);
+    }
+    step
+}
+
 /// Whether the policy has another attempt for a job that ended so.
 pub(super) fn is_due(job: &Job, outcome: &Outcome) -> bool {
     job.retry.next_wait(outcome, counted(job), 0.0).is_some()
@@ -78,12 +73,18 @@ pub(super) fn is_due(job: &Job, outcome: &Outcome) -> bool {
 pub(super) fn retry_or_end(step: &mut Step, ending: Ending, jitter: f64, now: Timestamp) {
     match step.job.retry.next_wait(&ending.outcome, counted(&step.job), jitter) {
         None => end(step, ending, now),
+        Some(_) if is_poison(&step.job) => end_poisoned(step, now),
         Some(Duration::ZERO) => queue(step),
         Some(wait) => {
             step.job.state = JobState::Waiting;
             step.job.not_before = Some(now.plus(wait));
         }
     }
+}
+
+/// At once, unless nobody is to have it any more.
+pub(super) fn queue_again(step: &mut Step, now: Timestamp) {
+    if is_poison(&step.job) { end_poisoned(step, now) } else { queue(step) }
 }
 
 pub(super) fn queue(step: &mut Step) {

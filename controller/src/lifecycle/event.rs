@@ -40,6 +40,16 @@ impl Phase {
     }
 }
 
+/// An attempt that its agent does not have any more.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Loss {
+    pub attempt: AttemptRef,
+    pub detail: String,
+    /// The agent's process or machine is known to have ended under it.
+    pub died: bool,
+    pub jitter: f64,
+}
+
 /// `jitter` is a random number in `0.0..1.0`, drawn outside, for the wait before a retry.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
@@ -64,19 +74,12 @@ pub enum Event {
         detail: String,
     },
     /// The grant never came to its agent: no retry is spent.
-    NotTaken {
-        attempt: AttemptRef,
-        detail: String,
-        died: bool,
-        jitter: f64,
-    },
+    NotTaken(Loss),
     /// The lease has run out, or the agent holds it no longer.
-    AgentLost {
-        attempt: AttemptRef,
-        detail: String,
-        /// The agent's process or machine is known to have ended under it.
-        died: bool,
-        jitter: f64,
+    AgentLost(Loss),
+    /// An agent that was silent until others had the job turns out to have died under it.
+    AgentDied {
+        agent: AgentId,
     },
     CancelRequested {
         by: String,
@@ -93,8 +96,9 @@ impl Event {
             Self::Phase { .. } => "phase",
             Self::Finished { .. } => "finished",
             Self::HandedBack { .. } => "handed_back",
-            Self::NotTaken { .. } => "not_taken",
-            Self::AgentLost { .. } => "agent_lost",
+            Self::NotTaken(_) => "not_taken",
+            Self::AgentLost(_) => "agent_lost",
+            Self::AgentDied { .. } => "agent_died",
             Self::CancelRequested { .. } => "cancel_requested",
             Self::QueueDeadlinePassed => "queue_deadline_passed",
             Self::BackoffOver => "backoff_over",
@@ -107,9 +111,10 @@ impl Event {
             Self::Phase { attempt, .. }
             | Self::Finished { attempt, .. }
             | Self::HandedBack { attempt, .. }
-            | Self::NotTaken { attempt, .. }
-            | Self::AgentLost { attempt, .. } => Some(*attempt),
+            | Self::NotTaken(Loss { attempt, .. })
+            | Self::AgentLost(Loss { attempt, .. }) => Some(*attempt),
             Self::Claimed { .. }
+            | Self::AgentDied { .. }
             | Self::CancelRequested { .. }
             | Self::QueueDeadlinePassed
             | Self::BackoffOver => None,

@@ -11,7 +11,7 @@ mod step;
 mod tests;
 
 pub use effect::Effect;
-pub use event::{Event, Phase};
+pub use event::{Event, Loss, Phase};
 pub use refusal::Refusal;
 pub use state::{Desired, Ending, Job, Latest};
 pub use step::{Step, step};

@@ -3,7 +3,7 @@
 use super::{
     again::{self, lost, not_taken},
     effect::Effect,
-    event::{Event, Phase},
+    event::{Event, Loss, Phase},
     refusal::Refusal,
     state::{Desired, Ending, Job, Latest},
 };
@@ -49,19 +49,21 @@ pub fn step(job: &Job, event: Event, now: Timestamp) -> Result<Step, Refusal> {
         }
         (S::Waiting | S::Queued, E::HandedBack { attempt, detail }) => handed_back_late(job, attempt, detail),
 
-        (S::Claimed, E::NotTaken { attempt, detail, died, jitter }) => {
-            Ok(not_taken(job, attempt, detail, (died, jitter), now))
-        }
+        (S::Claimed, E::NotTaken(loss)) => Ok(not_taken(job, loss, now)),
         // It was: somebody spoke for it.
-        (S::Preparing | S::Running | S::Collecting, E::NotTaken { .. }) => illegal,
-        (S::Waiting | S::Queued, E::NotTaken { .. }) => spent(job),
+        (S::Preparing | S::Running | S::Collecting, E::NotTaken(_)) => illegal,
+        (S::Waiting | S::Queued, E::NotTaken(_)) => spent(job),
+
+        (S::Claimed | S::Preparing | S::Running | S::Collecting, E::AgentLost(loss)) => {
+            Ok(lost(job, loss, now))
+        }
+        (S::Waiting | S::Queued, E::AgentLost(Loss { died: true, .. })) => died_after_expiry(job, now),
+        (S::Waiting | S::Queued, E::AgentLost(Loss { died: false, .. })) => spent(job),
 
         (
-            S::Claimed | S::Preparing | S::Running | S::Collecting,
-            E::AgentLost { attempt, detail, died, jitter },
-        ) => Ok(lost(job, attempt, detail, (died, jitter), now)),
-        (S::Waiting | S::Queued, E::AgentLost { died: true, .. }) => died_after_expiry(job, now),
-        (S::Waiting | S::Queued, E::AgentLost { died: false, .. }) => spent(job),
+            S::Waiting | S::Queued | S::Claimed | S::Preparing | S::Running | S::Collecting,
+            E::AgentDied { agent },
+        ) => Ok(again::died_earlier(job, agent, now)),
 
         (S::Waiting | S::Queued, E::CancelRequested { by, reason }) => {
             Ok(cancelled_at_rest(job, by, reason, now))
@@ -78,18 +80,18 @@ pub fn step(job: &Job, event: Event, now: Timestamp) -> Result<Step, Refusal> {
 
         (
             S::Succeeded | S::Failed | S::Cancelled | S::TimedOut,
-            E::Phase { .. }
-            | E::Finished { .. }
-            | E::HandedBack { .. }
-            | E::NotTaken { .. }
-            | E::AgentLost { .. },
+            E::Phase { .. } | E::Finished { .. } | E::HandedBack { .. } | E::NotTaken(_) | E::AgentLost(_),
         ) => match spent(job) {
             Err(Refusal::AlreadyReported) => Err(Refusal::AlreadyReported),
             Ok(_) | Err(_) => Err(Refusal::AlreadyFinished(job.state)),
         },
         (
             S::Succeeded | S::Failed | S::Cancelled | S::TimedOut,
-            E::Claimed { .. } | E::CancelRequested { .. } | E::QueueDeadlinePassed | E::BackoffOver,
+            E::Claimed { .. }
+            | E::AgentDied { .. }
+            | E::CancelRequested { .. }
+            | E::QueueDeadlinePassed
+            | E::BackoffOver,
         ) => Err(Refusal::AlreadyFinished(job.state)),
     }
 }
@@ -168,7 +170,7 @@ fn handed_back(job: &Job, attempt: AttemptRef, detail: String, now: Timestamp) -
         end_cancelled(&mut step, now);
     } else {
         step.job.handed_back += 1;
-        again::queue(&mut step);
+        again::queue_again(&mut step, now);
     }
     step
 }

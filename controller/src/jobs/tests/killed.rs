@@ -2,6 +2,7 @@
 //! at the n-th statement; this one takes over its database and finds nothing half done.
 
 use super::*;
+use crate::lifecycle::{Event, Loss};
 use crate::store::crash;
 use longshore_common::artifact::{Artifact, ManifestEntry};
 use std::{
@@ -82,12 +83,8 @@ async fn live(bench: &Bench, (agent, claim, told): &(AgentId, ClaimId, Told)) ->
         told.say("cancelled");
     }
     if let Some(lost) = attempt(jobs[2]) {
-        let died = crate::lifecycle::Event::AgentLost {
-            attempt: lost,
-            detail: String::new(),
-            died: true,
-            jitter: 0.0,
-        };
+        let loss = Loss { attempt: lost, detail: String::new(), died: true, jitter: 0.0 };
+        let died = Event::AgentLost(loss);
         bench.jobs.events(vec![(jobs[2], died)]).await.expect("answered");
         told.say("lost");
     }

@@ -1,8 +1,10 @@
 //! The contract of the commands over a real store in a folder of its own. Another engine runs the same suite by
 //! giving another [`Bench::open`].
 
+mod agents;
 mod attempts;
 mod claims;
+mod deaths;
 mod killed;
 mod leases;
 mod lists;

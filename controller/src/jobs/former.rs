@@ -1,0 +1,70 @@
+//! Agents that went silent for a whole lease and whose jobs others have by now. One that comes back as another
+//! process, without the container, had died under the job, which is worth knowing before a third agent gets it.
+//! In memory only: a new controller knows of none.
+
+use super::agents::Process;
+use longshore_common::{
+    agent::HeldAttempt,
+    ids::{AgentId, AttemptRef, JobId},
+};
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+#[derive(Debug)]
+struct Silent {
+    attempt: AttemptRef,
+    /// That had it when it was heard of last.
+    process: Process,
+    /// Another process did not list it.
+    absent: bool,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Former {
+    silent: Mutex<HashMap<AgentId, Vec<Silent>>>,
+}
+
+impl Former {
+    pub(super) fn note(&self, agent: AgentId, attempt: AttemptRef, process: Process) {
+        self.lock().entry(agent).or_default().push(Silent { attempt, process, absent: false });
+    }
+
+    /// What a heartbeat of `agent` shows to have died: absent twice, as a container may still be looked for, or once
+    /// from a machine that was started anew.
+    pub(super) fn dead(&self, agent: AgentId, process: &Process, held: &[HeldAttempt]) -> Vec<AttemptRef> {
+        let mut silent = self.lock();
+        let Some(of_agent) = silent.get_mut(&agent) else { return Vec::new() };
+        // The process is alive, or the container is.
+        of_agent.retain(|one| one.process != *process && held.iter().all(|held| held.attempt != one.attempt));
+        of_agent
+            .iter_mut()
+            .filter_map(|one| {
+                let seen = std::mem::replace(&mut one.absent, true);
+                (seen || one.process.boot_id != process.boot_id).then_some(one.attempt)
+            })
+            .collect()
+    }
+
+    /// Their deaths are in the database.
+    pub(super) fn told(&self, agent: AgentId, attempts: &[AttemptRef]) {
+        self.keep(|of, one| of != agent || !attempts.contains(&one.attempt));
+    }
+
+    /// Its job has ended.
+    pub(super) fn forget(&self, job: JobId) {
+        self.keep(|_, one| one.attempt.job != job);
+    }
+
+    fn keep(&self, keep: impl Fn(AgentId, &Silent) -> bool) {
+        self.lock().retain(|agent, of_agent| {
+            of_agent.retain(|one| keep(*agent, one));
+            !of_agent.is_empty()
+        });
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<AgentId, Vec<Silent>>> {
+        self.silent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
