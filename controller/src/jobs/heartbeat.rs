@@ -38,6 +38,11 @@ impl Jobs {
         self.inner.shared.agents.left(agent, session);
     }
 
+    /// Whether this is the agent's process that said hello last.
+    pub fn is_current(&self, agent: AgentId, session: SessionId) -> bool {
+        self.inner.shared.agents.process(agent).is_some_and(|process| process.session == session)
+    }
+
     /// Renews the listed attempts and stores phases that changed. Only what is listed is renewed.
     pub async fn heartbeat(&self, agent: AgentId, held: Vec<HeldAttempt>) -> Result<HeartbeatAnswer, Error> {
         let mut answer = HeartbeatAnswer::default();

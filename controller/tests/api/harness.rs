@@ -229,7 +229,8 @@ impl Agent {
             };
             entries.push(v1::ManifestEntry { ordinal, artifact: Some(artifact) });
         }
-        let request = v1::PutManifestRequest { r#ref: Some(attempt.clone()), page: 0, entries };
+        let session = self.session.as_bytes().to_vec().into();
+        let request = v1::PutManifestRequest { r#ref: Some(attempt.clone()), page: 0, entries, session };
         self.link.put_manifest(request).await.expect("kept");
     }
 

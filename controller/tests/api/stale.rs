@@ -188,7 +188,7 @@ async fn call(name: &str, agent: &mut Agent, stale: &v1::AttemptRef, well: &v1::
             agent.link.complete_uploads(v1::CompleteUploadsRequest { r#ref, uploads }).await.err()
         }
         "PutManifest" => {
-            let request = v1::PutManifestRequest { r#ref, page: 0, entries: vec![] };
+            let request = v1::PutManifestRequest { r#ref, ..v1::PutManifestRequest::default() };
             agent.link.put_manifest(request).await.err()
         }
         new => panic!("AgentLink/{new} has no row here: say what it does with a stale token"),

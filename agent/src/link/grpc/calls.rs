@@ -154,6 +154,7 @@ impl Controller for GrpcController {
             r#ref: Some(attempt.into()),
             page,
             entries: entries.iter().map(v1::ManifestEntry::from).collect(),
+            session: self.session.as_bytes().to_vec().into(),
         };
         let mut client = self.client.clone();
         within(BYTES, client.put_manifest(limited(BYTES, request))).await.map(drop)

@@ -160,11 +160,21 @@ async fn put_manifest(
     request: v1::PutManifestRequest,
 ) -> Result<v1::PutManifestResponse, Status> {
     at_most("entries", request.entries.len(), MANIFEST_PAGE)?;
-    let attempt = live(context, request.r#ref)?.attempt;
+    let LiveAttempt { attempt, agent, .. } = live(context, request.r#ref)?;
     let mut entries = Vec::with_capacity(request.entries.len());
     for (index, entry) in request.entries.into_iter().enumerate() {
         let entry = ManifestEntry::try_from(entry);
         entries.push(entry.map_err(|error| status::invalid(error.under(&format!("entries[{index}]"))))?);
+    }
+    // Its successor collects again, in another order: a page of this one would spoil the list.
+    if !request.session.is_empty() {
+        let session = SessionId::from_slice(&request.session)
+            .map_err(|error| status::invalid(FieldError::new("session", error.to_string())))?;
+        if !context.jobs.is_current(agent, session) {
+            return Err(Status::unavailable(
+                "another process of this agent said hello last; say it, then list",
+            ));
+        }
     }
     let put = context.jobs.put_manifest(attempt, request.page, entries).await.map_err(status::jobs)?;
     put.map_err(|refusal| status::refusal(&refusal))?;
