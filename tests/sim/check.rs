@@ -17,12 +17,17 @@ const PAGE: u32 = 1000;
 /// at an engine that was away.
 const SETTLED: Duration = Duration::from_secs(30);
 
+/// A hint is due within half of it, and an agent that was rung claims at once.
+const SOON: Duration = Duration::from_secs(60);
+
 /// One job as it is known, and as it was seen last.
 #[derive(Clone, Debug)]
 pub(crate) struct Known {
     pub(crate) task: Task,
     pub(crate) cancel_asked: bool,
     pub(crate) seen: v1::Job,
+    /// When it was first seen so.
+    since: Instant,
     attempts: Vec<v1::Attempt>,
 }
 
@@ -36,8 +41,8 @@ type Checked = Result<(), String>;
 
 impl Checker {
     pub(crate) fn accepted(&mut self, task: Task, job: v1::Job) {
-        let known = Known { task, cancel_asked: false, seen: job.clone(), attempts: Vec::new() };
-        self.jobs.insert(job.id, known);
+        let (seen, since, attempts) = (job.clone(), Instant::now(), Vec::new());
+        self.jobs.insert(job.id, Known { task, cancel_asked: false, seen, since, attempts });
     }
 
     pub(crate) fn unfinished(&self) -> Vec<String> {
@@ -68,6 +73,23 @@ impl Checker {
             known.follow(job, reply.attempts)?;
         }
         Ok(news)
+    }
+
+    /// No job waits in its queue for a machine that has nothing to do.
+    pub(crate) fn waiting(&self, machines: &[Machine], controller: Option<Instant>) -> Checked {
+        let long_ago = |since: Instant| since.elapsed() > SOON;
+        if !controller.is_some_and(long_ago) {
+            return Ok(());
+        }
+        let Some(idle) = machines.iter().find(|machine| long_ago(machine.idle_since)) else { return Ok(()) };
+        let queued = |known: &&Known| known.seen.state() == JobState::Queued && long_ago(known.since);
+        match self.jobs.values().find(queued) {
+            Some(known) => {
+                let (id, since) = (&known.seen.id, known.since.elapsed());
+                Err(format!("job {id} was queued {since:?} ago, and {} has nothing to do", idle.name))
+            }
+            None => Ok(()),
+        }
     }
 
     /// No job runs on two machines that both know better.
@@ -162,7 +184,7 @@ impl Known {
             (Some(_), true) | (None, false) => {}
             (outcome, _) => return wrong(format!("{} with outcome {outcome:?}", told(&job))),
         }
-        (self.seen, self.attempts) = (job, attempts);
+        (self.seen, self.since, self.attempts) = (job, Instant::now(), attempts);
         Ok(())
     }
 }

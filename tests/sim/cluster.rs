@@ -75,6 +75,7 @@ impl Cluster {
     }
 
     pub(crate) fn act(&mut self, seat: usize, deed: String) {
+        self.machines[seat].idle_since = Instant::now();
         self.note(&format!("agent-{seat}: {deed}"));
     }
 
@@ -185,6 +186,10 @@ impl Cluster {
                 self.note(&line);
             }
         }
+        for machine in self.machines.iter_mut().filter(|machine| !machine.is_idle()) {
+            machine.idle_since = Instant::now();
+        }
+        self.checker.waiting(&self.machines, self.controller.up_since())?;
         self.checker.engines(&self.machines).await
     }
 
@@ -195,6 +200,7 @@ impl Cluster {
         self.relieve(Relief::StartController).await;
         for machine in &mut self.machines {
             machine.heal();
+            machine.idle_since = Instant::now();
             if !machine.is_up() {
                 machine.start().await;
             }

@@ -19,7 +19,7 @@ use std::{
     sync::{Arc, PoisonError, Weak},
     task,
 };
-use tokio::{sync::mpsc, task::JoinHandle};
+use tokio::{sync::mpsc, task::JoinHandle, time::Instant};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Server};
 use tower::Service;
@@ -41,6 +41,7 @@ pub(crate) struct ControllerSeat {
 
 #[derive(Debug)]
 struct Up {
+    since: Instant,
     process: Process,
     running: Running,
     jobs: JobsClient<Channel>,
@@ -60,6 +61,10 @@ impl ControllerSeat {
     /// A client, while it is up.
     pub(crate) fn jobs(&self) -> Option<JobsClient<Channel>> {
         self.up.as_ref().map(|up| up.jobs.clone())
+    }
+
+    pub(crate) fn up_since(&self) -> Option<Instant> {
+        self.up.as_ref().map(|up| up.since)
     }
 
     pub(crate) async fn start(&mut self) {
@@ -82,12 +87,13 @@ impl ControllerSeat {
             .serve_with_incoming(ReceiverStream::new(arriving));
         drop(process.enter(|| tasks::spawn("wires", served)));
         *self.door.lock().unwrap_or_else(PoisonError::into_inner) = Some(door);
-        self.up = Some(Up { process, running, jobs: JobsClient::new(self.wire.channel()) });
+        let jobs = JobsClient::new(self.wire.channel());
+        self.up = Some(Up { since: Instant::now(), process, running, jobs });
     }
 
     /// As SIGKILL. The wires of the agents are for the caller to cut.
     pub(crate) async fn kill(&mut self, wires: impl Iterator<Item = &Arc<Wire>>) {
-        let Some(Up { process, running, jobs }) = self.up.take() else { return };
+        let Some(Up { process, running, jobs, .. }) = self.up.take() else { return };
         drop(self.door.lock().unwrap_or_else(PoisonError::into_inner).take());
         let context = Arc::downgrade(&running.context);
         drop((running, jobs));

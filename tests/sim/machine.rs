@@ -31,6 +31,8 @@ pub(crate) struct Machine {
     up: Option<Up>,
     /// When agent or engine were in trouble last.
     pub(crate) troubled: Instant,
+    /// Since when nothing was done to it, and it has nothing to do.
+    pub(crate) idle_since: Instant,
 }
 
 #[derive(Debug)]
@@ -53,6 +55,7 @@ impl Machine {
             drains: seat.is_multiple_of(3),
             up: None,
             troubled: Instant::now(),
+            idle_since: Instant::now(),
         };
         machine.boot();
         machine
@@ -65,6 +68,11 @@ impl Machine {
     /// Its agent works and its engine does what it is asked.
     pub(crate) fn is_well(&self) -> bool {
         self.is_up() && self.engine.is_well()
+    }
+
+    /// It could take a job.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.is_well() && self.weather.is_fine() && self.wire.is_fine() && self.held() == 0
     }
 
     /// Attempts its agent holds.

@@ -59,6 +59,12 @@ impl Wire {
         self.line.send_modify(|line| line.latency = latency);
     }
 
+    /// Bytes pass in both directions, at once.
+    pub(crate) fn is_fine(&self) -> bool {
+        let line = self.line.borrow();
+        line.silent == Silent::default() && line.latency.is_zero()
+    }
+
     /// Connects when it is used, and again after a cut.
     pub(crate) fn channel(self: &Arc<Self>) -> Channel {
         let wire = Arc::clone(self);
