@@ -12,7 +12,7 @@ use crate::{
     recovery,
 };
 use longshore_common::{
-    clock::Uptime,
+    clock::Moment,
     queue::{
         self, Consumer,
         link::LinkConsumer,
@@ -121,8 +121,10 @@ impl Control {
     /// For the next process, which has to know how much of its leases is left.
     fn note_contact(&self, asked_at: Instant) {
         let tools = self.attempts.tools();
-        let (Some(lease), Some(now)) = (tools.held.shortest_lease(), Uptime::now()) else { return };
-        let contact = Contact { boot_id: tools.boot_id.clone(), at: now.minus(asked_at.elapsed()) };
+        let (now, ago) = (Moment::now(), asked_at.elapsed());
+        let (Some(lease), Some(up)) = (tools.held.shortest_lease(), now.up) else { return };
+        let time = Some(now.at.minus(ago));
+        let contact = Contact { boot_id: tools.boot_id.clone(), at: up.minus(ago), time };
         let (journal, step) = (tools.journal.clone(), CONTACT_STEP.min(lease / 20));
         drop(tasks::spawn("contact", async move { journal.note_contact(contact, step).await }));
     }

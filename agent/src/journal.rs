@@ -4,7 +4,7 @@
 use crate::attempt::Cause;
 use longshore_common::{
     agent::Grant,
-    clock::{Timestamp, Uptime},
+    clock::{Moment, Timestamp, Uptime},
     ids::{AttemptRef, ClusterId, ShortId},
     job::JobSpec,
 };
@@ -14,11 +14,12 @@ use std::{
     io::{self, ErrorKind, Write as _},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 const FINISHED: &str = "json";
 const UNFINISHED: &str = "new";
+const STARTED: &str = "start";
 const CONTACT: &str = "contact";
 
 #[derive(Debug, thiserror::Error)]
@@ -49,13 +50,15 @@ pub struct Contact {
     pub boot_id: String,
     /// Before it was asked to.
     pub at: Uptime,
+    /// The same moment by the time of day.
+    #[serde(default)]
+    pub time: Option<Timestamp>,
 }
 
-/// When a process of this agent noted a contact last, by the machine's clock, in this journal's folder.
-pub fn noted_at(dir: &Path) -> Option<Timestamp> {
-    let modified = fs::metadata(dir.join(CONTACT)).and_then(|contact| contact.modified()).ok()?;
-    let since = modified.duration_since(SystemTime::UNIX_EPOCH).ok()?;
-    Some(Timestamp::from_micros(i64::try_from(since.as_micros()).ok()?))
+/// When a process of this agent had contact last, as far as it is noted in this journal's folder.
+pub fn noted_at(dir: &Path) -> Option<Moment> {
+    let Contact { at, time, .. } = serde_json::from_slice(&fs::read(dir.join(CONTACT)).ok()?).ok()?;
+    Some(Moment { at: time?, up: Some(at) })
 }
 
 /// An attempt this agent took on.
@@ -73,6 +76,9 @@ pub struct Intent {
     /// When it was asked for; its lease is no older.
     #[serde(default)]
     pub asked: Option<Uptime>,
+    /// When its container was started. Its last start of many, and only as long as the machine is up.
+    #[serde(default)]
+    pub started: Option<Moment>,
     /// Why it was being stopped, before the container could know.
     #[serde(default)]
     pub stopping: Option<Cause>,
@@ -96,6 +102,7 @@ impl Intent {
             gpus: grant.gpus.clone(),
             lease: grant.lease,
             asked: None,
+            started: None,
             stopping: None,
             unstored: false,
             kept: None,
@@ -124,7 +131,10 @@ impl Journal {
         fs::create_dir_all(dir).map_err(failed)?;
         for entry in fs::read_dir(dir).map_err(failed)? {
             let path = entry.map_err(failed)?.path();
-            if path.extension().is_some_and(|end| end == UNFINISHED) {
+            let startless = || {
+                path.extension().is_some_and(|end| end == STARTED) && !path.with_extension(FINISHED).exists()
+            };
+            if path.extension().is_some_and(|end| end == UNFINISHED) || startless() {
                 fs::remove_file(path).map_err(failed)?;
             }
         }
@@ -147,6 +157,18 @@ impl Journal {
         let attempt = intent.attempt;
         if let Err(error) = self.intend(intent).await {
             tracing::error!(attempt.id = %attempt, %error, "news of an attempt is not in the journal");
+        }
+    }
+
+    /// Its container was started then. Not worth a sync: it says nothing when the machine was started anew.
+    pub async fn note_start(&self, attempt: AttemptRef, started: Moment) {
+        let Some(path) = self.dir.as_ref().map(|dir| path(dir, &attempt).with_extension(STARTED)) else {
+            return;
+        };
+        let write = move || fs::write(path, serde_json::to_vec(&started).map_err(io::Error::other)?);
+        let written = tokio::task::spawn_blocking(write).await;
+        if let Ok(Err(error)) = written {
+            tracing::debug!(%error, "the start of a container is not in the journal");
         }
     }
 
@@ -203,6 +225,8 @@ impl Journal {
         {
             tracing::warn!(%error, path = %path.display(), "a finished attempt stays in the journal");
         }
+        // Many have none, and one that stays goes with the next process.
+        drop(fs::remove_file(path.with_extension(STARTED)));
     }
 
     /// Everything that is not forgotten. An entry that cannot be read is left where it is, for a person.
@@ -224,8 +248,11 @@ impl Journal {
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
                 Err(error) => return Err(failed(&path)(error)),
             };
-            match serde_json::from_slice(&bytes) {
-                Ok(intent) => intents.push(intent),
+            match serde_json::from_slice::<Intent>(&bytes) {
+                Ok(mut intent) => {
+                    intent.started = intent.started.or_else(|| started(&path));
+                    intents.push(intent);
+                }
                 Err(error) => {
                     tracing::error!(%error, path = %path.display(), "a journal entry cannot be read; a container may be left");
                 }
@@ -237,6 +264,10 @@ impl Journal {
 
 fn path(dir: &Path, attempt: &AttemptRef) -> PathBuf {
     dir.join(format!("{attempt}.{}.{FINISHED}", attempt.epoch.0))
+}
+
+fn started(entry: &Path) -> Option<Moment> {
+    serde_json::from_slice(&fs::read(entry.with_extension(STARTED)).ok()?).ok()
 }
 
 fn write(dir: &Path, intent: &Intent) -> Result<(), Error> {
@@ -290,16 +321,27 @@ mod tests {
         let stored = Intent { kept: Some(Timestamp::now()), ..stored };
         let running = Intent { stopping: Some(Cause::RunDeadline(Duration::from_secs(1))), ..running };
         journal.note(stored.clone()).await;
+        let began = Moment { at: Timestamp::from_micros(7), up: Some(Uptime::of(Duration::from_secs(3))) };
+        journal.note_start(running.attempt, began).await;
+        journal.note_start(ended.attempt, began).await;
         journal.note(running.clone()).await;
-        let contact =
-            |seconds| Contact { boot_id: "boot".into(), at: Uptime::of(Duration::from_secs(seconds)) };
+        let running = Intent { started: Some(began), ..running };
+        let contact = |seconds| Contact {
+            boot_id: "boot".into(),
+            at: Uptime::of(Duration::from_secs(seconds)),
+            time: None,
+        };
         for seconds in [7, 9, 17, 26] {
             journal.note_contact(contact(seconds), Duration::from_secs(10)).await;
         }
         let journal = Journal::open(dir.path()).unwrap();
         let mut found = journal.read().unwrap();
         found.sort_by_key(|intent| intent.kept);
-        assert_eq!(found, [running, stored]);
+        assert_eq!(found, [running.clone(), stored]);
+        let files = || fs::read_dir(dir.path()).unwrap().count();
+        assert_eq!(files(), 4, "two entries, a start and the contact");
+        journal.forget(&running.attempt);
+        assert_eq!(files(), 2);
         assert_eq!(journal.last_contact(), Some(contact(17)), "not every renewal is worth a write");
     }
 

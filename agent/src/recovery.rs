@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn a_lease_counts_from_the_later_of_grant_and_renewal_on_the_clock_of_this_start() {
-        let contact = Contact { boot_id: "this".into(), at: up(1000) };
+        let contact = Contact { boot_id: "this".into(), at: up(1000), time: None };
         let silent =
             |intent: &Intent| silence(intent, Some(&contact), Some(up(1060))).map(|length| length.as_secs());
         assert_eq!(silent(&intent("this", Some(up(10)))), Some(60));
@@ -228,7 +228,7 @@ mod tests {
             let journal = Journal::open(dir.path()).expect("opened");
             let now = || Uptime::now().expect("played");
             journal.intend(intent("boot", Some(now()))).await.expect("written");
-            let contact = Contact { boot_id: "boot".into(), at: now() };
+            let contact = Contact { boot_id: "boot".into(), at: now(), time: None };
             journal.note_contact(contact, Duration::ZERO).await;
             let ended = |journal: &Journal| {
                 let held = Held::default();

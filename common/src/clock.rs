@@ -49,6 +49,12 @@ impl Timestamp {
     pub fn minus(self, length: Duration) -> Self {
         Self(self.0.saturating_sub(i64::try_from(length.as_micros()).unwrap_or(i64::MAX)))
     }
+
+    /// By a length that may be negative.
+    #[must_use]
+    pub const fn shifted(self, micros: i64) -> Self {
+        Self(self.0.saturating_add(micros))
+    }
 }
 
 /// Time since this machine was started, with the time it slept. Nobody sets this clock; it begins anew with every start
@@ -82,6 +88,62 @@ impl Uptime {
     }
 }
 
+/// The two clocks of a machine are not read at once, and one of them counts hundredths.
+const SAME_STEP_MICROS: i64 = 1_000_000;
+
+/// A moment by both clocks of this machine: by the time of day, which may be set, and since its start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moment {
+    pub at: Timestamp,
+    /// `None`: the kernel does not say.
+    pub up: Option<Uptime>,
+}
+
+impl Moment {
+    pub fn now() -> Self {
+        Self { at: Timestamp::now(), up: Uptime::now() }
+    }
+
+    /// The moment before `self` that the time of day, not set since, called `at`.
+    pub fn earlier(self, at: Timestamp) -> Self {
+        Self { at, up: self.up.map(|up| up.minus(self.at.since(at))) }
+    }
+
+    /// By how many microseconds the time of day was set ahead between this moment and `now`; zero where that cannot be
+    /// known.
+    pub fn stepped(self, now: Self) -> i64 {
+        let (Some(then), Some(up)) = (self.up, now.up) else { return 0 };
+        if up < then {
+            // Of an earlier start of the machine.
+            return 0;
+        }
+        let went = i64::try_from(up.since(then).as_micros()).unwrap_or(i64::MAX);
+        let step = now.at.as_micros().saturating_sub(self.at.as_micros()).saturating_sub(went);
+        if step.saturating_abs() < SAME_STEP_MICROS { 0 } else { step }
+    }
+
+    /// This moment by the time of day as it is set `now`.
+    pub fn by(self, now: Self) -> Timestamp {
+        self.at.shifted(self.stepped(now))
+    }
+
+    /// How long ago it was.
+    pub fn until(self, now: Self) -> Duration {
+        now.at.since(self.by(now))
+    }
+
+    /// How long after this moment something was that bears the time of day `at`, set before a step up to `now` or after
+    /// it. Of two lengths that both can be, the shorter.
+    pub fn shortest_until(self, at: Timestamp, now: Self) -> Duration {
+        let (before, after) = (at.since(self.at), at.since(self.by(now)));
+        match (self.at <= at, self.by(now) <= at) {
+            (true, false) => before,
+            (false, true) => after,
+            _ => before.min(after),
+        }
+    }
+}
+
 /// Year, month and day of a day counted from 1970-01-01, in the Gregorian calendar: years begin in March here, so
 /// that the leap day is the last of its year.
 const fn civil(days: i64) -> (i64, i64, i64) {
@@ -105,6 +167,26 @@ mod tests {
     fn the_kernel_says_how_long_the_machine_is_up() {
         let before = Uptime::now().expect("said");
         assert!(before > Uptime::of(Duration::ZERO) && Uptime::now().expect("said") >= before);
+    }
+
+    #[test]
+    fn a_step_of_the_clock_is_told_from_time_that_went_by() {
+        let moment = |at: i64, up: u64| Moment {
+            at: Timestamp::from_micros(at * 1_000_000),
+            up: Some(Uptime::of(Duration::from_secs(up))),
+        };
+        let (began, now) = (moment(1000, 100), moment(1660, 160));
+        assert_eq!(began.stepped(now), 600_000_000);
+        assert_eq!(began.until(now), Duration::from_secs(60));
+        assert_eq!(began.until(moment(460, 160)), Duration::from_secs(60), "set back");
+        assert_eq!(began.by(now), Timestamp::from_micros(1_600_000_000));
+        assert_eq!(now.earlier(Timestamp::from_micros(1_650_000_000)), moment(1650, 150));
+        assert_eq!(began.stepped(Moment { up: None, ..now }), 0, "unknown");
+        assert_eq!(moment(1000, 900).stepped(now), 0, "the machine was started since");
+        for (at, length) in [(1030, 30), (1630, 30), (1590, 590)] {
+            let at = Timestamp::from_micros(at * 1_000_000);
+            assert_eq!(began.shortest_until(at, now), Duration::from_secs(length), "{at:?}");
+        }
     }
 
     #[test]

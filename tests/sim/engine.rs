@@ -7,7 +7,10 @@ use longshore_agent::runtime::{
     Attached, ContainerId, ContainerSpec, Counts, EngineInfo, Error, Exit, Image, ImageId, ImageRequest,
     Known, Output, Progress, Removal, Runtime, Sample, fake::Fake,
 };
-use longshore_common::{clock::Timestamp, ids::JobId};
+use longshore_common::{
+    clock::{Moment, Timestamp},
+    ids::JobId,
+};
 use std::{
     collections::{BTreeSet, HashSet},
     future::Future,
@@ -153,9 +156,14 @@ impl Runtime for Engine {
         .await
     }
 
-    async fn attach(&self, container: &ContainerId, counts: Counts) -> Result<Attached, Error> {
+    async fn attach(
+        &self,
+        container: &ContainerId,
+        counts: Counts,
+        began: Option<Moment>,
+    ) -> Result<Attached, Error> {
         self.call("attach", async {
-            let attached = self.inner.attach(container, counts).await?;
+            let attached = self.inner.attach(container, counts, began).await?;
             let mut seen = self.seen();
             if seen.started.insert(container.clone()) {
                 seen.starts += 1;

@@ -32,7 +32,7 @@ use crate::{
 };
 use longshore_common::{
     agent::{Grant, Usage},
-    clock::{Timestamp, Uptime},
+    clock::{Moment, Timestamp, Uptime},
     ids::{AgentId, AttemptRef, ClusterId, ShortId},
     job::Outcome,
     retry::Backoff,
@@ -126,6 +126,7 @@ impl Attempts {
             grant: Arc::new(grant),
             origin: Origin::Granted,
             asked: None,
+            began: None,
             holding,
             permit,
             signal,
@@ -165,6 +166,8 @@ struct Attempt {
     origin: Origin,
     /// When it was asked for.
     asked: Option<Uptime>,
+    /// When its container was started, by our own clocks.
+    began: Option<Moment>,
     holding: Holding,
     permit: Permit,
     signal: StopSignal,
@@ -230,9 +233,16 @@ impl Attempt {
         let deadline = self.prepare_deadline();
         let spec = self.prepare(&deadline).await?;
         let output = self.start(&spec, &deadline).await?;
-        self.follow(output, Timestamp::now()).await?;
+        let began = self.note_start(Moment::now()).await;
+        self.follow(output, began.at).await?;
         self.permit.release_compute();
         self.collect(&spec.scratch.out).await
+    }
+
+    async fn note_start(&mut self, began: Moment) -> Moment {
+        self.began = Some(began);
+        self.tools().journal.note_start(self.grant.attempt, began).await;
+        began
     }
 
     fn tools(&self) -> &Tools {
@@ -263,7 +273,13 @@ impl Attempt {
     /// What the next process must know of it.
     fn intent(&self) -> Intent {
         let intent = Intent::of(self.cluster, &self.tools().boot_id, &self.grant);
-        Intent { asked: self.asked, stopping: self.ending.stopped.clone(), unstored: self.unstored, ..intent }
+        Intent {
+            asked: self.asked,
+            started: self.began,
+            stopping: self.ending.stopped.clone(),
+            unstored: self.unstored,
+            ..intent
+        }
     }
 
     /// The attempt's own folder on this node.

@@ -6,6 +6,7 @@ use longshore_common::{
     job::{Outcome, Resources},
     units::ByteSize,
 };
+use std::time::Duration;
 
 /// What is known when nothing more can happen to the attempt.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,6 +16,8 @@ pub(super) struct Ending {
     /// What went wrong before the main process ran.
     pub(super) failed: Option<(Outcome, String)>,
     pub(super) exit: Option<Exit>,
+    /// For how long at least.
+    pub(super) ran: Option<Duration>,
     /// Nothing more went into what has a hard limit, when it ended.
     pub(super) disk_full: bool,
     pub(super) limits: Limits,
@@ -71,7 +74,7 @@ impl Ending {
             }
             // The engine had taken it before its time was up.
             (Some(Cause::RunDeadline(length)), _, Some(exit))
-                if exit.engine_restarted && exit.finished_at.since(exit.started_at) < length =>
+                if exit.engine_restarted && self.ran.is_some_and(|ran| ran < length) =>
             {
                 exited(&exit, &mut notes)
             }
@@ -148,7 +151,6 @@ fn exit_sentence(code: i32) -> String {
 mod tests {
     use super::*;
     use longshore_common::clock::Timestamp;
-    use std::time::Duration;
 
     fn exit(code: i32, oom_flag: bool, engine_restarted: bool) -> Option<Exit> {
         let at = Timestamp::from_micros(0);

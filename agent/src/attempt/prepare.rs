@@ -23,8 +23,8 @@ const PROGRESS_LINES: usize = 32;
 /// When image, inputs and container must be ready.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PrepareDeadline {
-    at: Instant,
-    length: Duration,
+    pub(super) at: Instant,
+    pub(super) length: Duration,
 }
 
 impl Attempt {

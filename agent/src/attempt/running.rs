@@ -8,7 +8,12 @@ use super::{
 };
 use crate::runtime::{Chunk, ContainerId, Error, Exit, Output, Runtime, Sample};
 use futures::future::{BoxFuture, OptionFuture};
-use longshore_common::{agent::Usage, clock::Timestamp, job::Outcome, retry::Backoff};
+use longshore_common::{
+    agent::Usage,
+    clock::{Moment, Timestamp},
+    job::Outcome,
+    retry::Backoff,
+};
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
@@ -104,7 +109,7 @@ impl Attempt {
         let mut calls = Calls::new(&*shared.tools.runtime, &container);
         let now = Instant::now();
         let mut alarms = Alarms {
-            deadline: Some(deadlines::after(now, self.run_left(started_at))),
+            deadline: Some(deadlines::after(now, self.run_left())),
             look: Some(now + deadlines::SHORTEST),
             looked: now,
             disk: DiskWatch::default(),
@@ -224,8 +229,9 @@ impl Attempt {
         }
     }
 
-    fn run_left(&self, started_at: Timestamp) -> Duration {
-        self.grant.spec.deadlines.run.saturating_sub(Timestamp::now().since(started_at))
+    fn run_left(&self) -> Duration {
+        let ran = self.began.map(|began| began.until(Moment::now())).unwrap_or_default();
+        self.grant.spec.deadlines.run.saturating_sub(ran)
     }
 
     async fn sampled(&mut self, sample: Result<Sample, Error>, calls: &mut Calls<'_>, alarms: &mut Alarms) {
@@ -274,6 +280,7 @@ impl Attempt {
         self.started_at = Some(exit.started_at);
         self.exited_at = Some(exit.finished_at);
         self.holding.exited(exit.finished_at);
+        self.ending.ran = self.began.map(|began| began.shortest_until(exit.finished_at, Moment::now()));
         self.ending.exit = Some(exit);
     }
 }

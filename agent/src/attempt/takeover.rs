@@ -12,7 +12,7 @@ use crate::{
     slots::Permit,
 };
 use futures::future::{BoxFuture, OptionFuture};
-use longshore_common::{clock::Timestamp, ids::AttemptRef, job::Outcome, logs::Position, retry::Backoff};
+use longshore_common::{clock::Moment, ids::AttemptRef, job::Outcome, logs::Position, retry::Backoff};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
@@ -33,6 +33,7 @@ impl Attempts {
         let mut attempt = self.attempt(intent.cluster, intent.grant(), (holding, signal, permit), log);
         attempt.origin = Origin::TakenOver;
         attempt.asked = intent.asked;
+        attempt.began = intent.started;
         attempt.sought = Some(earlier);
         attempt.ending.stopped = intent.stopping;
         attempt.unstored = intent.unstored;
@@ -55,6 +56,9 @@ impl Attempt {
         };
         let seen = Counts { stdout: position.stdout_bytes, stderr: position.stderr_bytes };
         let Attached { output, started_at } = self.attach(&container, seen).await?;
+        if self.began.is_none() {
+            self.note_start(Moment::now().earlier(started_at)).await;
+        }
         self.log.system("the agent was restarted and took the container over").await;
         self.follow(output, started_at).await?;
         self.permit.release_compute();
@@ -69,6 +73,7 @@ impl Attempt {
         let asked = earlier.container(&shared.tools, self.grant.attempt);
         tokio::pin!(asked);
         let mut patience = Instant::now() + MOMENT;
+        let deadline = self.prepare_deadline();
         let found = loop {
             let known = self.ending.stopped.clone();
             let cause = tokio::select! {
@@ -77,6 +82,10 @@ impl Attempt {
                 found = &mut asked => break found,
                 () = tokio::time::sleep_until(patience), if known.as_ref().is_some_and(explains_any_end) => {
                     return Err(known.expect("it was looked at").into());
+                }
+                // Nothing says that it ever ran.
+                () = tokio::time::sleep_until(deadline.at), if known.is_none() && self.began.is_none() => {
+                    Cause::PrepareDeadline(deadline.length)
                 }
             };
             if matches!(cause, Cause::Leaving | Cause::Revoked) {
@@ -130,13 +139,15 @@ impl Attempt {
     fn overdue(&self) -> BoxFuture<'static, ()> {
         let (shared, container, run) =
             (Arc::clone(&self.shared), self.container.clone(), self.grant.spec.deadlines.run);
+        let began = self.began;
         Box::pin(async move {
             let Some(container) = container else { return std::future::pending().await };
             let mut backoff = engine_backoff();
             loop {
                 match shared.tools.runtime.runs_since(&container).await {
                     Ok(Some(since)) => {
-                        let left = run.saturating_sub(Timestamp::now().since(since));
+                        let now = Moment::now();
+                        let left = run.saturating_sub(began.unwrap_or_else(|| now.earlier(since)).until(now));
                         return tokio::time::sleep_until(after(Instant::now(), left)).await;
                     }
                     Err(error) if error.is_transient() => backoff.wait().await,
@@ -167,7 +178,7 @@ impl Attempt {
         let shared = Arc::clone(&self.shared);
         let mut backoff = engine_backoff();
         loop {
-            match shared.tools.runtime.attach(container, seen).await {
+            match shared.tools.runtime.attach(container, seen, self.began).await {
                 Ok(attached) => return Ok(attached),
                 Err(error) => self.bear(error).await?,
             }

@@ -139,10 +139,11 @@ async fn a_next_process_takes_over_what_runs_and_what_ended(subject: &dyn Subjec
     let spec = spec(subject, Script::Speak { stdout: "one\ntwo\n", stderr: "warn\n", exit: 3 });
     let runtime = subject.runtime();
     let container = runtime.create(&spec).await.expect("create");
-    let attached = runtime.attach(&container, Counts::default()).await.expect("attach starts what never was");
+    let attached =
+        runtime.attach(&container, Counts::default(), None).await.expect("attach starts what never was");
     assert_eq!(read(attached.output).await, ("one\ntwo\n".to_owned(), "warn\n".to_owned()));
     let exit = runtime.wait(&container).await.expect("wait");
-    let again = runtime.attach(&container, seen).await.expect("attach to what has ended");
+    let again = runtime.attach(&container, seen, None).await.expect("attach to what has ended");
     assert_eq!(read(again.output).await, ("two\n".to_owned(), "warn\n".to_owned()));
     assert!(again.started_at <= exit.finished_at);
     assert_eq!(runtime.wait(&container).await.expect("wait again").code, 3);

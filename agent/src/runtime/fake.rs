@@ -30,7 +30,7 @@ use super::{
 use async_trait::async_trait;
 use longshore_common::{
     agent::Usage,
-    clock::Timestamp,
+    clock::{Moment, Timestamp},
     ids::{AgentId, AttemptRef, ClusterId},
     job::{Outcome, PullPolicy},
 };
@@ -269,7 +269,12 @@ impl Runtime for Fake {
         Ok(output)
     }
 
-    async fn attach(&self, container: &ContainerId, seen: Counts) -> Result<Attached, Error> {
+    async fn attach(
+        &self,
+        container: &ContainerId,
+        seen: Counts,
+        _began: Option<Moment>,
+    ) -> Result<Attached, Error> {
         let found = self.find(container)?;
         let started = found.state.lock().unwrap_or_else(PoisonError::into_inner).started;
         let Some((started_at, _)) = started else {

@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use longshore_common::{
     agent::Usage,
-    clock::Timestamp,
+    clock::{Moment, Timestamp},
     ids::{AgentId, AttemptRef, ClusterId, ShortId},
     job::{NetworkMode, Outcome, PullPolicy, Resources, Security},
     logs::Stream,
@@ -53,8 +53,13 @@ pub trait Runtime: Send + Sync + fmt::Debug {
     async fn start(&self, container: &ContainerId) -> Result<Output, Error>;
 
     /// Takes over a container that an earlier process made: starts it if it never was. Its output goes on after the
-    /// bytes that were `seen`, whatever the container did meanwhile.
-    async fn attach(&self, container: &ContainerId, seen: Counts) -> Result<Attached, Error>;
+    /// bytes that were `seen`, whatever the container did meanwhile. `began`: when that process started it, if it said.
+    async fn attach(
+        &self,
+        container: &ContainerId,
+        seen: Counts,
+        began: Option<Moment>,
+    ) -> Result<Attached, Error>;
 
     /// Since when the container runs; `None`: it does not.
     async fn runs_since(&self, container: &ContainerId) -> Result<Option<Timestamp>, Error>;

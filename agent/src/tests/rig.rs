@@ -15,7 +15,7 @@ use crate::{
 use async_trait::async_trait;
 use longshore_common::{
     agent::{Grant, HeldAttempt},
-    clock::Timestamp,
+    clock::{Moment, Timestamp},
     ids::{AttemptRef, Epoch, JobId, ShortId},
     job::{JobSpec, JobState, Outcome},
     shutdown::Shutdown,
@@ -258,8 +258,13 @@ impl Runtime for Flaky {
         self.reach()?.start(container).await
     }
 
-    async fn attach(&self, container: &ContainerId, seen: Counts) -> Result<Attached, Error> {
-        self.reach()?.attach(container, seen).await
+    async fn attach(
+        &self,
+        container: &ContainerId,
+        seen: Counts,
+        began: Option<Moment>,
+    ) -> Result<Attached, Error> {
+        self.reach()?.attach(container, seen, began).await
     }
 
     async fn runs_since(&self, container: &ContainerId) -> Result<Option<Timestamp>, Error> {

@@ -7,11 +7,14 @@ use super::{
 use crate::{OnShutdown, attempt::Cause, journal::Intent, runtime::Runtime as _};
 use longshore_common::{
     agent::Grant,
+    clock::Timestamp,
     ids::{AttemptRef, ClusterId},
     job::{JobSpec, JobState, Outcome},
     logs::Stream,
+    process::{Process, WallClock},
 };
-use std::time::Duration;
+use std::{future::Future, sync::Arc, time::Duration};
+use tokio::time::Instant;
 
 fn intent(boot_id: &str, grant: &Grant) -> Intent {
     Intent::of(ClusterId::from_uuid(uuid::Uuid::nil()), boot_id, grant)
@@ -224,4 +227,54 @@ async fn the_run_deadline_ends_a_container_that_was_taken_over_while_the_control
     assert_eq!(rig.controller.report(attempt).await.outcome, Outcome::RunTimeout);
     rig.running.held.empty().await;
     rig.stop().await;
+}
+
+/// What `work` does on a machine whose clock is set by ten minutes, either way, whenever it rings.
+async fn on_a_machine_whose_clock_is_set<F: Future>(work: impl Fn(Box<dyn Fn()>) -> F) {
+    for ahead in [true, false] {
+        let clock = Arc::new(WallClock::new(Timestamp::from_micros(1_000_000_000_000_000)));
+        let set = Arc::clone(&clock);
+        let step = Duration::from_secs(600);
+        let set = Box::new(move || if ahead { set.set_ahead(step) } else { set.set_behind(step) });
+        Process::new(clock).within(work(set)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_step_of_the_clock_while_no_agent_ran_moves_no_run_deadline() {
+    on_a_machine_whose_clock_is_set(|set| async move {
+        let mut spec = job(&[("FAKE_RUN", "forever"), ("FAKE_STDOUT", "x")]);
+        spec.deadlines.run = Duration::from_secs(60);
+        let began = Instant::now();
+        let (away, attempt) = left(spec).await;
+        set();
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        let rig = away.again().await;
+        assert_eq!(rig.controller.report(attempt).await.outcome, Outcome::RunTimeout);
+        let ran = began.elapsed().as_secs();
+        assert!((60..65).contains(&ran), "{ran} s");
+        rig.running.held.empty().await;
+        rig.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_step_of_the_clock_does_not_make_what_the_engine_took_along_the_jobs_own_timeout() {
+    on_a_machine_whose_clock_is_set(|set| async move {
+        let mut spec = job(&[("FAKE_RUN", "30s"), ("FAKE_ENGINE_RESTART", "1"), ("FAKE_STDOUT", "x")]);
+        spec.deadlines.run = Duration::from_secs(60);
+        let (away, attempt) = left(spec).await;
+        set();
+        let stopping = Some(Cause::RunDeadline(Duration::from_secs(60)));
+        let begun = away.journal().read().unwrap().remove(0);
+        assert!(begun.started.is_some());
+        away.journal().note(Intent { stopping, ..begun }).await;
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        let rig = away.again().await;
+        assert_eq!(rig.controller.report(attempt).await.outcome, Outcome::EngineRestart);
+        rig.running.held.empty().await;
+        rig.stop().await;
+    })
+    .await;
 }

@@ -1,7 +1,7 @@
 //! Whether an engine that went away took a container along. The exit code says little: a stopping engine makes a trap
 //! exit 0, and one that comes back ends what it finds running. Must never ask the engine anything.
 
-use longshore_common::clock::Timestamp;
+use longshore_common::clock::{Moment, Timestamp};
 use std::time::Duration;
 
 /// What the engine says of an end that it did not see.
@@ -16,67 +16,86 @@ pub(super) struct Absence {
     pub(super) changed: bool,
     /// Containers outlive the process, before and after.
     pub(super) live_restore: bool,
-    /// Of the process the container was last seen under.
-    pub(super) last_contact: Timestamp,
-    /// The start of the process that answers now, if it can be known.
-    pub(super) began_at: Option<Timestamp>,
+    /// Of the process the container was last seen under; `None`: it never answered.
+    pub(super) last_contact: Option<Moment>,
+    /// The start of the process that answers now, if the container is older: a process of ours, or a look of this one,
+    /// came after the exchange.
+    pub(super) began: Option<Moment>,
     /// When an earlier process of this agent was there last.
-    pub(super) watched_until: Option<Timestamp>,
-    pub(super) returned_at: Timestamp,
+    pub(super) watched_until: Option<Moment>,
+    pub(super) returned: Moment,
 }
 
 /// What the engine says of the end.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct End {
     pub(super) code: i32,
-    pub(super) started_at: Timestamp,
     pub(super) finished_at: Timestamp,
+}
+
+/// Whether the container is older than the engine's process. What the engine says of its start is by the time of day
+/// as it was set then.
+pub(super) fn is_older(began: Option<Moment>, started_at: Timestamp, engine: Moment) -> bool {
+    match (began.and_then(|began| began.up), engine.up) {
+        (Some(began), Some(engine)) => began < engine,
+        _ => started_at < engine.at,
+    }
 }
 
 impl Absence {
     pub(super) fn explains(&self, end: &End) -> bool {
-        let meanwhile = self.last_contact <= end.finished_at && end.finished_at <= self.returned_at;
-        if self.changed && meanwhile && (!self.live_restore || end.code == UNSEEN) {
-            return true;
-        }
-        match self.began_at {
-            Some(began_at) if end.started_at < began_at => self.explains_before(end, began_at),
-            _ => false,
-        }
+        let known = [self.last_contact, self.watched_until];
+        let steps = known.into_iter().flatten().map(|known| known.stepped(self.returned));
+        // Where the time of day was set meanwhile, the end may have been noted before that or after it.
+        steps.chain([0]).any(|step| self.explains_by(end.code, end.finished_at.shifted(step)))
     }
 
-    /// The container is older than the engine: a process of ours, or a look of this one, came after the exchange.
-    fn explains_before(&self, end: &End, began_at: Timestamp) -> bool {
-        let after = end.finished_at >= began_at;
+    /// By the time of day as it is set now.
+    fn explains_by(&self, code: i32, finished_at: Timestamp) -> bool {
+        let by = |moment: Moment| moment.by(self.returned);
+        let after_contact = self.last_contact.is_none_or(|contact| by(contact) <= finished_at);
+        let meanwhile = after_contact && finished_at <= self.returned.at;
+        if self.changed && meanwhile && (!self.live_restore || code == UNSEEN) {
+            return true;
+        }
+        let Some(began_at) = self.began.map(by) else { return false };
+        let after = finished_at >= began_at;
         if self.live_restore {
-            return after && end.code == UNSEEN && end.finished_at.since(began_at) < SETTLED;
+            return after && code == UNSEEN && finished_at.since(began_at) < SETTLED;
         }
         // Nothing outlives its return; and what ended before, unseen, may be what it ended when it stopped.
-        after || (!self.changed && self.watched_until.is_some_and(|until| until <= end.finished_at))
+        after || (!self.changed && self.watched_until.is_some_and(|until| by(until) <= finished_at))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use longshore_common::clock::Uptime;
 
     const fn at(seconds: i64) -> Timestamp {
         Timestamp::from_micros(seconds * 1_000_000)
     }
 
     const fn end(code: i32, finished: i64) -> End {
-        End { code, started_at: at(1), finished_at: at(finished) }
+        End { code, finished_at: at(finished) }
+    }
+
+    /// On a machine whose clock was set to 0 at its start, and ahead by so much later.
+    fn moment(seconds: u64, ahead: i64) -> Moment {
+        let day = i64::try_from(seconds).expect("not long");
+        Moment { at: at(day + ahead), up: Some(Uptime::of(Duration::from_secs(seconds))) }
     }
 
     /// Seen last at 10; back at 20.
-    const fn absence(changed: bool, live_restore: bool) -> Absence {
+    fn absence(changed: bool, live_restore: bool) -> Absence {
         Absence {
             changed,
             live_restore,
-            last_contact: at(10),
-            began_at: None,
+            last_contact: Some(moment(10, 0)),
+            began: None,
             watched_until: None,
-            returned_at: at(20),
+            returned: moment(20, 0),
         }
     }
 
@@ -121,17 +140,42 @@ mod tests {
             ((true, 0, 51), false),
         ];
         let found = |live_restore| Absence {
-            last_contact: at(90),
-            began_at: Some(at(50)),
-            watched_until: Some(at(30)),
-            returned_at: at(100),
+            last_contact: Some(moment(90, 0)),
+            began: Some(moment(50, 0)),
+            watched_until: Some(moment(30, 0)),
+            returned: moment(100, 0),
             ..absence(false, live_restore)
         };
         for ((live_restore, code, finished), restart) in table {
             let seen = found(live_restore).explains(&end(code, finished));
             assert_eq!(seen, restart, "{live_restore} {code} {finished}");
         }
-        let younger = End { started_at: at(60), ..end(143, 70) };
-        assert!(!found(false).explains(&younger), "it was started by this very engine");
+    }
+
+    #[test]
+    fn a_clock_that_is_set_while_the_engine_is_away_hides_no_restart() {
+        for ahead in [600, -600] {
+            let away = Absence { returned: moment(20, ahead), ..absence(true, false) };
+            assert!(away.explains(&end(0, 15)), "set after the end, by {ahead}");
+            assert!(away.explains(&end(0, 15 + ahead)), "set before the end, by {ahead}");
+            assert!(!away.explains(&end(0, 9)), "it had ended before");
+            let found = Absence {
+                last_contact: Some(moment(90, ahead)),
+                began: Some(moment(50, ahead)),
+                watched_until: Some(moment(30, 0)),
+                returned: moment(100, ahead),
+                ..absence(false, false)
+            };
+            assert!(found.explains(&end(143, 40)) && found.explains(&end(143, 40 + ahead)));
+        }
+    }
+
+    #[test]
+    fn a_clock_that_is_set_under_a_container_makes_no_engine_younger_than_it() {
+        let began = Some(moment(60, 0));
+        // Since 50; ten minutes on the clock were skipped since.
+        let engine = moment(50, 600);
+        assert!(!is_older(began, at(60), engine) && is_older(None, at(60), engine));
+        assert!(is_older(began, at(60), moment(70, -600)), "another engine, and a clock that was set back");
     }
 }

@@ -22,7 +22,11 @@ use bollard::{
         CreateContainerOptions, InspectContainerOptions, ListContainersOptions, StartContainerOptions,
     },
 };
-use longshore_common::{clock::Timestamp, job::Outcome, tasks};
+use longshore_common::{
+    clock::{Moment, Timestamp},
+    job::Outcome,
+    tasks,
+};
 use rustix::process::Resource;
 use std::{
     sync::{Arc, PoisonError},
@@ -142,8 +146,16 @@ impl Docker {
         Ok(found.map_err(|error| self.engine.failed("look at the container", &error))?.state)
     }
 
-    pub(super) async fn attach_container(&self, id: &ContainerId, seen: Counts) -> Result<Attached, Error> {
+    pub(super) async fn attach_container(
+        &self,
+        id: &ContainerId,
+        seen: Counts,
+        began: Option<Moment>,
+    ) -> Result<Attached, Error> {
         let live = self.containers.get(id);
+        if let Some(began) = began {
+            live.note_began(began);
+        }
         // Whether it was started is asked again by the start.
         live.note_started_before(true);
         let output = self.start_after(id, seen).await?;
@@ -241,6 +253,7 @@ async fn attach_and_start(
     match started {
         Ok(()) => {
             client.tether.note_contact();
+            live.note_began(Moment::now());
             Ok(attached)
         }
         Err(error) => {

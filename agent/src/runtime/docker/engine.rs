@@ -3,7 +3,7 @@
 
 use super::tether::Tether;
 use crate::runtime::{EngineInfo, Error, docker_arch};
-use longshore_common::{clock::Timestamp, job::Outcome};
+use longshore_common::{clock::Moment, job::Outcome};
 use std::{
     fmt,
     path::{Path, PathBuf},
@@ -23,7 +23,7 @@ pub(super) struct Engine {
     host: String,
     client: Mutex<Option<Client>>,
     /// When an earlier process of this agent was there last.
-    pub(super) watched_until: OnceLock<Timestamp>,
+    pub(super) watched_until: OnceLock<Moment>,
 }
 
 #[derive(Clone, Debug)]

@@ -3,13 +3,13 @@
 
 use super::{calls::Pending, engine::Client, outage::Outage, stream::Raw};
 use crate::runtime::{ContainerId, Error, Exit};
-use longshore_common::clock::Timestamp;
+use longshore_common::clock::{Moment, Timestamp};
 use std::{
     collections::HashMap,
     fmt,
     path::PathBuf,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -35,6 +35,8 @@ pub(super) struct Live {
     end: watch::Sender<Option<Result<Exit, Error>>>,
     /// How often the engine came back with the container still running.
     returns: watch::Sender<u32>,
+    /// When it was started, if one of our processes has noted it.
+    began: OnceLock<Moment>,
     /// Since when the engine is lost, or was when it came back; until somebody deals with it.
     lost_at: Mutex<Option<Timestamp>>,
     /// The engine that started it, or was there when we found it.
@@ -77,6 +79,7 @@ impl Default for Live {
             monitored: AtomicBool::new(false),
             end: watch::Sender::new(None),
             returns: watch::Sender::new(0),
+            began: OnceLock::new(),
             lost_at: Mutex::default(),
             engine: Mutex::default(),
         }
@@ -102,6 +105,15 @@ impl Live {
         let mut end = self.end.subscribe();
         let known = end.wait_for(Option::is_some).await.expect("the sender is in self");
         known.clone().expect("waited until it is some")
+    }
+
+    /// The first word counts.
+    pub(super) fn note_began(&self, began: Moment) {
+        self.began.get_or_init(|| began);
+    }
+
+    pub(super) fn began(&self) -> Option<Moment> {
+        self.began.get().copied()
     }
 
     /// The container is this engine's. `anew`: whatever was known before, for it is about to be started.

@@ -44,7 +44,10 @@ use super::{
     ImageRequest, Known, Output, Progress, Removal, Runtime, Sample,
 };
 use async_trait::async_trait;
-use longshore_common::{clock::Timestamp, ids::AgentId};
+use longshore_common::{
+    clock::{Moment, Timestamp},
+    ids::AgentId,
+};
 use std::{
     collections::{BTreeSet, HashMap},
     path::PathBuf,
@@ -98,7 +101,7 @@ impl Docker {
 
     /// An earlier process of this agent was there until then: what ended later, nobody has seen end.
     #[must_use]
-    pub fn after(self, earlier: Option<Timestamp>) -> Self {
+    pub fn after(self, earlier: Option<Moment>) -> Self {
         if let Some(until) = earlier {
             self.engine.watched_until.set(until).expect("set here alone, and once");
         }
@@ -139,8 +142,13 @@ impl Runtime for Docker {
         self.start_container(container).await
     }
 
-    async fn attach(&self, container: &ContainerId, seen: Counts) -> Result<Attached, Error> {
-        self.attach_container(container, seen).await
+    async fn attach(
+        &self,
+        container: &ContainerId,
+        seen: Counts,
+        began: Option<Moment>,
+    ) -> Result<Attached, Error> {
+        self.attach_container(container, seen, began).await
     }
 
     async fn runs_since(&self, container: &ContainerId) -> Result<Option<Timestamp>, Error> {

@@ -2,7 +2,7 @@
 //! asks until the engine says so itself. Must never decide what the end means for a job.
 
 use super::{
-    absence::{Absence, End},
+    absence::{Absence, End, is_older},
     engine::{Client, Engine, status},
     live::Live,
     time, usage,
@@ -14,7 +14,12 @@ use bollard::{
     query_parameters::{InspectContainerOptions, WaitContainerOptions},
 };
 use futures::StreamExt as _;
-use longshore_common::{clock::Timestamp, job::Outcome, retry::Backoff, tasks};
+use longshore_common::{
+    clock::{Moment, Timestamp},
+    job::Outcome,
+    retry::Backoff,
+    tasks,
+};
 use std::{sync::Arc, time::Duration};
 
 /// An engine that restarts is back within seconds; one that does not is looked for twice a minute.
@@ -120,21 +125,21 @@ async fn look(engine: &Engine, client: &Client, container: &ContainerId, live: &
     // A loaded engine notes the start of a short container after its end.
     let started_at = at(state.started_at.as_deref()).min(finished_at);
     let before = live.engine().unwrap_or_else(|| client.clone());
+    let (now, code) = (Moment::now(), exit_code(&state));
     let absence = Absence {
         changed: !before.tether.is_whole(),
         live_restore: before.facts.live_restore && client.facts.live_restore,
         last_contact: before.tether.last_contact(),
-        began_at: client.tether.began_at(),
+        began: client.tether.began().filter(|engine| is_older(live.began(), started_at, *engine)),
         watched_until: engine.watched_until.get().copied(),
-        returned_at: Timestamp::now(),
+        returned: now,
     };
-    let code = exit_code(&state);
     Step::Ended(Exit {
         code,
         oom_flag: state.oom_killed.unwrap_or(false),
         started_at,
         finished_at,
-        engine_restarted: absence.explains(&End { code, started_at, finished_at }),
+        engine_restarted: absence.explains(&End { code, finished_at }),
     })
 }
 

@@ -2,6 +2,7 @@
 //! stream, the rest is read from the engine's own log; if that fails too, a gap is reported, never passed over.
 
 use super::{
+    absence,
     engine::{Client, Engine, message},
     join::{self, Join, NoTime},
     labels,
@@ -16,7 +17,7 @@ use bollard::{
 };
 use bytes::Bytes;
 use futures::{StreamExt as _, stream::BoxStream};
-use longshore_common::{clock::Timestamp, logs::Stream};
+use longshore_common::{clock::Moment, logs::Stream};
 use std::{
     path::PathBuf,
     sync::{Arc, PoisonError},
@@ -170,8 +171,9 @@ impl Follower {
         self.seen.stderr = self.seen.stderr.saturating_sub(note.unlogged.stderr);
         self.unlogged = note.unlogged;
         let started_at = found.state?.started_at.as_deref().and_then(time::parse)?;
-        let lost_at = client.tether.began_at()?;
-        (lost_at > started_at.max(note.until)).then(|| Outage { lost_at, returned_at: Timestamp::now() })
+        let (lost, now) = (client.tether.began()?, Moment::now());
+        let older = absence::is_older(self.live.began(), started_at, lost);
+        (older && lost.at > note.until).then_some(Outage { lost_at: lost.at, returned_at: now.at })
     }
 
     async fn go_on_after(&mut self, outage: Outage) -> Stopped {

@@ -1,11 +1,12 @@
 //! A connection to the engine that is held open and otherwise left alone: it breaks when the process at its other end
 //! ends, and not when that process is slow or answers with errors. Must never know containers, nor what a break means.
 
-use longshore_common::clock::Timestamp;
+use longshore_common::clock::{Moment, Uptime};
 use std::{
     io::{ErrorKind, Read as _},
     os::unix::net::UnixStream,
-    sync::atomic::{AtomicI64, Ordering},
+    sync::{Mutex, PoisonError},
+    time::Duration,
 };
 use tokio::io::AsyncWriteExt as _;
 
@@ -15,12 +16,12 @@ const REQUEST: &[u8] =
     b"GET /events?filters=%7B%22type%22%3A%5B%22daemon%22%5D%7D HTTP/1.1\r\nHost: docker\r\n\r\n";
 
 /// In which the kernel shows times to programs, on all processors there are engines for.
-const TICKS_PER_SECOND: i64 = 100;
+const TICKS_PER_SECOND: u64 = 100;
 
 #[derive(Debug)]
 pub(super) struct Tether {
     stream: UnixStream,
-    contact: AtomicI64,
+    contact: Mutex<Option<Moment>>,
     /// At the other end; `None`: in another namespace.
     pid: Option<i32>,
 }
@@ -31,7 +32,7 @@ impl Tether {
         let mut stream = tokio::net::UnixStream::connect(socket).await?;
         stream.write_all(REQUEST).await?;
         let pid = stream.peer_cred().ok().and_then(|peer| peer.pid());
-        Ok(Self { stream: stream.into_std()?, contact: AtomicI64::new(i64::MIN), pid })
+        Ok(Self { stream: stream.into_std()?, contact: Mutex::default(), pid })
     }
 
     /// The engine's process, or whoever holds its socket.
@@ -53,7 +54,7 @@ impl Tether {
     }
 
     /// When the engine's process began, if that can be known.
-    pub(super) fn began_at(&self) -> Option<Timestamp> {
+    pub(super) fn began(&self) -> Option<Moment> {
         let name = |pid: i32| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
         let pid = self.pid.filter(|pid| name(*pid).trim() != "systemd").or_else(|| {
             // The socket is systemd's.
@@ -61,43 +62,41 @@ impl Tether {
             (name(pid).trim() == "dockerd").then_some(pid)
         })?;
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        let uptime = std::fs::read_to_string("/proc/uptime").ok()?;
-        let age = age(&stat, &uptime)?;
-        Some(Timestamp::from_micros(Timestamp::now().as_micros() - age))
+        let (now, up) = (Moment::now(), began_up(&stat)?);
+        Some(Moment { at: now.at.minus(now.up?.since(up)), up: Some(up) })
     }
 
     /// The engine has just answered. Its successor's answers do not count.
     pub(super) fn note_contact(&self) {
         if self.is_whole() {
-            self.contact.fetch_max(Timestamp::now().as_micros(), Ordering::AcqRel);
+            *self.contact.lock().unwrap_or_else(PoisonError::into_inner) = Some(Moment::now());
         }
     }
 
     /// When the process answered last.
-    pub(super) fn last_contact(&self) -> Timestamp {
-        Timestamp::from_micros(self.contact.load(Ordering::Acquire))
+    pub(super) fn last_contact(&self) -> Option<Moment> {
+        *self.contact.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Microseconds since a process began: its `stat` and the machine's uptime.
-fn age(stat: &str, uptime: &str) -> Option<i64> {
+/// When a process began: from its `stat`.
+fn began_up(stat: &str) -> Option<Uptime> {
     // The name before may hold anything.
-    let ticks: i64 = stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()?;
-    let (seconds, hundredths) = uptime.split_whitespace().next()?.split_once('.')?;
-    let up = seconds.parse::<i64>().ok()? * 1_000_000 + hundredths.parse::<i64>().ok()? * 10_000;
-    Some(up - ticks * 1_000_000 / TICKS_PER_SECOND)
+    let ticks: u64 = stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()?;
+    Some(Uptime::of(Duration::from_micros(ticks * 1_000_000 / TICKS_PER_SECOND)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use longshore_common::clock::Timestamp;
     use std::{io::Write as _, os::unix::net::UnixListener};
 
     #[test]
-    fn the_age_of_a_process_is_read_past_any_name() {
+    fn the_start_of_a_process_is_read_past_any_name() {
         let stat = "4711 (a) b (c) S 1 4711 4711 0 -1 4194560 1 0 0 0 5 6 0 0 20 0 9 0 12345 1 2 3";
-        assert_eq!(age(stat, "223.50 800.11\n"), Some(100_050_000));
-        assert_eq!(age("4711 (a", "223.50 1.0"), None);
+        assert_eq!(began_up(stat), Some(Uptime::of(Duration::from_millis(123_450))));
+        assert_eq!(began_up("4711 (a"), None);
     }
 
     #[tokio::test]
@@ -113,7 +112,7 @@ mod tests {
         let before = Timestamp::now();
         tether.note_contact();
         let contact = tether.last_contact();
-        assert!(contact >= before);
+        assert!(contact.is_some_and(|contact| contact.at >= before));
         drop((engine, listener));
         assert!(!tether.is_whole() && !tether.is_whole());
         tether.note_contact();
