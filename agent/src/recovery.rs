@@ -20,9 +20,9 @@ use longshore_common::{
 use std::{collections::BTreeSet, time::Duration};
 use tokio::{sync::watch, time::Instant};
 
-/// Long enough for a person to see the failure and mend the store.
-const KEEP_FOR: Duration = Duration::from_secs(24 * 3600);
+/// Kept files stay longer than they must by so much at most.
 const SWEEP: Duration = Duration::from_secs(3600);
+const SHORTEST_SWEEP: Duration = Duration::from_secs(1);
 const SWEEP_LEFT: Duration = Duration::from_secs(60);
 
 /// Lists and counts again what the journal names, before anything is offered or a heartbeat goes up.
@@ -74,8 +74,9 @@ async fn hand_back(tools: &Tools, left: Left, earlier: &Earlier) {
     tools.journal.close(intent).await;
 }
 
-/// Removes files that waited long enough for another upload. Runs until it is dropped.
+/// Removes files that waited for another upload for as long as they may. Runs until it is dropped.
 pub(crate) async fn sweep_kept(tools: &Tools) {
+    let keep = tools.keep_files;
     loop {
         let intents = match tools.journal.read() {
             Ok(intents) => intents,
@@ -84,7 +85,7 @@ pub(crate) async fn sweep_kept(tools: &Tools) {
                 Vec::new()
             }
         };
-        let old = |kept: Timestamp| Timestamp::now().since(kept) > KEEP_FOR;
+        let old = |kept: Timestamp| Timestamp::now().since(kept) > keep;
         let due: Vec<_> = intents.into_iter().filter(|intent| intent.kept.is_some_and(old)).collect();
         let known = if due.is_empty() { Vec::new() } else { containers(tools).await };
         for intent in due {
@@ -93,7 +94,7 @@ pub(crate) async fn sweep_kept(tools: &Tools) {
             clean(tools, of(&known, intent.attempt).as_ref(), &dir).await;
             tools.journal.forget(&intent.attempt);
         }
-        tokio::time::sleep(SWEEP).await;
+        tokio::time::sleep((keep / 8).clamp(SHORTEST_SWEEP, SWEEP)).await;
     }
 }
 

@@ -1,7 +1,10 @@
 //! Cancel in every phase: it ends soon, as `cancelled`, and leaves no container.
 
+use longshore_common::clock::Timestamp;
 use longshore_proto::v1::{CancelJobsRequest, JobState};
-use longshore_tests::env::{Client, Cluster, docker, image, outcome, seconds, shell};
+use longshore_tests::env::{
+    Client, Cluster, docker, embedded as embedded_plan, image, outcome, seconds, shell,
+};
 use std::{net::TcpListener, time::Duration};
 
 on_both! {
@@ -118,4 +121,42 @@ async fn an_ended_job_stays_as_it_ended(cluster: &Cluster) {
     let job = client.run(shell(&image(), "true")).await;
     cancel(&client, &job.id).await;
     assert_eq!(outcome(&client.ended(&job.id).await), "succeeded");
+}
+
+/// Between SIGTERM and SIGKILL comes the grace; everything else has five seconds.
+#[tokio::test]
+async fn nothing_of_a_container_that_ignores_sigterm_is_alive_five_seconds_after_its_grace() {
+    const GRACE: i64 = 3;
+    let cluster = embedded_plan().start();
+    let client = Client::connect(&cluster).await;
+    // A child that ignores it too.
+    let mut spec = shell(
+        &image(),
+        "trap '' TERM; (trap '' TERM; while :; do sleep 1; done) & echo up >/out/up; while :; do sleep 1; done",
+    );
+    spec.deadlines.get_or_insert_default().stop_grace = seconds(GRACE);
+    let id = client.submit(spec).await;
+    started(&client, &id).await;
+    let filter = format!("label=longshore.job={}", client.get(&id).await.job.expect("a job").uuid);
+    let asked = Timestamp::now();
+    cancel(&client, &id).await;
+    ends_cancelled(&client, &id).await;
+    // By the engine's own word, whenever we come to read it.
+    let (since, until) = (asked.as_micros() / 1_000_000, Timestamp::now().as_micros() / 1_000_000 + 1);
+    let died = docker(&[
+        "events",
+        "--since",
+        &since.to_string(),
+        "--until",
+        &until.to_string(),
+        "--filter",
+        &filter,
+        "--filter",
+        "event=die",
+        "--format",
+        "{{.TimeNano}}",
+    ]);
+    let died: i64 = died.parse().unwrap_or_else(|_| panic!("it died once: {died:?}"));
+    let took = Timestamp::from_micros(died / 1000).since(asked).as_secs_f64();
+    assert!((3.0..8.0).contains(&took), "{took} s");
 }

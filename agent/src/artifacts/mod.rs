@@ -33,6 +33,8 @@ pub struct Config {
     pub parts_at_once: usize,
     /// Connections that carry uploads, over all attempts.
     pub connections: usize,
+    /// How long files that could not be stored wait on this node for another upload.
+    pub keep_seconds: u64,
 }
 
 impl Default for Config {
@@ -44,6 +46,8 @@ impl Default for Config {
             parts_at_once: 4,
             // Bounds the memory of all uploads together: each holds one read buffer.
             connections: 32,
+            // Long enough for a person to see the failure and mend the store.
+            keep_seconds: 24 * 3600,
         }
     }
 }

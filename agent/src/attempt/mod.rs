@@ -62,6 +62,8 @@ pub struct Tools {
     pub walls: Walls,
     /// Between SIGTERM and SIGKILL when the agent leaves.
     pub leave_grace: Duration,
+    /// How long files that could not be stored stay on the node.
+    pub keep_files: Duration,
     pub agent: AgentId,
     /// Of the machine, as long as it is up.
     pub boot_id: String,
