@@ -8,6 +8,7 @@ mod deaths;
 mod killed;
 mod leases;
 mod lists;
+mod manifests;
 mod sources;
 mod submits;
 
