@@ -251,7 +251,7 @@ async fn an_agent_that_lists_anothers_attempt_is_told_that_it_is_not_its_own() {
     let attempt = owner.claim_one().await;
     let before = cluster.get(&job.id).await;
     let renewed = beat(&mut other, 1, &[&attempt]).await;
-    assert_eq!(renewed.fenced, [attempt.clone()]);
+    assert_eq!(renewed.fenced, std::slice::from_ref(&attempt));
     assert_eq!(cluster.get(&job.id).await, before);
     assert_eq!(beat(&mut owner, 1, &[&attempt]).await.fenced, []);
 }
