@@ -2,7 +2,7 @@
 //! out, and only the engine's word ends it.
 
 use super::{
-    Attempt, Cause, Cut,
+    Attempt, Cause, Cut, Origin,
     deadlines::{self, DiskWatch},
     engine_backoff,
 };
@@ -230,7 +230,8 @@ impl Attempt {
     }
 
     fn run_left(&self) -> Duration {
-        let ran = self.began.map(|began| began.until(Moment::now())).unwrap_or_default();
+        let before = self.began.filter(|_| self.origin == Origin::TakenOver);
+        let ran = before.map(|began| began.until(Moment::now())).unwrap_or_default();
         self.grant.spec.deadlines.run.saturating_sub(ran)
     }
 
