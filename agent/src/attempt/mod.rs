@@ -233,8 +233,8 @@ impl Attempt {
             return Err(Cause::Cancelled("cancelled before it started".to_owned()).into());
         }
         let deadline = self.prepare_deadline();
-        let spec = self.prepare(&deadline).await?;
-        let output = self.start(&spec, &deadline).await?;
+        let mut spec = self.prepare(&deadline).await?;
+        let output = self.start(&mut spec, &deadline).await?;
         let began = self.note_start(Moment::now()).await;
         self.follow(output, began.at).await?;
         self.permit.release_compute();
@@ -265,6 +265,7 @@ impl Attempt {
         match error {
             runtime::Error::Ends { outcome, detail } => Err(Cut::Failed(outcome, detail)),
             runtime::Error::Stuck(detail) => Err(Cut::Stuck(detail)),
+            runtime::Error::ImageGone(detail) => Err(Cut::Failed(Outcome::RuntimeError, detail)),
             away @ runtime::Error::Unreachable(_) => {
                 self.engine_away(&away).await;
                 Ok(())

@@ -5,6 +5,7 @@ use crate::{
     contracts::plain,
     images::InUse,
     inputs, journal,
+    logs::LogSink,
     runtime::{self, ContainerId, ContainerSpec, ImageId, ImageRequest, Output, Progress, Runtime, Scratch},
 };
 use longshore_common::{
@@ -40,28 +41,12 @@ impl Attempt {
         for line in self.tools().walls.told(&self.grant.spec) {
             self.log.system(line).await;
         }
-        let (progress, mut lines) = {
-            let (sender, lines) = mpsc::channel(PROGRESS_LINES);
-            (Progress::new(sender), lines)
-        };
+        let (sender, lines) = mpsc::channel(PROGRESS_LINES);
+        let progress = Progress::new(sender);
         let shared = std::sync::Arc::clone(&self.shared);
         let grant = std::sync::Arc::clone(&self.grant);
         let (log, intent) = (self.log.clone(), self.intent());
-        let getting_ready = async {
-            let work = ready(&shared.tools, &grant, &dir, &progress);
-            tokio::pin!(work);
-            let done = loop {
-                tokio::select! {
-                    biased;
-                    Some(line) = lines.recv() => log.system(&line).await,
-                    done = &mut work => break done,
-                }
-            };
-            while let Ok(line) = lines.try_recv() {
-                log.system(&line).await;
-            }
-            done
-        };
+        let getting_ready = told(&log, lines, ready(&shared.tools, &grant, &dir, &progress));
         // A stop does not cut the write: what lands after the attempt is forgotten stays for ever.
         let (ready, journalled) = tokio::join!(
             until(&mut self.signal, deadline, getting_ready),
@@ -77,24 +62,27 @@ impl Attempt {
     /// an engine that hangs does not keep the attempt, and what it makes later is swept.
     pub(super) async fn start(
         &mut self,
-        spec: &ContainerSpec,
+        spec: &mut ContainerSpec,
         deadline: &PrepareDeadline,
     ) -> Result<Output, Cut> {
         let shared = std::sync::Arc::clone(&self.shared);
         let mut backoff = engine_backoff();
+        let mut pulled_again = false;
         loop {
             if let Some(cause) = self.signal.said() {
                 return Err(cause.into());
             }
             let container = self.container.clone();
-            let call = step(&*shared.tools.runtime, spec, container.as_ref());
-            tokio::pin!(call);
-            let (done, stopped) = match until(&mut self.signal, deadline, &mut call).await {
-                Ok(done) => (done, None),
-                Err(cause) => match timeout(MOMENT, call).await {
-                    Ok(done) => (done, Some(cause)),
-                    Err(_) => return Err(cause.into()),
-                },
+            let (done, stopped) = {
+                let call = step(&*shared.tools.runtime, spec, container.as_ref());
+                tokio::pin!(call);
+                match until(&mut self.signal, deadline, &mut call).await {
+                    Ok(done) => (done, None),
+                    Err(cause) => match timeout(MOMENT, call).await {
+                        Ok(done) => (done, Some(cause)),
+                        Err(_) => return Err(cause.into()),
+                    },
+                }
             };
             match (done, stopped) {
                 // It runs: whoever follows it carries out the stop.
@@ -106,12 +94,29 @@ impl Attempt {
                     }
                 }
                 (Err(_), Some(cause)) => return Err(cause.into()),
+                (Err(runtime::Error::ImageGone(detail)), None) if !pulled_again => {
+                    pulled_again = true;
+                    spec.image = self.pull_again(&detail, deadline).await?;
+                }
                 (Err(error), None) => {
                     self.bear(error).await?;
                     until(&mut self.signal, deadline, backoff.wait()).await?;
                 }
             }
         }
+    }
+
+    /// Another agent on this engine, or a person, keeps its images tidy too.
+    async fn pull_again(&mut self, why: &str, deadline: &PrepareDeadline) -> Result<ImageId, Cut> {
+        let (shared, grant) = (std::sync::Arc::clone(&self.shared), std::sync::Arc::clone(&self.grant));
+        let log = self.log.clone();
+        log.system(&format!("{why}; bringing it again")).await;
+        let (sender, lines) = mpsc::channel(PROGRESS_LINES);
+        let progress = Progress::new(sender);
+        let work = told(&log, lines, image(&shared.tools, &grant, &progress));
+        let (image, in_use) = until(&mut self.signal, deadline, work).await??;
+        self.image = Some(in_use);
+        Ok(image)
     }
 
     fn container_spec(&self, image: ImageId, inputs: BTreeMap<String, PathBuf>, dir: &Path) -> ContainerSpec {
@@ -156,6 +161,22 @@ async fn step(
     }
 }
 
+/// Does the work, and writes into the log what it says meanwhile.
+async fn told<T>(log: &LogSink, mut lines: mpsc::Receiver<String>, work: impl Future<Output = T>) -> T {
+    tokio::pin!(work);
+    let done = loop {
+        tokio::select! {
+            biased;
+            Some(line) = lines.recv() => log.system(&line).await,
+            done = &mut work => break done,
+        }
+    };
+    while let Ok(line) = lines.try_recv() {
+        log.system(&line).await;
+    }
+    done
+}
+
 /// Image and inputs at the same time.
 async fn ready(
     tools: &Tools,
@@ -174,6 +195,9 @@ async fn image(tools: &Tools, grant: &Grant, progress: &Progress) -> Result<(Ima
         match tools.images.ensure(&request, progress).await {
             Ok(image) => return Ok(image),
             Err(runtime::Error::Ends { outcome, detail }) => return Err(Cut::Failed(outcome, detail)),
+            Err(runtime::Error::ImageGone(detail)) => {
+                return Err(Cut::Failed(Outcome::RuntimeError, detail));
+            }
             Err(runtime::Error::Stuck(detail)) => return Err(Cut::Stuck(detail)),
             Err(away @ runtime::Error::Unreachable(_)) => {
                 tools.engine_away.notify_one();

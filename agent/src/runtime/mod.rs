@@ -316,6 +316,9 @@ pub enum Error {
     /// The container does not end, whatever is done.
     #[error("{0}")]
     Stuck(String),
+    /// Somebody removed the image between its pull and the container: another pull mends it.
+    #[error("{0}")]
+    ImageGone(String),
     /// The attempt ends so.
     #[error("{detail}")]
     Ends { outcome: Outcome, detail: String },

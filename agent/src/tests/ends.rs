@@ -306,3 +306,17 @@ async fn an_attempt_that_is_cut_while_it_is_noted_leaves_nothing_in_the_journal(
     assert_eq!(rig.controller.report(attempt).await.outcome, Outcome::Cancelled);
     rig.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_image_that_another_agent_removes_before_the_container_is_made_is_pulled_again() {
+    let rig = Rig::start().await;
+    for (times, outcome) in [(1, Outcome::Succeeded), (2, Outcome::RuntimeError)] {
+        rig.engine.images_gone.store(times, std::sync::atomic::Ordering::SeqCst);
+        let attempt = rig.submit(job(&[]));
+        let report = rig.controller.report(attempt).await;
+        assert_eq!(report.outcome, outcome, "{report:?}");
+        assert!(text(&rig, &attempt, Stream::System).contains("app:1 vanished; bringing it again"));
+        assert_eq!(rig.engine.inner.images().contains("app:1"), times == 1);
+    }
+    rig.stop().await;
+}

@@ -221,6 +221,8 @@ pub(super) struct Flaky {
     away: AtomicBool,
     /// It fails the next list.
     pub(super) confused: AtomicBool,
+    /// So many creates find the image gone: somebody else removes it.
+    pub(super) images_gone: AtomicU64,
 }
 
 impl Flaky {
@@ -251,6 +253,11 @@ impl Runtime for Flaky {
     }
 
     async fn create(&self, spec: &ContainerSpec) -> Result<ContainerId, Error> {
+        let gone = |left: u64| left.checked_sub(1);
+        if self.images_gone.fetch_update(Ordering::SeqCst, Ordering::SeqCst, gone).is_ok() {
+            self.inner.images().clear();
+            return Err(Error::ImageGone("image app:1 vanished".to_owned()));
+        }
         self.reach()?.create(spec).await
     }
 

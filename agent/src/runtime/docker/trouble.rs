@@ -10,8 +10,7 @@ use longshore_common::job::Outcome;
 pub(super) fn create(engine: &Engine, error: &DockerError, spec: &ContainerSpec) -> Error {
     let text = message(error);
     if status(error) == Some(404) {
-        let detail = format!("image {} vanished from the node: {text}", spec.image_name);
-        return Error::ends(Outcome::RuntimeError, detail);
+        return Error::ImageGone(format!("image {} vanished from the node: {text}", spec.image_name));
     }
     if text.contains("No command specified") || text.contains("no command specified") {
         let detail =
