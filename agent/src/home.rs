@@ -1,9 +1,9 @@
 //! The agent's data directory: locked by one process, and home of the agent's id. Never shared by two agents.
 
-use longshore_common::ids::AgentId;
+use longshore_common::{durable, ids::AgentId};
 use std::{
     fs::{self, File, TryLockError},
-    io::{self, ErrorKind, Write as _},
+    io::{self, ErrorKind},
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
@@ -68,10 +68,7 @@ fn agent_id(path: &Path) -> Result<AgentId, Error> {
         Ok(text) => text.trim().parse().map_err(|_| Error::BadId(path.to_owned())),
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let id = AgentId::new();
-            let fresh = path.with_extension("new");
-            let mut file = File::create(&fresh).map_err(failed)?;
-            writeln!(file, "{id}").and_then(|()| file.sync_all()).map_err(failed)?;
-            fs::rename(&fresh, path).map_err(failed)?;
+            durable::replace(path, format!("{id}\n").as_bytes()).map_err(failed)?;
             Ok(id)
         }
         Err(error) => Err(failed(error)),

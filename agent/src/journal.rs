@@ -5,20 +5,20 @@ use crate::attempt::Cause;
 use longshore_common::{
     agent::Grant,
     clock::{Moment, Timestamp, Uptime},
+    durable::{self, UNFINISHED},
     ids::{AttemptRef, ClusterId, ShortId},
     job::JobSpec,
 };
 use serde::{Deserialize, Serialize};
 use std::{
     fs,
-    io::{self, ErrorKind, Write as _},
+    io::{self, ErrorKind},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 const FINISHED: &str = "json";
-const UNFINISHED: &str = "new";
 const STARTED: &str = "start";
 const CONTACT: &str = "contact";
 
@@ -200,9 +200,8 @@ impl Journal {
             *noted = Some(contact.at);
         }
         let write = move || {
-            let fresh = path.with_extension(UNFINISHED);
-            fs::write(&fresh, serde_json::to_vec(&contact).map_err(io::Error::other)?)?;
-            fs::rename(fresh, path)
+            let text = serde_json::to_vec(&contact).map_err(io::Error::other)?;
+            durable::replace_for_now(&path, &text)
         };
         let written = tokio::task::spawn_blocking(write).await;
         if let Ok(Err(error)) = written {
@@ -272,15 +271,8 @@ fn started(entry: &Path) -> Option<Moment> {
 
 fn write(dir: &Path, intent: &Intent) -> Result<(), Error> {
     let path = path(dir, &intent.attempt);
-    let written = (|| {
-        let fresh = path.with_extension(UNFINISHED);
-        let mut file = fs::File::create(&fresh)?;
-        file.write_all(&serde_json::to_vec(intent).map_err(io::Error::other)?)?;
-        file.sync_data()?;
-        fs::rename(&fresh, &path)?;
-        fs::File::open(dir)?.sync_all()
-    })();
-    written.map_err(|source| Error::Write { path, source })
+    let written = serde_json::to_vec(intent).map_err(io::Error::other);
+    written.and_then(|text| durable::replace(&path, &text)).map_err(|source| Error::Write { path, source })
 }
 
 #[cfg(test)]

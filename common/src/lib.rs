@@ -6,6 +6,7 @@ pub mod agent;
 pub mod artifact;
 pub mod clock;
 pub mod config;
+pub mod durable;
 pub mod fields;
 pub mod ids;
 pub mod job;

@@ -37,6 +37,11 @@ const SIZES: [(&str, u64); 12] = [
 const LENGTHS: [(&str, u64); 5] =
     [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
+/// `1 file`, `2 files`.
+pub fn plural(count: u64, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}
+
 impl ByteSize {
     /// As `docker` reads sizes: `8g` is eight GiB. Units of [`ByteSize`] are taken too.
     pub fn from_docker(text: &str) -> Result<Self, UnitError> {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    io::{self, ErrorKind, Write as _},
+    io::{self, ErrorKind},
     path::Path,
     time::Duration,
 };
@@ -110,15 +110,6 @@ impl Book {
     }
 }
 
-/// On disk when it returns.
-pub(super) fn save(path: &Path, text: &[u8]) -> io::Result<()> {
-    let fresh = path.with_extension("new");
-    let mut file = fs::File::create(&fresh)?;
-    file.write_all(text)?;
-    file.sync_data()?;
-    fs::rename(&fresh, path)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,7 +155,7 @@ mod tests {
         assert!(!book.is_unsaved());
         book.begin(&image, "app:1", true, at(0));
         assert!(book.is_unsaved());
-        save(&path, &book.text()).expect("saved");
+        longshore_common::durable::replace(&path, &book.text()).expect("saved");
         book.end(&image, at(60));
         assert!(!book.is_unsaved(), "a minute is not worth a write");
         book.begin(&image, "app:1", false, at(7200));

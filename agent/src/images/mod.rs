@@ -11,7 +11,9 @@ use crate::{
 use book::Book;
 use longshore_common::{
     clock::Timestamp,
+    durable,
     job::{ImagePolicy, Outcome},
+    units::plural,
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -187,8 +189,8 @@ impl Images {
     pub(crate) fn note(&self) -> Option<String> {
         let told = *self.0.told.lock().unwrap_or_else(PoisonError::into_inner);
         let Told { images, bytes, .. } = told.filter(|told| told.at.elapsed() < TELL_FOR)?;
-        let plural = if images == 1 { "image" } else { "images" };
-        Some(format!("removed {images} {plural} that no job uses, {} MiB", bytes >> 20))
+        let images = plural(images.into(), "image", "images");
+        Some(format!("removed {images} that no job uses, {} MiB", bytes >> 20))
     }
 
     async fn save(&self) {
@@ -197,7 +199,7 @@ impl Images {
         let saved = spawn_blocking(move || {
             let _turn = inner.saving.lock().unwrap_or_else(PoisonError::into_inner);
             let text = inner.book.lock().unwrap_or_else(PoisonError::into_inner).text();
-            book::save(&path, &text)
+            durable::replace(&path, &text)
         });
         if let Ok(Err(error)) = saved.await {
             tracing::warn!(%error, "which images this agent pulled is not on disk; they stay after a restart");

@@ -12,7 +12,11 @@ use crate::{
 };
 use futures::{Stream, TryStreamExt as _};
 use longshore_common::{
-    artifact::is_contained, ids::AttemptRef, job::Input, retry::Backoff, units::ByteSize,
+    artifact::is_contained,
+    ids::AttemptRef,
+    job::Input,
+    retry::Backoff,
+    units::{ByteSize, plural},
 };
 use std::{
     ffi::OsStr,
@@ -57,8 +61,8 @@ impl Fetch<'_> {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut count, mut bytes) = (0_u64, 0);
         let said = |count: u64, bytes, end| {
-            let files = if count == 1 { "file" } else { "files" };
-            format!("fetch    {}  {count} {files}  {}{end}", self.name, ByteSize(bytes).rounded())
+            let files = plural(count, "file", "files");
+            format!("fetch    {}  {files}  {}{end}", self.name, ByteSize(bytes).rounded())
         };
         loop {
             tokio::select! {

@@ -2,11 +2,11 @@
 
 use crate::client::Client;
 use crate::failure::Failure;
-use crate::output::{FormatArgs, Table, plural, print, say, size, to_json};
+use crate::output::{FormatArgs, Table, print, say, size, to_json};
 use crate::transfer::download::{self, Fetched};
 use clap::{Args, Subcommand};
 use globset::{Glob, GlobSetBuilder};
-use longshore_common::wire;
+use longshore_common::{units::plural, wire};
 use longshore_proto::v1;
 use serde_json::json;
 use std::path::{Path, PathBuf};

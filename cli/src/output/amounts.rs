@@ -30,10 +30,6 @@ pub(crate) fn amount(
     from.map(|from| end.since(wire::timestamp_from(from)))
 }
 
-pub(crate) fn plural(count: u64, one: &str, many: &str) -> String {
-    format!("{count} {}", if count == 1 { one } else { many })
-}
-
 /// One unit is enough for a table.
 fn coarse(length: Duration) -> String {
     let seconds = length.as_secs();

@@ -5,7 +5,7 @@ mod progress;
 mod reflect;
 mod table;
 
-pub(crate) use amounts::{age, amount, plural, size, span};
+pub(crate) use amounts::{age, amount, size, span};
 pub(crate) use progress::Progress;
 pub(crate) use reflect::to_json;
 pub(crate) use table::Table;

@@ -9,7 +9,11 @@ use crate::{
 use std::{
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
 };
+
+/// What is missing is looked for again after this: a trial makes a file system, and the engine is looked at often.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
 /// The limits of one agent's containers.
 #[derive(Debug)]
@@ -17,7 +21,7 @@ pub(super) struct Limits {
     mode: DiskLimit,
     /// Where scratch folders are; `None`: a trial has no place, so nothing is sized.
     scratch: Option<PathBuf>,
-    known: Mutex<Option<Standing>>,
+    known: Mutex<Option<(Standing, Instant)>>,
 }
 
 /// What has a hard limit on this node.
@@ -61,10 +65,12 @@ impl Limits {
         self.mode
     }
 
-    /// As it is now. What was found complete stays so. Blocks.
+    /// As it is now, or was a moment ago. What was found complete stays so. Blocks.
     pub(super) fn look(&self, facts: &Facts, engine: Option<i32>) -> Standing {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(known) = known.filter(|known| known.layer == self.has_layer(facts) && known.scratch) {
+        let lasts = |known: &Standing, at: &Instant| known.scratch || at.elapsed() < LOOK_AGAIN;
+        let known = known.filter(|(known, at)| known.layer == self.has_layer(facts) && lasts(known, at));
+        if let Some((known, _)) = known {
             return known;
         }
         let mut standing = standing(self.mode, facts.layer_quota, &facts.data_root, engine);
@@ -78,7 +84,7 @@ impl Limits {
                 standing.missing.push(missing);
             }
         }
-        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some(standing.clone());
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some((standing.clone(), Instant::now()));
         standing
     }
 
@@ -88,7 +94,7 @@ impl Limits {
 
     /// As it was found last.
     pub(super) fn known(&self) -> Option<Standing> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).clone().map(|(known, _)| known)
     }
 }
 

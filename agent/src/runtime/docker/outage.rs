@@ -3,7 +3,7 @@
 //! remembered beside the scratch folders, for the agent's next process. Never reads a log.
 
 use crate::runtime::{Counts, Scratch};
-use longshore_common::clock::Timestamp;
+use longshore_common::{clock::Timestamp, durable};
 use std::{
     fs, io,
     path::{Path, PathBuf},
@@ -60,10 +60,9 @@ impl Note {
 
     pub(super) fn write(&self, beside: Option<&Path>) -> io::Result<()> {
         let Some(file) = beside.and_then(file) else { return Ok(()) };
-        let fresh = file.with_extension("new");
         let Counts { stdout, stderr } = self.unlogged;
-        fs::write(&fresh, format!("{stdout} {stderr} {}\n", self.until.as_micros()))?;
-        fs::rename(fresh, file)
+        let text = format!("{stdout} {stderr} {}\n", self.until.as_micros());
+        durable::replace_for_now(&file, text.as_bytes())
     }
 
     pub(super) fn remove(beside: &Path) {

@@ -1,9 +1,10 @@
 //! The machine itself: disk, GPUs, rights and tools.
 
 use super::Finding;
-use crate::output::{plural, size};
+use crate::output::size;
 use longshore_agent::AgentConfig;
 use longshore_agent::host::{Host as _, Machine};
+use longshore_common::units::plural;
 use rustix::fs::{Access, access, statvfs};
 use std::path::Path;
 use std::process::{Command, Stdio};

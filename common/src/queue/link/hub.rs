@@ -2,7 +2,10 @@
 //! agent and lane, agents on their native lane first, then in turn. All decisions are synchronous under one lock.
 
 use super::{Turn, Work};
-use crate::queue::{Error, Lane, Publisher};
+use crate::{
+    queue::{Error, Lane, Publisher},
+    units::plural,
+};
 use async_trait::async_trait;
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -200,6 +203,6 @@ impl Publisher for Hub {
 
     async fn health(&self) -> Result<String, Error> {
         let count = self.lock().agents.len();
-        Ok(format!("embedded, {count} {} linked", if count == 1 { "agent" } else { "agents" }))
+        Ok(format!("embedded, {} linked", plural(count as u64, "agent", "agents")))
     }
 }
