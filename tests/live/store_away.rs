@@ -131,8 +131,8 @@ async fn files_that_no_store_took_stay_for_their_time_also_when_the_agent_is_kil
 /// Of the one entry of the journal.
 fn kept_since(data: &Path) -> Result<SystemTime, String> {
     let entries = fs::read_dir(data.join("journal")).map_err(|error| error.to_string())?;
-    let entries = entries.filter_map(Result::ok).map(|entry| entry.path());
-    let entry = entries.filter(|path| path.extension().is_some_and(|end| end == "json")).next();
+    let mut entries = entries.filter_map(Result::ok).map(|entry| entry.path());
+    let entry = entries.find(|path| path.extension().is_some_and(|end| end == "json"));
     let text = fs::read(entry.ok_or("no entry")?).map_err(|error| error.to_string())?;
     let entry: serde_json::Value = serde_json::from_slice(&text).map_err(|error| error.to_string())?;
     let kept = entry["kept"].as_u64().ok_or_else(|| entry.to_string())?;
