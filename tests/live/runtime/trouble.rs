@@ -161,3 +161,14 @@ async fn limits_are_those_that_were_asked_for() {
     let rest = [files.as_str(), "0", "32768", "CapEff: 00000000800405fb", "NoNewPrivs: 1", "void"];
     assert_eq!(lines[lines.len() - rest.len()..], rest, "{text}");
 }
+
+#[tokio::test]
+async fn an_image_that_went_before_its_container_is_told_from_a_refusal() {
+    let node = Node::new();
+    let mut spec = node.spec();
+    spec.image = ImageId(format!("sha256:{}", "0".repeat(64)));
+    match node.docker.create(&spec).await {
+        Err(Error::ImageGone(detail)) => assert!(detail.contains("vanished"), "{detail}"),
+        other => panic!("it is not there: {other:?}"),
+    }
+}
