@@ -6,6 +6,8 @@ const FILES: &[&str] = &[
     "longshore/v1/job.proto",
     "longshore/v1/jobs.proto",
     "longshore/v1/agents.proto",
+    "longshore/v1/access.proto",
+    "longshore/v1/projects.proto",
     "longshore/v1/cluster.proto",
     "longshore/v1/link.proto",
 ];

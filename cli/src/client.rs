@@ -1,13 +1,19 @@
 //! The controller as the commands see it: one connection, and refusals as sentences.
 
+use crate::contexts::Target;
 use crate::failure::Failure;
-use longshore_common::{retry::Backoff, wire::status::Refusal};
+use longshore_common::{
+    retry::Backoff,
+    wire::{Credentials, status::Refusal},
+};
 use longshore_proto::v1::{
-    agents_client::AgentsClient, cluster_client::ClusterClient, jobs_client::JobsClient,
+    access_client::AccessClient, agents_client::AgentsClient, cluster_client::ClusterClient,
+    jobs_client::JobsClient, projects_client::ProjectsClient,
 };
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::{error::Error as _, future::Future, sync::Arc, time::Duration};
-use tonic::transport::{Channel, Endpoint};
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Code, Response, Status};
 
 /// Where a controller listens if nothing else is said.
@@ -18,11 +24,15 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// Calls that matter are tried this often before the person is told.
 const TRIES: u32 = 3;
 
+/// A connection that shows a token with every call.
+pub(crate) type Authorized = InterceptedService<Channel, Credentials>;
+
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
-    channel: Channel,
+    channel: Authorized,
     url: String,
     project: String,
+    ca: Option<String>,
     link: Arc<Link>,
 }
 
@@ -44,35 +54,59 @@ impl Link {
 
 impl Client {
     /// Connects when it is first used.
-    pub(crate) fn new(url: &str, project: &str) -> Result<Self, Failure> {
+    pub(crate) fn new(target: &Target) -> Result<Self, Failure> {
+        let Target { url, token, project, ca } = target;
         let wrong = |why: &dyn std::fmt::Display| {
             Failure::usage(format!("`{url}` is not the address of a controller like {DEFAULT_URL}: {why}"))
         };
         let parsed = url::Url::parse(url).map_err(|error| wrong(&error))?;
-        if parsed.scheme() != "http" {
-            return Err(wrong(&"only http:// is available in this version"));
+        if !matches!(parsed.scheme(), "http" | "https") || !parsed.has_host() {
+            return Err(wrong(&"it begins with http:// or https://"));
         }
-        let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|error| wrong(&error))?;
+        let mut endpoint = Endpoint::from_shared(url.to_owned()).map_err(|error| wrong(&error))?;
+        if parsed.scheme() == "https" {
+            let mut tls = ClientTlsConfig::new().with_native_roots();
+            if let Some(ca) = ca {
+                tls = tls.ca_certificate(Certificate::from_pem(ca));
+            }
+            endpoint = endpoint.tls_config(tls).map_err(|error| wrong(&error))?;
+        }
+        let credentials = Credentials::new(token, project)
+            .map_err(|error| Failure::usage(format!("the token or the project {error}")))?;
         let endpoint = endpoint
             .connect_timeout(CONNECT)
             .tcp_nodelay(true)
             .http2_keep_alive_interval(Duration::from_secs(20))
             .keep_alive_timeout(Duration::from_secs(20))
             .keep_alive_while_idle(true);
-        let (url, project) = (url.to_owned(), project.to_owned());
-        Ok(Self { channel: endpoint.connect_lazy(), url, project, link: Arc::default() })
+        let channel = InterceptedService::new(endpoint.connect_lazy(), credentials);
+        let (url, project, ca) = (url.clone(), project.clone(), ca.clone());
+        Ok(Self { channel, url, project, ca, link: Arc::default() })
     }
 
-    pub(crate) fn jobs(&self) -> JobsClient<Channel> {
+    pub(crate) fn jobs(&self) -> JobsClient<Authorized> {
         JobsClient::new(self.channel.clone()).max_decoding_message_size(LARGEST_ANSWER)
     }
 
-    pub(crate) fn agents(&self) -> AgentsClient<Channel> {
+    pub(crate) fn agents(&self) -> AgentsClient<Authorized> {
         AgentsClient::new(self.channel.clone()).max_decoding_message_size(LARGEST_ANSWER)
     }
 
-    pub(crate) fn cluster(&self) -> ClusterClient<Channel> {
+    pub(crate) fn cluster(&self) -> ClusterClient<Authorized> {
         ClusterClient::new(self.channel.clone())
+    }
+
+    pub(crate) fn access(&self) -> AccessClient<Authorized> {
+        AccessClient::new(self.channel.clone())
+    }
+
+    pub(crate) fn projects(&self) -> ProjectsClient<Authorized> {
+        ProjectsClient::new(self.channel.clone())
+    }
+
+    /// An authority of the controller's own, for bytes that it serves.
+    pub(crate) fn ca(&self) -> Option<&str> {
+        self.ca.as_deref()
     }
 
     pub(crate) fn link(&self) -> &Link {
@@ -150,16 +184,20 @@ fn root_cause(status: &Status) -> String {
 mod tests {
     use super::*;
 
+    fn target(url: &str) -> Target {
+        Target { url: url.to_owned(), ..Target::default() }
+    }
+
     #[test]
     fn addresses_that_are_none_are_refused() {
-        for url in ["", "localhost:7420", "ftp://x", "https://x:1"] {
-            assert_eq!(Client::new(url, "default").err().map(|failure| failure.code), Some(Some(2)), "{url}");
+        for url in ["", "localhost:7420", "ftp://x", "https://"] {
+            assert_eq!(Client::new(&target(url)).err().map(|failure| failure.code), Some(Some(2)), "{url}");
         }
     }
 
     #[tokio::test]
     async fn a_controller_that_is_not_there_says_what_to_do() {
-        let client = Client::new("http://127.0.0.1:1", "default").expect("an address");
+        let client = Client::new(&target("http://127.0.0.1:1")).expect("an address");
         let call = client.cluster().status(longshore_proto::v1::StatusRequest {}).await.map(drop);
         let failure = client.failure(&call.expect_err("nobody listens on port 1"));
         assert_eq!(failure.code, None);
@@ -168,7 +206,7 @@ mod tests {
 
     #[tokio::test]
     async fn every_wrong_field_is_a_line() {
-        let client = Client::new(DEFAULT_URL, "default").expect("an address");
+        let client = Client::new(&target(DEFAULT_URL)).expect("an address");
         let mut fields = longshore_common::fields::FieldErrors::new();
         fields.push("image", "is empty");
         fields.push("pool", "is odd");

@@ -3,6 +3,7 @@
 
 mod client;
 mod commands;
+mod contexts;
 mod daemon;
 #[cfg(test)]
 mod docs_tests;

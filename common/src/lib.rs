@@ -2,6 +2,7 @@
 //! conversion to the wire, configuration layers and the few async habits (tasks, shutdown, retry).
 //! Must never know a database, Docker or NVML.
 
+pub mod access;
 pub mod agent;
 pub mod artifact;
 pub mod clock;

@@ -1,6 +1,6 @@
 //! Every setting of the controller, in one tree. The modules own their parts.
 
-use crate::{api, blobs::s3, jobs, log_store, reconcile};
+use crate::{api, blobs::s3, identity, jobs, log_store, reconcile};
 use serde::{Deserialize, Serialize};
 use std::{
     fmt,
@@ -29,6 +29,7 @@ pub struct ControllerConfig {
     pub reconcile: reconcile::Config,
     pub logs: log_store::Config,
     pub api: api::Config,
+    pub limits: identity::Config,
 }
 
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +59,7 @@ impl Default for ControllerConfig {
             reconcile: reconcile::Config::default(),
             logs: log_store::Config::default(),
             api: api::Config::default(),
+            limits: identity::Config::default(),
         }
     }
 }

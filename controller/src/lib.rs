@@ -8,6 +8,7 @@ pub mod config;
 pub mod counters;
 pub mod disk;
 pub mod http;
+pub mod identity;
 pub mod jobs;
 pub mod lifecycle;
 pub mod links;

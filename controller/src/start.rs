@@ -7,6 +7,7 @@ use crate::{
     counters::Counters,
     disk::Disk,
     http,
+    identity::{self, Identity, Limits},
     jobs::{self, Jobs},
     links::Links,
     log_store::{Files, LogStore},
@@ -39,6 +40,8 @@ pub enum StartError {
     #[error(transparent)]
     Jobs(#[from] jobs::Error),
     #[error(transparent)]
+    Identity(#[from] identity::Error),
+    #[error(transparent)]
     Blobs(#[from] blobs::Error),
     #[error(transparent)]
     Queue(#[from] queue::Error),
@@ -52,6 +55,7 @@ impl StartError {
         match self {
             Self::Store(error) => error.is_transient(),
             Self::Jobs(error) => error.is_transient(),
+            Self::Identity(error) => error.is_transient(),
             Self::Blobs(error) => error.is_transient(),
             Self::Queue(error) => error.is_transient(),
             Self::Config(_) | Self::Listen { .. } | Self::DataDir { .. } | Self::Reflection(_) => false,
@@ -94,6 +98,7 @@ impl Controller {
         let (blobs, directory) = open_blobs(&config, &base_url)?;
         let (publisher, queue) = open_queue(config.rabbitmq.as_ref())?;
         let jobs = Jobs::start(store.clone(), config.jobs.clone()).await?;
+        let identity = Identity::start(&jobs, &data_dir, shutdown.clone()).await?;
         let logs: Arc<dyn LogStore> = Arc::new(logs);
         let bytes = (Arc::clone(&blobs), Arc::clone(&logs));
         let reconcilers =
@@ -111,13 +116,16 @@ impl Controller {
             config: config.api.clone(),
             started: Instant::now(),
             shutdown: shutdown.clone(),
+            limits: Limits::new(&config.limits),
+            identity,
             jobs,
         });
-        let router = api::routes(&context)
+        let routes = api::routes(&context)
             .await?
             .into_axum_router()
             .merge(http::routes(Arc::clone(&context), directory))
             .fallback(http::not_found);
+        let router = api::auth::guarded(&context, routes);
         tracing::info!(%local_addr, %base_url, data_dir = %data_dir.display(), "controller is up");
         let served = tasks::spawn("serve", http::serve(listener, router, shutdown.clone()));
         Ok(Running { local_addr, base_url, shutdown, context, store, served, reconcilers })

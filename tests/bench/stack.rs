@@ -7,6 +7,7 @@ use longshore_proto::v1::{
     jobs_client::JobsClient,
 };
 use longshore_tests::env::{Broker, Cluster, Plan};
+use longshore_tests::token::{self, Authorized};
 use tonic::transport::Channel;
 
 /// Every job asks for this much, so that the agent's processor sets the parallelism.
@@ -37,7 +38,7 @@ impl Options {
 
 #[derive(Debug)]
 pub(crate) struct Stack {
-    jobs: JobsClient<Channel>,
+    jobs: JobsClient<Authorized>,
     cluster: Cluster,
 }
 
@@ -53,7 +54,8 @@ impl Stack {
             options.runtime,
         );
         let cluster = options.plan.agent_alone(&agent).start();
-        let jobs = JobsClient::connect(cluster.url()).await?;
+        let channel = Channel::from_shared(cluster.url())?.connect().await?;
+        let jobs = JobsClient::new(token::authorized(channel, &cluster.data()));
         Ok(Self { jobs, cluster })
     }
 

@@ -7,11 +7,12 @@ use longshore_proto::v1::{
     StatusResponse, StreamLogsRequest, SubmitRequest, WatchJobsRequest, WatchJobsResponse,
     agents_client::AgentsClient, cluster_client::ClusterClient, jobs_client::JobsClient,
 };
-use std::time::{Duration, Instant};
-use tonic::{
-    Code, Response, Status, Streaming,
-    transport::{Channel, Endpoint},
+use longshore_tests::token::{self, Authorized};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
 };
+use tonic::{Code, Response, Status, Streaming, transport::Endpoint};
 
 /// A controller that is killed, or stopped for 20 s, takes longer than one call may.
 const CALL: Duration = Duration::from_secs(4);
@@ -21,28 +22,29 @@ const AGAIN: Duration = Duration::from_millis(200);
 
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
-    jobs: JobsClient<Channel>,
+    jobs: JobsClient<Authorized>,
     /// Without a time limit on calls, for streams.
-    streams: JobsClient<Channel>,
-    agents: AgentsClient<Channel>,
-    cluster: ClusterClient<Channel>,
+    streams: JobsClient<Authorized>,
+    agents: AgentsClient<Authorized>,
+    cluster: ClusterClient<Authorized>,
     labels: JobFilter,
 }
 
 impl Client {
-    pub(crate) fn new(url: &str, seed: u64) -> anyhow::Result<Self> {
+    pub(crate) fn new(url: &str, data: &Path, seed: u64) -> anyhow::Result<Self> {
         let endpoint = Endpoint::from_shared(url.to_owned())?
             .connect_timeout(CALL)
             // A stopped controller keeps its connections.
             .http2_keep_alive_interval(CALL)
             .keep_alive_timeout(CALL)
             .keep_alive_while_idle(true);
-        let calls = endpoint.clone().timeout(CALL).connect_lazy();
+        let calls = token::authorized(endpoint.clone().timeout(CALL).connect_lazy(), data);
+        let streams = token::authorized(endpoint.connect_lazy(), data);
         let mut labels = JobFilter::default();
         labels.labels.insert(crate::jobs::LABEL.to_owned(), seed.to_string());
         Ok(Self {
             jobs: JobsClient::new(calls.clone()).max_decoding_message_size(64 << 20),
-            streams: JobsClient::new(endpoint.connect_lazy()).max_decoding_message_size(64 << 20),
+            streams: JobsClient::new(streams).max_decoding_message_size(64 << 20),
             agents: AgentsClient::new(calls.clone()),
             cluster: ClusterClient::new(calls),
             labels,
@@ -132,8 +134,8 @@ impl Client {
 }
 
 /// Waits until that many agents are online.
-pub(crate) async fn online(url: &str, agents: usize) -> anyhow::Result<()> {
-    let client = Client::new(url, 0)?;
+pub(crate) async fn online(url: &str, data: &Path, agents: usize) -> anyhow::Result<()> {
+    let client = Client::new(url, data, 0)?;
     longshore_tests::env::until("all agents are online", || async {
         let seen = client.agents().await.map_err(|error| format!("{error:#}"))?;
         let up = seen.iter().filter(|agent| agent.state() == AgentState::Online).count();

@@ -66,7 +66,7 @@ fn run() -> ExitCode {
 /// Whether every promise was held.
 async fn story(seed: u64, length: Duration) -> anyhow::Result<bool> {
     let mut stack = stack::Stack::start().await?;
-    let client = client::Client::new(&stack.url, seed)?;
+    let client = client::Client::new(&stack.url, &stack.data(), seed)?;
     let starts = starts::Starts::listen(&stack.engine_socket());
     let timeline = timeline::Timeline::begin();
     let watched = stream::watch(&client);

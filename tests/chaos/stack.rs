@@ -53,6 +53,11 @@ struct Proxies {
 }
 
 impl Stack {
+    /// The controller's.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.dir.join("controller")
+    }
+
     /// Everything up, and both agents online.
     pub(crate) async fn start() -> anyhow::Result<Self> {
         let dir = fresh_dir("chaos");
@@ -84,7 +89,7 @@ impl Stack {
             stack.start_again(part, false);
             stack.wait_for(part);
         }
-        client::online(&stack.url, AGENTS).await?;
+        client::online(&stack.url, &stack.data(), AGENTS).await?;
         Ok(stack)
     }
 

@@ -5,12 +5,12 @@ use longshore_common::ids::JobId;
 use longshore_proto::v1::{
     self, GetJobRequest, JobState, ListJobsRequest, StreamLogsRequest, jobs_client::JobsClient,
 };
+use longshore_tests::token::Authorized;
 use std::{
     collections::{BTreeMap, HashMap},
     time::Duration,
 };
 use tokio::time::Instant;
-use tonic::transport::Channel;
 
 const PAGE: u32 = 1000;
 /// After trouble of its own a machine may need as long to end what is not its any more: the job's grace, and tries
@@ -51,7 +51,7 @@ impl Checker {
     }
 
     /// Looks at every job that changed. Answers what changed, for the trace.
-    pub(crate) async fn look(&mut self, jobs: &mut JobsClient<Channel>) -> Result<Vec<String>, String> {
+    pub(crate) async fn look(&mut self, jobs: &mut JobsClient<Authorized>) -> Result<Vec<String>, String> {
         let mut news = Vec::new();
         let request = ListJobsRequest { page_size: PAGE, ..ListJobsRequest::default() };
         let list = jobs.list(request).await.map_err(|status| format!("jobs cannot be listed: {status}"))?;
@@ -122,7 +122,7 @@ impl Checker {
     }
 
     /// Every log is what its container wrote.
-    pub(crate) async fn logs(&self, jobs: &mut JobsClient<Channel>) -> Checked {
+    pub(crate) async fn logs(&self, jobs: &mut JobsClient<Authorized>) -> Checked {
         for known in self.jobs.values() {
             let Some(outcome) = &known.seen.outcome else { continue };
             if !known.task.ended_by_itself(outcome) {

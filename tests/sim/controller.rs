@@ -13,6 +13,7 @@ use longshore_controller::{
     api::{self, Context},
 };
 use longshore_proto::v1::jobs_client::JobsClient;
+use longshore_tests::token::{self, Authorized};
 use std::{
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
@@ -21,7 +22,7 @@ use std::{
 };
 use tokio::{sync::mpsc, task::JoinHandle, time::Instant};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::{Channel, Server};
+use tonic::{service::Routes, transport::Server};
 use tower::Service;
 
 /// Turns of the runtime until all of a killed process must be gone.
@@ -44,7 +45,7 @@ struct Up {
     since: Instant,
     process: Process,
     running: Running,
-    jobs: JobsClient<Channel>,
+    jobs: JobsClient<Authorized>,
 }
 
 impl ControllerSeat {
@@ -59,7 +60,7 @@ impl ControllerSeat {
     }
 
     /// A client, while it is up.
-    pub(crate) fn jobs(&self) -> Option<JobsClient<Channel>> {
+    pub(crate) fn jobs(&self) -> Option<JobsClient<Authorized>> {
         self.up.as_ref().map(|up| up.jobs.clone())
     }
 
@@ -79,6 +80,7 @@ impl ControllerSeat {
         let running = process.clone().within(starting).await.expect("the controller starts on what it left");
         let (door, arriving) = mpsc::channel(CONNECTIONS);
         let routes = api::routes(&running.context).await.expect("the services are known");
+        let routes = Routes::from(api::auth::guarded(&running.context, routes.into_axum_router()));
         let inside = process.clone();
         let layer = tower::layer::layer_fn(move |inner| Inside { inner, process: inside.clone() });
         let served = Server::builder()
@@ -87,7 +89,7 @@ impl ControllerSeat {
             .serve_with_incoming(ReceiverStream::new(arriving));
         drop(process.enter(|| tasks::spawn("wires", served)));
         *self.door.lock().unwrap_or_else(PoisonError::into_inner) = Some(door);
-        let jobs = JobsClient::new(self.wire.channel());
+        let jobs = JobsClient::new(token::authorized(self.wire.channel(), &self.dir));
         self.up = Some(Up { since: Instant::now(), process, running, jobs });
     }
 

@@ -4,3 +4,4 @@
 pub mod env;
 pub mod local;
 pub mod summary;
+pub mod token;

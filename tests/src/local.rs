@@ -1,6 +1,7 @@
 //! A whole Longshore in this process: a real controller on a free port, agents on described machines with the
 //! scripted runtime, and a client over gRPC.
 
+use crate::token::{self, Authorized};
 use longshore_agent::{
     self as agent, AgentConfig, Parts,
     home::Home,
@@ -27,13 +28,18 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 pub struct Local {
-    pub jobs: JobsClient<Channel>,
+    pub jobs: JobsClient<Authorized>,
     pub url: String,
     controller: longshore_controller::Running,
     agents: Vec<agent::Running>,
     /// What the agents' containers run on, in the order of their machines.
     pub engines: Vec<Arc<dyn Runtime>>,
     dir: TempDir,
+}
+
+fn client(url: &str, dir: &Path) -> JobsClient<Authorized> {
+    let channel = Channel::from_shared(url.to_owned()).expect("an address").connect_lazy();
+    JobsClient::new(token::authorized(channel, &dir.join("controller")))
 }
 
 impl Local {
@@ -44,7 +50,7 @@ impl Local {
         let dir = tempfile::tempdir().expect("a folder for the test");
         let controller = start_controller(SocketAddr::from(([127, 0, 0, 1], 0)), dir.path()).await;
         let url = controller.base_url.clone();
-        let jobs = JobsClient::connect(url.clone()).await.expect("the controller answers");
+        let jobs = client(&url, dir.path());
         let mut local = Self { jobs, url, controller, agents: Vec::new(), engines: Vec::new(), dir };
         for host in hosts {
             local.join(host).await;
@@ -66,7 +72,7 @@ impl Local {
         controller.join().await;
         deed().await;
         let controller = start_controller(address, dir.path()).await;
-        let jobs = JobsClient::connect(url.clone()).await.expect("the controller answers");
+        let jobs = client(&url, dir.path());
         Self { jobs, url, controller, agents, engines, dir }
     }
 

@@ -1,14 +1,19 @@
 //! `longshore dev`: controller and agent in one process, for trying out and for one machine.
 
+use crate::contexts::{Context, Contexts};
 use crate::daemon::leave_on_signal;
 use crate::failure::Failure;
 use crate::output::{print, say};
 use clap::Args;
 use longshore_agent::{AgentConfig, OnShutdown, runtime::Firewall};
 use longshore_common::{config, shutdown::Shutdown};
-use longshore_controller::{Controller, ControllerConfig, config::DEFAULT_PORT};
+use longshore_controller::{Controller, ControllerConfig, config::DEFAULT_PORT, identity::ADMIN_TOKEN};
+use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+
+/// Its login, for the other commands.
+const CONTEXT: &str = "dev";
 
 #[derive(Debug, Args)]
 pub(crate) struct DevArgs {
@@ -46,7 +51,9 @@ pub(crate) async fn run(args: DevArgs) -> anyhow::Result<i32> {
     }
     let told = leave_on_signal()?;
     // The agent hands back what it runs while the controller still listens.
+    let token = controller.data_dir.join(ADMIN_TOKEN);
     let controller = Controller::start(controller, Shutdown::new()).await?;
+    keep_login(&controller.base_url, &token)?;
     let started = Box::pin(longshore_agent::start(agent_of(&controller.base_url, &data_dir), told)).await;
     let ended = match started {
         Ok(agent) => {
@@ -59,6 +66,22 @@ pub(crate) async fn run(args: DevArgs) -> anyhow::Result<i32> {
     controller.shutdown.trigger();
     controller.join().await;
     ended
+}
+
+/// So that the other commands find this controller, as whoever started it.
+fn keep_login(url: &str, token: &Path) -> Result<(), Failure> {
+    let text = fs::read_to_string(token);
+    let token = text.map_err(|error| Failure::new(format!("{}: {error}", token.display())))?;
+    let mut contexts = Contexts::load()?;
+    let token = token.trim().to_owned();
+    let dev = Context { url: url.to_owned(), token, ..Context::default() };
+    if contexts.contexts.get(CONTEXT) == Some(&dev) {
+        return Ok(());
+    }
+    contexts.contexts.insert(CONTEXT.to_owned(), dev);
+    // Whoever works with another controller goes on with it.
+    contexts.current.get_or_insert_with(|| CONTEXT.to_owned());
+    contexts.save().map(drop)
 }
 
 fn agent_of(controller: &str, data_dir: &Path) -> AgentConfig {

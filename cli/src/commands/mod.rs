@@ -3,6 +3,7 @@
 mod agent;
 mod agents;
 mod artifacts;
+mod audit;
 mod bulk;
 mod cancel;
 mod check;
@@ -10,9 +11,11 @@ mod completions;
 mod controller;
 mod dev;
 mod explain;
+mod login;
 mod logs;
 mod ls;
 mod outcomes;
+mod projects;
 mod retry;
 mod rm;
 mod run;
@@ -20,9 +23,11 @@ mod schema;
 mod show;
 mod status;
 mod submit;
+mod tokens;
 mod wait;
 
-use crate::client::{Client, DEFAULT_URL};
+use crate::client::Client;
+use crate::contexts::{Contexts, TargetArgs};
 use crate::failure::{Failure, code};
 use crate::output::FormatArgs;
 use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
@@ -35,12 +40,8 @@ use longshore_controller::ControllerConfig;
 #[derive(Debug, Parser)]
 #[command(name = "longshore", version, disable_help_subcommand = true, propagate_version = true)]
 pub(crate) struct Cli {
-    /// The controller
-    #[arg(long, global = true, env = "LONGSHORE_URL", default_value = DEFAULT_URL, hide_env_values = true)]
-    url: String,
-    /// Whose jobs
-    #[arg(long, global = true, env = "LONGSHORE_PROJECT", default_value = "default", hide = true)]
-    project: String,
+    #[command(flatten)]
+    target: TargetArgs,
     #[command(flatten)]
     format: FormatArgs,
     #[command(subcommand)]
@@ -83,6 +84,22 @@ enum Command {
     Agents(agents::Command),
     /// How the controller is; exit 1 if ill
     Status,
+    /// Keep a controller's address and a token for it
+    Login(login::LoginArgs),
+    /// Forget a login
+    Logout(login::LogoutArgs),
+    /// The logins kept here
+    Contexts(login::ContextsArgs),
+    /// Who the token says this is
+    Whoami,
+    /// Who may call, as what
+    #[command(subcommand)]
+    Tokens(tokens::Command),
+    /// The tenants, their quotas and what they may run
+    #[command(subcommand)]
+    Projects(projects::Command),
+    /// Who changed what, and who was refused
+    Audit(audit::AuditArgs),
     /// What is missing on this machine, and how to mend it
     Check(check::CheckArgs),
     /// The JSON Schema of a file
@@ -97,7 +114,7 @@ enum Command {
 /// Commands that call no controller and print no result.
 const ALONE: [&str; 6] = ["controller", "agent", "dev", "schema", "completions", "outcomes"];
 /// What they do without.
-const FOR_CALLS: [&str; 2] = ["url", "output"];
+const FOR_CALLS: [&str; 6] = ["url", "token", "project", "context", "ca_file", "output"];
 
 /// The command line as people see it: what the derived one says, the defaults of jobs, and no flag that does nothing.
 pub(crate) fn command_line() -> clap::Command {
@@ -160,7 +177,8 @@ impl Cli {
 
     pub(crate) async fn execute(self) -> anyhow::Result<i32> {
         let format = self.format;
-        let client = || Client::new(&self.url, &self.project);
+        let target = self.target;
+        let client = || Client::new(&Contexts::load()?.target(&target)?);
         match self.command {
             Command::Run(args) => Box::pin(run::run(&client()?, *args, format)).await,
             Command::Submit(args) => submit::run(&client()?, args, format).await,
@@ -175,6 +193,13 @@ impl Cli {
             Command::Artifacts(command) => artifacts::run(&client()?, command, format).await,
             Command::Agents(command) => agents::run(&client()?, command, format).await,
             Command::Status => status::run(&client()?, format).await,
+            Command::Login(args) => login::login(args, &target).await,
+            Command::Logout(args) => login::logout(args),
+            Command::Contexts(args) => login::contexts(args, format),
+            Command::Whoami => login::whoami(&client()?, format).await,
+            Command::Tokens(command) => tokens::run(&client()?, command, format).await,
+            Command::Projects(command) => projects::run(&client()?, command, format).await,
+            Command::Audit(args) => audit::run(&client()?, args, format).await,
             Command::Controller(args) => Box::pin(controller::run(*args)).await,
             Command::Agent(args) => Box::pin(agent::run(*args)).await,
             Command::Dev(args) => Box::pin(dev::run(args)).await,
@@ -230,7 +255,7 @@ mod tests {
     #[test]
     fn global_flags_go_anywhere() {
         let cli = Cli::try_parse_from(["longshore", "ls", "--url", "http://x:1", "-a"]).expect("parses");
-        assert_eq!(cli.url, "http://x:1");
+        assert_eq!(cli.target.url.as_deref(), Some("http://x:1"));
     }
 
     #[test]

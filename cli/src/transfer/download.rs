@@ -75,7 +75,7 @@ pub(crate) async fn all(
         .map(Artifact::try_from)
         .collect::<Result<_, _>>()
         .map_err(|error| Failure::new(format!("an artifact is refused: {error}")))?;
-    let http = http::client().context("HTTP cannot be set up")?;
+    let http = http::client(client.ca()).context("HTTP cannot be set up")?;
     let bytes = artifacts.iter().map(|artifact| artifact.size).sum();
     let progress = Progress::bytes("collect", bytes);
     let mut fetched = Fetched { files: artifacts.len() as u64, bytes, kept: 0 };

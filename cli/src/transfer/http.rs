@@ -3,7 +3,7 @@
 use super::CHUNK;
 use crate::output::Progress;
 use longshore_common::retry::Backoff;
-use reqwest::{Body, Client, Response, StatusCode, header};
+use reqwest::{Body, Certificate, Client, Response, StatusCode, header};
 use sha2::{Digest as _, Sha256};
 use std::{io::SeekFrom, path::Path, time::Duration};
 use tokio::fs::File;
@@ -34,8 +34,13 @@ impl Error {
     }
 }
 
-pub(super) fn client() -> Result<Client, reqwest::Error> {
-    Client::builder()
+/// `ca`: an authority to trust beside the machine's.
+pub(super) fn client(ca: Option<&str>) -> Result<Client, reqwest::Error> {
+    let mut builder = Client::builder();
+    if let Some(ca) = ca {
+        builder = builder.tls_certs_merge(Certificate::from_pem_bundle(ca.as_bytes())?);
+    }
+    builder
         .connect_timeout(Duration::from_secs(10))
         .read_timeout(Duration::from_secs(60))
         .pool_max_idle_per_host(super::AT_ONCE)

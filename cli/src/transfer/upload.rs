@@ -62,7 +62,7 @@ async fn hash(file: LocalFile, progress: &Progress) -> Result<Hashed, Failure> {
 async fn send(client: &Client, files: &[Hashed]) -> anyhow::Result<usize> {
     let contents: BTreeMap<[u8; 32], &Hashed> = files.iter().map(|file| (file.sha256, file)).collect();
     let all: Vec<_> = contents.values().copied().collect();
-    let client_http = http::client().context("HTTP cannot be set up")?;
+    let client_http = http::client(client.ca()).context("HTTP cannot be set up")?;
     let mut stored = 0;
     for batch in all.chunks(BATCH) {
         let asked = batch

@@ -1,6 +1,7 @@
 //! Enumerations. An unknown number is an error; unspecified is the default where there is one.
 
 use super::WireError;
+use crate::access::Role;
 use crate::agent::{AgentState, LaneAnswer};
 use crate::job::{Blame, JobState, NetworkMode, PullPolicy, Security};
 use crate::logs::Stream;
@@ -8,6 +9,27 @@ use longshore_proto::v1;
 
 fn unknown(path: &str, number: i32, what: &str) -> WireError {
     WireError::new(path, format!("{number} is not {what}"))
+}
+
+impl From<Role> for v1::Role {
+    fn from(role: Role) -> Self {
+        match role {
+            Role::Viewer => Self::Viewer,
+            Role::Submitter => Self::Submitter,
+            Role::Operator => Self::Operator,
+            Role::Admin => Self::Admin,
+        }
+    }
+}
+
+pub fn role(path: &str, number: i32) -> Result<Role, WireError> {
+    match v1::Role::try_from(number) {
+        Ok(v1::Role::Viewer) => Ok(Role::Viewer),
+        Ok(v1::Role::Submitter) => Ok(Role::Submitter),
+        Ok(v1::Role::Operator) => Ok(Role::Operator),
+        Ok(v1::Role::Admin) => Ok(Role::Admin),
+        Ok(v1::Role::Unspecified) | Err(_) => Err(unknown(path, number, "a role")),
+    }
 }
 
 impl From<JobState> for v1::JobState {

@@ -7,6 +7,7 @@
 mod agent;
 mod artifact;
 mod attempt;
+mod credentials;
 mod enums;
 mod logs;
 mod outcome;
@@ -18,8 +19,9 @@ pub use crate::fields::FieldError as WireError;
 pub use agent::{Greeting, hello, hints_from, hints_to, lane_answers_from, lane_answers_to, lanes_from};
 pub use artifact::digest;
 pub use attempt::{stop_from, stop_to};
+pub use credentials::{Credentials, PROJECT, Unsendable};
 pub use enums::{
-    agent_state, blame, job_state, lane_answer, network_mode, pull_policy, security, stream, streams,
+    agent_state, blame, job_state, lane_answer, network_mode, pull_policy, role, security, stream, streams,
 };
 pub use outcome::outcome;
 pub use spec::{overlay_deadlines, overlay_resources, submitted_spec};

@@ -1,7 +1,7 @@
 //! Committed files of attempts. Only manifests are believed, never the object store's own listing.
 
 use super::{Context, at_most, jobs::resolve, page_size, status, views};
-use crate::jobs::AttemptView;
+use crate::{identity::Caller, jobs::AttemptView};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use longshore_proto::v1;
 use tonic::Status;
@@ -12,9 +12,10 @@ pub(super) const AT_ONCE: usize = 32;
 
 pub(super) async fn list(
     context: &Context,
+    caller: &Caller,
     request: v1::ListArtifactsRequest,
 ) -> Result<v1::ListArtifactsResponse, Status> {
-    let Some(attempt) = find_attempt(context, &request.job, request.attempt).await? else {
+    let Some(attempt) = find_attempt(context, caller, &request.job, request.attempt).await? else {
         return Ok(v1::ListArtifactsResponse::default());
     };
     let size = page_size(request.page_size, 1_000, 5_000);
@@ -29,10 +30,11 @@ pub(super) async fn list(
 
 pub(super) async fn urls(
     context: &Context,
+    caller: &Caller,
     request: v1::GetArtifactUrlsRequest,
 ) -> Result<v1::GetArtifactUrlsResponse, Status> {
     at_most("paths", request.paths.len(), URLS)?;
-    let Some(attempt) = find_attempt(context, &request.job, request.attempt).await? else {
+    let Some(attempt) = find_attempt(context, caller, &request.job, request.attempt).await? else {
         return Err(status::not_found("the job was never claimed: it has no artifacts"));
     };
     let paths: Vec<Vec<u8>> = request.paths.iter().map(|path| path.to_vec()).collect();
@@ -60,8 +62,13 @@ pub(super) async fn sign(context: &Context, keys: Vec<String>) -> Result<Vec<Str
 }
 
 /// Zero is the last one. `None`: the job has no attempt yet and none was asked for.
-async fn find_attempt(context: &Context, job: &str, number: u32) -> Result<Option<AttemptView>, Status> {
-    let id = resolve(context, job).await?;
+async fn find_attempt(
+    context: &Context,
+    caller: &Caller,
+    job: &str,
+    number: u32,
+) -> Result<Option<AttemptView>, Status> {
+    let id = resolve(context, caller, job).await?;
     let mut attempts = context.jobs.attempts(id).await.map_err(status::jobs)?;
     if number == 0 {
         return Ok(attempts.pop());

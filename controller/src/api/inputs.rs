@@ -1,7 +1,11 @@
 //! Inputs that clients bring: contents first, each stored once under its digest, then the list of files.
 
-use super::{Context, artifacts::AT_ONCE, at_most, status};
-use crate::{blobs::content_key, jobs::InputFile};
+use super::{Context, access, artifacts::AT_ONCE, at_most, status};
+use crate::{
+    blobs::content_key,
+    identity::{Caller, DEFAULT_PROJECT},
+    jobs::InputFile,
+};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use longshore_common::{artifact::is_contained, fields::FieldErrors, wire};
 use longshore_proto::v1;
@@ -14,10 +18,12 @@ const FILES: usize = 1_000_000;
 
 pub(super) async fn upload(
     context: &Context,
+    caller: &Caller,
     request: v1::UploadInputsRequest,
 ) -> Result<v1::UploadInputsResponse, Status> {
     at_most("contents", request.contents.len(), CONTENTS)?;
     context.disk.check()?;
+    let project = project_of(caller);
     let mut wanted = BTreeMap::new();
     let mut errors = FieldErrors::new();
     for content in request.contents {
@@ -27,7 +33,7 @@ pub(super) async fn upload(
     }
     let wanted = errors.into_result(wanted).map_err(status::invalid)?;
     let uploads: Vec<Option<v1::InputUpload>> = stream::iter(wanted)
-        .map(|(sha256, size)| open(context, sha256, size))
+        .map(|(sha256, size)| open(context, project, sha256, size))
         .buffered(AT_ONCE)
         .try_collect()
         .await?;
@@ -35,8 +41,13 @@ pub(super) async fn upload(
 }
 
 /// `None`: it is stored already.
-async fn open(context: &Context, sha256: [u8; 32], size: u64) -> Result<Option<v1::InputUpload>, Status> {
-    let key = content_key(&sha256);
+async fn open(
+    context: &Context,
+    project: &str,
+    sha256: [u8; 32],
+    size: u64,
+) -> Result<Option<v1::InputUpload>, Status> {
+    let key = content_key(project, &sha256);
     if context.blobs.size(&key).await.map_err(status::blobs)? == Some(size) {
         return Ok(None);
     }
@@ -47,12 +58,14 @@ async fn open(context: &Context, sha256: [u8; 32], size: u64) -> Result<Option<v
 
 pub(super) async fn complete(
     context: &Context,
+    caller: &Caller,
     request: v1::CompleteInputsRequest,
 ) -> Result<v1::CompleteInputsResponse, Status> {
     at_most("uploads", request.uploads.len(), CONTENTS)?;
+    let project = project_of(caller);
     for upload in request.uploads {
         let sha256 = wire::digest("uploads.sha256", &upload.sha256).map_err(status::invalid)?;
-        let key = content_key(&sha256);
+        let key = content_key(project, &sha256);
         let completed = context.blobs.complete_upload(&key, &upload.upload_id, &upload.etags).await;
         completed.map_err(status::blobs)?;
     }
@@ -61,6 +74,7 @@ pub(super) async fn complete(
 
 pub(super) async fn create(
     context: &Context,
+    caller: &Caller,
     mut requests: Streaming<v1::CreateInputRequest>,
 ) -> Result<v1::CreateInputResponse, Status> {
     context.disk.check()?;
@@ -76,9 +90,18 @@ pub(super) async fn create(
         at_most("files", files.len(), FILES)?;
     }
     let files: Vec<InputFile> = files.into_values().collect();
-    check_stored(context, &files).await?;
-    let created = context.jobs.create_input(files).await.map_err(status::jobs)?;
+    let project = project_of(caller);
+    access::project(context, caller, project)?;
+    check_stored(context, project, &files).await?;
+    let created = context.jobs.create_input(project, files).await.map_err(status::jobs)?;
+    caller.touches_project(project);
+    caller.touches(&created.id);
     Ok(v1::CreateInputResponse { id: created.id, files: created.files, bytes: created.bytes })
+}
+
+/// Inputs have no field of their own for it: the call keeps to one project, or it is the usual one.
+fn project_of(caller: &Caller) -> &str {
+    caller.scope().unwrap_or(DEFAULT_PROJECT)
 }
 
 fn read(file: &v1::InputFile) -> Result<InputFile, Status> {
@@ -91,18 +114,24 @@ fn read(file: &v1::InputFile) -> Result<InputFile, Status> {
 }
 
 /// An input exists when all its bytes do.
-async fn check_stored(context: &Context, files: &[InputFile]) -> Result<(), Status> {
+async fn check_stored(context: &Context, project: &str, files: &[InputFile]) -> Result<(), Status> {
     let distinct: BTreeMap<[u8; 32], (u64, Vec<u8>)> =
         files.iter().map(|file| (file.sha256, (file.size, file.path.clone()))).collect();
     stream::iter(distinct)
-        .map(|(sha256, (size, path))| check_content(context, sha256, size, path))
+        .map(|(sha256, (size, path))| check_content(context, project, sha256, size, path))
         .buffer_unordered(AT_ONCE)
         .try_collect()
         .await
 }
 
-async fn check_content(context: &Context, sha256: [u8; 32], size: u64, path: Vec<u8>) -> Result<(), Status> {
-    if context.blobs.size(&content_key(&sha256)).await.map_err(status::blobs)? == Some(size) {
+async fn check_content(
+    context: &Context,
+    project: &str,
+    sha256: [u8; 32],
+    size: u64,
+    path: Vec<u8>,
+) -> Result<(), Status> {
+    if context.blobs.size(&content_key(project, &sha256)).await.map_err(status::blobs)? == Some(size) {
         return Ok(());
     }
     let path = String::from_utf8_lossy(&path);

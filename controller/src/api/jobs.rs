@@ -1,6 +1,7 @@
 //! The service `Jobs`: the simple calls here, the others in files of their own.
 
-use super::{Context, artifacts, at_most, inputs, logs, page_size, status, submit, views, watch};
+use super::{Context, artifacts, at_most, auth, inputs, logs, page_size, status, submit, views, watch};
+use crate::identity::Caller;
 use crate::jobs::{Error, JobFilter, Removed, WholeJob};
 use longshore_common::{fields::FieldErrors, ids::JobId, wire};
 use longshore_proto::v1;
@@ -18,48 +19,48 @@ type Answer<T> = Result<Response<T>, Status>;
 #[tonic::async_trait]
 impl v1::jobs_server::Jobs for Service {
     async fn submit(&self, request: Request<v1::SubmitRequest>) -> Answer<v1::SubmitResponse> {
-        submit::one(&self.0, request.into_inner()).await.map(Response::new)
+        submit::one(&self.0, &auth::caller(&request)?, request.into_inner()).await.map(Response::new)
     }
 
     async fn submit_batch(
         &self,
         request: Request<v1::SubmitBatchRequest>,
     ) -> Answer<v1::SubmitBatchResponse> {
-        submit::batch(&self.0, request.into_inner()).await.map(Response::new)
+        submit::batch(&self.0, &auth::caller(&request)?, request.into_inner()).await.map(Response::new)
     }
 
     async fn retry(&self, request: Request<v1::RetryJobRequest>) -> Answer<v1::SubmitResponse> {
-        submit::retry(&self.0, request.into_inner()).await.map(Response::new)
+        submit::retry(&self.0, &auth::caller(&request)?, request.into_inner()).await.map(Response::new)
     }
 
     async fn get(&self, request: Request<v1::GetJobRequest>) -> Answer<v1::GetJobResponse> {
-        get(&self.0, request.into_inner()).await.map(Response::new)
+        get(&self.0, &auth::caller(&request)?, request.into_inner()).await.map(Response::new)
     }
 
     async fn list(&self, request: Request<v1::ListJobsRequest>) -> Answer<v1::ListJobsResponse> {
-        list(&self.0, request.into_inner()).await.map(Response::new)
+        list(&self.0, &auth::caller(&request)?, request.into_inner()).await.map(Response::new)
     }
 
     type WatchStream = watch::Jobs;
 
     async fn watch(&self, request: Request<v1::WatchJobsRequest>) -> Answer<Self::WatchStream> {
-        watch::watch(&self.0, request.into_inner()).map(Response::new)
+        watch::watch(&self.0, &auth::caller(&request)?, request.into_inner()).map(Response::new)
     }
 
     async fn wait(&self, request: Request<v1::WaitJobRequest>) -> Answer<v1::WaitJobResponse> {
-        watch::wait(&self.0, request.into_inner()).await.map(Response::new)
+        watch::wait(&self.0, &auth::caller(&request)?, request.into_inner()).await.map(Response::new)
     }
 
     async fn cancel(&self, request: Request<v1::CancelJobsRequest>) -> Answer<v1::CancelJobsResponse> {
-        cancel(&self.0, request.into_inner()).await.map(Response::new)
+        cancel(&self.0, &auth::caller(&request)?, request.into_inner()).await.map(Response::new)
     }
 
     async fn remove(&self, request: Request<v1::RemoveJobsRequest>) -> Answer<v1::RemoveJobsResponse> {
-        remove(&self.0, request.into_inner()).await.map(Response::new)
+        remove(&self.0, &auth::caller(&request)?, request.into_inner()).await.map(Response::new)
     }
 
     async fn explain(&self, request: Request<v1::ExplainJobRequest>) -> Answer<v1::ExplainJobResponse> {
-        let job = resolve(&self.0, &request.into_inner().job).await?;
+        let job = resolve(&self.0, &auth::caller(&request)?, &request.get_ref().job).await?;
         let explanation = self.0.jobs.explain(job).await.map_err(status::jobs)?;
         let explanation = Some(views::explanation(explanation));
         Ok(Response::new(v1::ExplainJobResponse { explanation }))
@@ -68,85 +69,92 @@ impl v1::jobs_server::Jobs for Service {
     type StreamLogsStream = logs::Messages;
 
     async fn stream_logs(&self, request: Request<v1::StreamLogsRequest>) -> Answer<Self::StreamLogsStream> {
-        logs::stream(&self.0, request.into_inner()).await.map(Response::new)
+        logs::stream(&self.0, &auth::caller(&request)?, request.into_inner()).await.map(Response::new)
     }
 
     async fn list_artifacts(
         &self,
         request: Request<v1::ListArtifactsRequest>,
     ) -> Answer<v1::ListArtifactsResponse> {
-        artifacts::list(&self.0, request.into_inner()).await.map(Response::new)
+        artifacts::list(&self.0, &auth::caller(&request)?, request.into_inner()).await.map(Response::new)
     }
 
     async fn get_artifact_urls(
         &self,
         request: Request<v1::GetArtifactUrlsRequest>,
     ) -> Answer<v1::GetArtifactUrlsResponse> {
-        artifacts::urls(&self.0, request.into_inner()).await.map(Response::new)
+        artifacts::urls(&self.0, &auth::caller(&request)?, request.into_inner()).await.map(Response::new)
     }
 
     async fn upload_inputs(
         &self,
         request: Request<v1::UploadInputsRequest>,
     ) -> Answer<v1::UploadInputsResponse> {
-        inputs::upload(&self.0, request.into_inner()).await.map(Response::new)
+        inputs::upload(&self.0, &auth::caller(&request)?, request.into_inner()).await.map(Response::new)
     }
 
     async fn complete_inputs(
         &self,
         request: Request<v1::CompleteInputsRequest>,
     ) -> Answer<v1::CompleteInputsResponse> {
-        inputs::complete(&self.0, request.into_inner()).await.map(Response::new)
+        inputs::complete(&self.0, &auth::caller(&request)?, request.into_inner()).await.map(Response::new)
     }
 
     async fn create_input(
         &self,
         request: Request<Streaming<v1::CreateInputRequest>>,
     ) -> Answer<v1::CreateInputResponse> {
-        inputs::create(&self.0, request.into_inner()).await.map(Response::new)
+        inputs::create(&self.0, &auth::caller(&request)?, request.into_inner()).await.map(Response::new)
     }
 }
 
 /// The job a client means.
-pub(super) async fn resolve(context: &Context, text: &str) -> Result<JobId, Status> {
+pub(super) async fn resolve(context: &Context, caller: &Caller, text: &str) -> Result<JobId, Status> {
     if text.is_empty() {
         return Err(status::field("job", "is empty; give an id, the beginning of one, or a name"));
     }
-    context.jobs.resolve(text).await.map_err(status::resolve)
+    context.jobs.resolve(text, caller.scope()).await.map_err(status::resolve)
 }
 
-async fn resolve_all(context: &Context, texts: &[String]) -> Result<Vec<JobId>, Status> {
+async fn resolve_all(context: &Context, caller: &Caller, texts: &[String]) -> Result<Vec<JobId>, Status> {
     at_most("jobs", texts.len(), BATCH)?;
     let mut jobs = Vec::with_capacity(texts.len());
     for text in texts {
-        jobs.push(resolve(context, text).await?);
+        jobs.push(resolve(context, caller, text).await?);
     }
     Ok(jobs)
 }
 
 /// What a client asked for, read with every mistake at once.
-pub(super) fn filter(message: Option<v1::JobFilter>) -> Result<JobFilter, Status> {
-    let Some(message) = message else { return Ok(JobFilter::default()) };
+pub(super) fn filter(caller: &Caller, message: Option<v1::JobFilter>) -> Result<JobFilter, Status> {
+    let message = message.unwrap_or_default();
     let mut errors = FieldErrors::new();
     let states = message
         .states
         .iter()
         .filter_map(|number| errors.take(wire::job_state("filter.states", *number)))
         .collect();
+    if !message.project.is_empty() {
+        auth::check_project(caller, &message.project)?;
+    }
     let some = |text: String| if text.is_empty() { None } else { Some(text) };
     let filter = JobFilter {
         states,
         labels: message.labels.into_iter().collect(),
         name: some(message.name),
         since: message.since.as_ref().map(wire::timestamp_from),
-        project: some(message.project),
+        project: some(message.project).or_else(|| caller.scope().map(str::to_owned)),
         unfinished: message.unfinished,
     };
     errors.into_result(filter).map_err(status::invalid)
 }
 
-async fn get(context: &Context, request: v1::GetJobRequest) -> Result<v1::GetJobResponse, Status> {
-    let id = resolve(context, &request.job).await?;
+async fn get(
+    context: &Context,
+    caller: &Caller,
+    request: v1::GetJobRequest,
+) -> Result<v1::GetJobResponse, Status> {
+    let id = resolve(context, caller, &request.job).await?;
     let WholeJob { job, attempts, waiting } = context.jobs.whole(id).await.map_err(status::jobs)?;
     let waiting = waiting.map(views::explanation);
     let short = job.short_id.as_str();
@@ -154,8 +162,12 @@ async fn get(context: &Context, request: v1::GetJobRequest) -> Result<v1::GetJob
     Ok(v1::GetJobResponse { job: Some(views::job(&job)), attempts, waiting })
 }
 
-async fn list(context: &Context, request: v1::ListJobsRequest) -> Result<v1::ListJobsResponse, Status> {
-    let filter = filter(request.filter)?;
+async fn list(
+    context: &Context,
+    caller: &Caller,
+    request: v1::ListJobsRequest,
+) -> Result<v1::ListJobsResponse, Status> {
+    let filter = filter(caller, request.filter)?;
     let size = page_size(request.page_size, 50, 1_000);
     let page = context.jobs.list(&filter, size, &request.page_token).await.map_err(status::jobs)?;
     Ok(v1::ListJobsResponse {
@@ -169,15 +181,24 @@ async fn list(context: &Context, request: v1::ListJobsRequest) -> Result<v1::Lis
     })
 }
 
-async fn cancel(context: &Context, request: v1::CancelJobsRequest) -> Result<v1::CancelJobsResponse, Status> {
-    let jobs = resolve_all(context, &request.jobs).await?;
-    // Nobody has a name before roles exist.
-    let views = context.jobs.cancel(jobs, "a user", &request.reason).await.map_err(status::jobs)?;
+async fn cancel(
+    context: &Context,
+    caller: &Caller,
+    request: v1::CancelJobsRequest,
+) -> Result<v1::CancelJobsResponse, Status> {
+    let jobs = resolve_all(context, caller, &request.jobs).await?;
+    let by = caller.who().to_string();
+    let views = context.jobs.cancel(jobs, &by, &request.reason).await.map_err(status::jobs)?;
+    views.iter().for_each(|view| caller.touches(&view.short_id));
     Ok(v1::CancelJobsResponse { jobs: views.iter().map(views::job).collect() })
 }
 
-async fn remove(context: &Context, request: v1::RemoveJobsRequest) -> Result<v1::RemoveJobsResponse, Status> {
-    let jobs = resolve_all(context, &request.jobs).await?;
+async fn remove(
+    context: &Context,
+    caller: &Caller,
+    request: v1::RemoveJobsRequest,
+) -> Result<v1::RemoveJobsResponse, Status> {
+    let jobs = resolve_all(context, caller, &request.jobs).await?;
     // All or none: a list that is half removed is hard to tell from one that is not.
     let Removed { jobs, unfinished, needed } = context.jobs.remove(jobs).await.map_err(status::jobs)?;
     if let Some(job) = unfinished.into_iter().next() {
@@ -186,6 +207,7 @@ async fn remove(context: &Context, request: v1::RemoveJobsRequest) -> Result<v1:
     if let Some(needed) = needed.into_iter().next() {
         return Err(status::jobs(Error::Needed(needed)));
     }
+    jobs.iter().for_each(|job| caller.touches(job));
     let count = u32::try_from(jobs.len()).unwrap_or(u32::MAX);
     Ok(v1::RemoveJobsResponse { removed: count })
 }

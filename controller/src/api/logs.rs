@@ -2,6 +2,7 @@
 
 use super::{Context, jobs, status, waiters::Waiter};
 use crate::{
+    identity::Caller,
     jobs::AttemptView,
     log_store::{self, LogKey},
 };
@@ -25,6 +26,7 @@ const CHUNK: usize = 256 << 10;
 
 pub(super) async fn stream(
     context: &Arc<Context>,
+    caller: &Caller,
     request: v1::StreamLogsRequest,
 ) -> Result<Messages, Status> {
     if request.tail.is_some() && request.offset != 0 {
@@ -34,7 +36,7 @@ pub(super) async fn stream(
     if streams.is_empty() {
         streams = LogStream::ALL.to_vec();
     }
-    let job = jobs::resolve(context, &request.job).await?;
+    let job = jobs::resolve(context, caller, &request.job).await?;
     let follower = Follower {
         context: Arc::clone(context),
         waiter: context.waiters.subscribe(job),

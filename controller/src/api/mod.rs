@@ -1,13 +1,16 @@
 //! gRPC: one file per group of calls. Reads requests, calls `jobs`, `blobs` and `log_store`, writes answers. Decides
 //! nothing about a job.
 
+mod access;
 mod agents;
 mod artifacts;
+pub mod auth;
 mod cluster;
 mod inputs;
 mod jobs;
 mod link;
 mod logs;
+mod projects;
 mod status;
 mod submit;
 mod views;
@@ -17,7 +20,15 @@ mod watch;
 pub(crate) use cluster::parts;
 pub use waiters::Waiters;
 
-use crate::{blobs::Blobs, counters::Counters, disk::Disk, jobs::Jobs, links::Links, log_store::LogStore};
+use crate::{
+    blobs::Blobs,
+    counters::Counters,
+    disk::Disk,
+    identity::{Identity, Limits},
+    jobs::Jobs,
+    links::Links,
+    log_store::LogStore,
+};
 use longshore_common::{queue::Publisher, shutdown::Shutdown};
 use longshore_proto::v1;
 use serde::{Deserialize, Serialize};
@@ -75,6 +86,8 @@ impl fmt::Debug for QueueAccess {
 #[derive(Debug)]
 pub struct Context {
     pub jobs: Jobs,
+    pub identity: Identity,
+    pub limits: Limits,
     pub logs: Arc<dyn LogStore>,
     pub blobs: Arc<dyn Blobs>,
     pub publisher: Arc<dyn Publisher>,
@@ -99,6 +112,8 @@ pub async fn routes(context: &Arc<Context>) -> Result<Routes, tonic_reflection::
     let jobs = v1::jobs_server::JobsServer::new(jobs::Service(Arc::clone(context)));
     let link = v1::agent_link_server::AgentLinkServer::new(link::Service(Arc::clone(context)));
     let agents = v1::agents_server::AgentsServer::new(agents::Service(Arc::clone(context)));
+    let access = v1::access_server::AccessServer::new(access::Service(Arc::clone(context)));
+    let projects = v1::projects_server::ProjectsServer::new(projects::Service(Arc::clone(context)));
     let cluster = v1::cluster_server::ClusterServer::new(cluster::Service(Arc::clone(context)));
     health.set_serving::<v1::jobs_server::JobsServer<jobs::Service>>().await;
     health.set_serving::<v1::agent_link_server::AgentLinkServer<link::Service>>().await;
@@ -106,6 +121,8 @@ pub async fn routes(context: &Arc<Context>) -> Result<Routes, tonic_reflection::
         .add_service(link.max_decoding_message_size(MESSAGE_LIMIT))
         .add_service(agents)
         .add_service(cluster)
+        .add_service(access)
+        .add_service(projects)
         .add_service(reflection)
         .add_service(health_server))
 }

@@ -1,7 +1,7 @@
 //! Errors as gRPC says them. The only place that chooses codes.
 
 use crate::{
-    blobs, jobs,
+    blobs, identity, jobs,
     jobs::{ResolveError, SubmitError},
     lifecycle, log_store, store,
 };
@@ -45,6 +45,16 @@ pub(super) fn of_jobs(error: jobs::Error) -> Refusal {
 
 pub(super) fn jobs(error: jobs::Error) -> Status {
     of_jobs(error).into()
+}
+
+pub(super) fn identity(error: identity::Error) -> Status {
+    match error {
+        identity::Error::NoToken(_) | identity::Error::NoProject(_) => Status::not_found(error.to_string()),
+        identity::Error::Taken(_) => Status::already_exists(error.to_string()),
+        identity::Error::Invalid(message) => field("name", message),
+        identity::Error::File { .. } => Status::internal(error.to_string()),
+        identity::Error::Jobs(error) => jobs(error),
+    }
 }
 
 pub(super) fn resolve(error: ResolveError) -> Status {

@@ -1,6 +1,7 @@
 //! New jobs: one, many, or an ended one again.
 
-use super::{Context, at_most, jobs::resolve, status, views};
+use super::{Context, access, at_most, jobs::resolve, status, views};
+use crate::identity::{Caller, DEFAULT_PROJECT};
 use crate::jobs::{NewJob, Submitted};
 use longshore_common::{
     fields::{FieldError, FieldErrors},
@@ -11,21 +12,25 @@ use longshore_proto::v1;
 use tonic::Status;
 
 const BATCH: usize = 1_000;
-const DEFAULT_PROJECT: &str = "default";
 /// A UUID has 36 characters; a path or a hash fits too.
 const REQUEST_ID: usize = 200;
 
-pub(super) async fn one(context: &Context, request: v1::SubmitRequest) -> Result<v1::SubmitResponse, Status> {
+pub(super) async fn one(
+    context: &Context,
+    caller: &Caller,
+    request: v1::SubmitRequest,
+) -> Result<v1::SubmitResponse, Status> {
     context.disk.check()?;
-    let job = read(request).map_err(status::invalid)?;
+    let job = read(context, caller, request)?;
     let mut results = context.jobs.submit(vec![job]).await.map_err(status::jobs)?;
     let submitted = results.pop().ok_or_else(|| Status::internal("no answer to a submit"))?;
     let submitted = submitted.map_err(|error| Status::from(status::of_submit(error)))?;
-    Ok(answer(context, &submitted))
+    Ok(answer(context, caller, &submitted))
 }
 
 pub(super) async fn batch(
     context: &Context,
+    caller: &Caller,
     request: v1::SubmitBatchRequest,
 ) -> Result<v1::SubmitBatchResponse, Status> {
     at_most("requests", request.requests.len(), BATCH)?;
@@ -33,16 +38,17 @@ pub(super) async fn batch(
     let mut good = Vec::with_capacity(request.requests.len());
     let mut results: Vec<Option<v1::SubmitResult>> = Vec::with_capacity(request.requests.len());
     for request in request.requests {
-        match read(request) {
+        match read(context, caller, request) {
             Ok(job) => {
                 good.push(job);
                 results.push(None);
             }
-            Err(fields) => results.push(Some(refused(Refusal::invalid(fields)))),
+            Err(refusal) => results.push(Some(refused(refusal))),
         }
     }
     let mut submitted = context.jobs.submit(good).await.map_err(status::jobs)?.into_iter();
-    let results = results.into_iter().map(|known| known.or_else(|| Some(result(context, submitted.next()?))));
+    let results =
+        results.into_iter().map(|known| known.or_else(|| Some(result(context, caller, submitted.next()?))));
     let results: Option<Vec<_>> = results.collect();
     let results = results.ok_or_else(|| Status::internal("fewer answers than jobs"))?;
     Ok(v1::SubmitBatchResponse { results })
@@ -50,10 +56,11 @@ pub(super) async fn batch(
 
 pub(super) async fn retry(
     context: &Context,
+    caller: &Caller,
     request: v1::RetryJobRequest,
 ) -> Result<v1::SubmitResponse, Status> {
     context.disk.check()?;
-    let id = resolve(context, &request.job).await?;
+    let id = resolve(context, caller, &request.job).await?;
     let mut errors = FieldErrors::new();
     let request_id = request_id(request.request_id, &mut errors);
     let spec = if request.resources.is_some() || request.deadlines.is_some() {
@@ -74,14 +81,19 @@ pub(super) async fn retry(
     let spec = errors.into_result(spec).map_err(status::invalid)?;
     let submitted = context.jobs.retry(id, request_id, spec).await.map_err(status::jobs)?;
     let submitted = submitted.map_err(|error| Status::from(status::of_submit(error)))?;
-    Ok(answer(context, &submitted))
+    Ok(answer(context, caller, &submitted))
 }
 
-fn read(request: v1::SubmitRequest) -> Result<NewJob, FieldErrors> {
+fn read(context: &Context, caller: &Caller, request: v1::SubmitRequest) -> Result<NewJob, Refusal> {
     let mut errors = FieldErrors::new();
     let request_id = request_id(request.request_id, &mut errors);
-    let project = if request.project.is_empty() { DEFAULT_PROJECT.to_owned() } else { request.project };
-    errors.take(job::check_name("project", &project));
+    let project = if request.project.is_empty() {
+        caller.scope().unwrap_or(DEFAULT_PROJECT).to_owned()
+    } else {
+        request.project
+    };
+    access::project(context, caller, &project).map_err(|status| Refusal::from(&status))?;
+    caller.touches_project(&project);
     let spec = match request.spec.map(wire::submitted_spec) {
         Some(Ok(spec)) => Some(spec),
         Some(Err(more)) => {
@@ -94,8 +106,11 @@ fn read(request: v1::SubmitRequest) -> Result<NewJob, FieldErrors> {
         }
     };
     match spec {
-        Some(spec) => errors.into_result(NewJob { request_id, project, spec, retry_of: None }),
-        None => Err(errors),
+        Some(spec) => {
+            let new = NewJob { request_id, project, spec, retry_of: None };
+            errors.into_result(new).map_err(Refusal::invalid)
+        }
+        None => Err(Refusal::invalid(errors)),
     }
 }
 
@@ -106,9 +121,15 @@ fn request_id(text: String, errors: &mut FieldErrors) -> Option<String> {
     if text.is_empty() { None } else { Some(text) }
 }
 
-fn result(context: &Context, submitted: Result<Submitted, crate::jobs::SubmitError>) -> v1::SubmitResult {
+fn result(
+    context: &Context,
+    caller: &Caller,
+    submitted: Result<Submitted, crate::jobs::SubmitError>,
+) -> v1::SubmitResult {
     match submitted {
-        Ok(submitted) => v1::SubmitResult { submitted: Some(answer(context, &submitted)), error: None },
+        Ok(submitted) => {
+            v1::SubmitResult { submitted: Some(answer(context, caller, &submitted)), error: None }
+        }
         Err(error) => refused(status::of_submit(error)),
     }
 }
@@ -117,7 +138,8 @@ fn refused(refusal: Refusal) -> v1::SubmitResult {
     v1::SubmitResult { submitted: None, error: Some(refusal.into()) }
 }
 
-fn answer(context: &Context, submitted: &Submitted) -> v1::SubmitResponse {
+fn answer(context: &Context, caller: &Caller, submitted: &Submitted) -> v1::SubmitResponse {
+    caller.touches(&submitted.job.short_id);
     if !submitted.existing {
         context.counters.submitted.add(1);
     }

@@ -1,6 +1,10 @@
 //! What jobs, attempts and agents look like on the wire.
 
-use crate::jobs::{AgentView, AttemptView, Ending, Explanation, JobView, StoredArtifact};
+use crate::{
+    identity::{Project, Token},
+    jobs::{AgentView, AttemptView, Ending, Explanation, JobView, StoredArtifact},
+    store::AuditRow,
+};
 use longshore_common::wire;
 use longshore_proto::v1;
 
@@ -93,4 +97,54 @@ pub(super) fn agent(view: &AgentView) -> v1::Agent {
 
 pub(super) fn artifact(stored: &StoredArtifact) -> v1::Artifact {
     (&stored.entry.artifact).into()
+}
+
+pub(super) fn token(token: &Token) -> v1::Token {
+    v1::Token {
+        id: token.id.clone(),
+        name: token.name.clone(),
+        role: v1::Role::from(token.role) as i32,
+        project: token.project.clone().unwrap_or_default(),
+        created_at: Some(wire::timestamp_to(token.created_at)),
+        created_by: token.created_by.clone(),
+        expires_at: token.expires_at.map(wire::timestamp_to),
+        used_at: token.used_at.map(wire::timestamp_to),
+    }
+}
+
+pub(super) fn project(project: &Project) -> v1::Project {
+    let (quotas, images) = (&project.settings.quotas, &project.settings.images);
+    v1::Project {
+        name: project.name.clone(),
+        quotas: Some(v1::Quotas {
+            queued: quotas.queued,
+            running: quotas.running,
+            cpu_millis: quotas.cpu_millis,
+            memory_bytes: quotas.memory,
+            gpus: quotas.gpus,
+            storage_bytes: quotas.storage,
+        }),
+        images: Some(v1::ProjectImages {
+            allow: images.allow.iter().map(ToString::to_string).collect(),
+            deny: images.deny.iter().map(ToString::to_string).collect(),
+            require_digest: images.require_digest,
+        }),
+        retention: project.settings.retention.map(wire::duration_to),
+        created_at: Some(wire::timestamp_to(project.created_at)),
+        used: None,
+    }
+}
+
+pub(super) fn audit(line: &AuditRow) -> v1::AuditEntry {
+    v1::AuditEntry {
+        at: Some(wire::timestamp_to(line.at)),
+        actor: line.actor.clone(),
+        address: line.address.clone(),
+        action: line.action.clone(),
+        project: line.project.clone(),
+        targets: line.targets.clone(),
+        target_count: line.target_count,
+        result: line.result.clone(),
+        message: line.message.clone(),
+    }
 }

@@ -1,6 +1,7 @@
 //! Changes of jobs, as they are committed: `Wait` for one, `Watch` for many.
 
 use super::{Context, jobs, status, views};
+use crate::identity::Caller;
 use crate::jobs::{Changes, JobFilter};
 use futures::{Stream, StreamExt as _, stream};
 use longshore_common::wire;
@@ -23,6 +24,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(600);
 
 pub(super) async fn wait(
     context: &Context,
+    caller: &Caller,
     request: v1::WaitJobRequest,
 ) -> Result<v1::WaitJobResponse, Status> {
     let timeout = match &request.timeout {
@@ -30,7 +32,7 @@ pub(super) async fn wait(
         None => DEFAULT_WAIT,
     };
     let deadline = Instant::now() + timeout;
-    let id = jobs::resolve(context, &request.job).await?;
+    let id = jobs::resolve(context, caller, &request.job).await?;
     let mut waiter = context.waiters.subscribe(id);
     loop {
         let job = context.jobs.get(id).await.map_err(status::jobs)?;
@@ -47,8 +49,12 @@ pub(super) async fn wait(
     }
 }
 
-pub(super) fn watch(context: &Arc<Context>, request: v1::WatchJobsRequest) -> Result<Jobs, Status> {
-    let filter = jobs::filter(request.filter)?;
+pub(super) fn watch(
+    context: &Arc<Context>,
+    caller: &Caller,
+    request: v1::WatchJobsRequest,
+) -> Result<Jobs, Status> {
+    let filter = jobs::filter(caller, request.filter)?;
     let changes = context.jobs.nudges().changes();
     let revision = match request.from_revision {
         0 => context.jobs.revision(),

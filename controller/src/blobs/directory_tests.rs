@@ -60,7 +60,7 @@ async fn content_that_is_not_what_its_key_says_is_refused() {
     let valid = Duration::from_secs(60);
     for size in [5, (1 << 20) + 1, part_size(0) + 1] {
         let content = Bytes::from(vec![b'x'; usize::try_from(size).expect("small")]);
-        let key = crate::blobs::content_key(&Sha256::digest(&content).into());
+        let key = crate::blobs::content_key("default", &Sha256::digest(&content).into());
         let other = Bytes::from(vec![b'y'; content.len()]);
         for (body, good) in [(other, false), (content, true)] {
             let target = store.open_upload(&key, size, valid).await.expect("opened");

@@ -14,6 +14,7 @@ pub use directory::Directory;
 pub use s3::S3;
 pub use writer::WriteError;
 
+use crate::identity::DEFAULT_PROJECT;
 use async_trait::async_trait;
 use bytes::Bytes;
 use longshore_common::artifact::UploadTarget;
@@ -46,16 +47,21 @@ pub trait Blobs: Send + Sync + fmt::Debug {
 }
 
 /// Before keys that end in the SHA-256 of their content.
-pub(crate) const CONTENT: &str = "cas/";
+const CONTENT: &str = "cas/";
 
-/// The key of content that is stored once, under its digest.
-pub fn content_key(sha256: &[u8; 32]) -> String {
-    format!("{CONTENT}{}", hex::encode(sha256))
+/// The key of content that a project has stored once, under its digest.
+pub fn content_key(project: &str, sha256: &[u8; 32]) -> String {
+    content_folder(project) + &hex::encode(sha256)
+}
+
+/// Where the keys of a project's contents begin. What is stored for one is not there for another.
+pub(crate) fn content_folder(project: &str) -> String {
+    if project == DEFAULT_PROJECT { CONTENT.to_owned() } else { format!("{CONTENT}{project}/") }
 }
 
 /// What the content of this key must hash to, if its key says.
 fn digest_of_key(key: &str) -> Option<&str> {
-    key.strip_prefix(CONTENT)
+    key.strip_prefix(CONTENT).and_then(|rest| rest.rsplit('/').next())
 }
 
 #[derive(Debug, Clone, thiserror::Error)]

@@ -3,6 +3,7 @@
 
 pub mod bytes;
 mod metrics;
+pub mod peer;
 mod serve;
 
 pub use serve::serve;
@@ -18,7 +19,7 @@ use axum::{
     response::{IntoResponse as _, Response},
     routing::get,
 };
-use http::{Request, StatusCode, header};
+use http::{Request, StatusCode};
 use std::sync::Arc;
 
 /// Everything that is not gRPC.
@@ -51,12 +52,7 @@ async fn ready(State(context): State<Arc<Context>>) -> Response {
 
 /// What no route takes: gRPC callers and people are told in their own way.
 pub async fn not_found(request: Request<Body>) -> Response {
-    let grpc = request
-        .headers()
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .is_some_and(|value| value.starts_with("application/grpc"));
-    if grpc {
+    if api::auth::is_grpc(request.headers()) {
         let method = request.uri().path();
         return tonic::Status::unimplemented(format!("this controller has no method {method}")).into_http();
     }

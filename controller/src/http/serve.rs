@@ -1,6 +1,7 @@
 //! The one port: HTTP/1 and HTTP/2 (also without TLS) on each connection, told apart by its first bytes.
 
-use axum::Router;
+use super::peer::Peer;
+use axum::{Extension, Router};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto, graceful::GracefulShutdown},
@@ -29,8 +30,8 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: Shutdown) {
             accepted = listener.accept() => accepted,
             () = shutdown.triggered() => break,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, address) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 // Out of descriptors, mostly: others must close first.
                 tracing::warn!(%error, "a connection was not accepted");
@@ -40,7 +41,8 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: Shutdown) {
         };
         backoff.reset();
         prepare(&stream);
-        let service = TowerToHyperService::new(router.clone());
+        let peer = Peer { address, secure: false, agent: None };
+        let service = TowerToHyperService::new(router.clone().layer(Extension(peer)));
         let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
         let connection = graceful.watch(connection.into_owned());
         tasks::spawn("connection", async move {

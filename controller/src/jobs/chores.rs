@@ -1,7 +1,10 @@
 //! Writes that decide nothing about jobs.
 
 use super::types::{CreatedInput, InputFile};
-use crate::store::{AgentRow, Error, Tx};
+use crate::{
+    identity::Project,
+    store::{AgentRow, AuditRow, Error, TokenRow, Tx},
+};
 use longshore_common::{
     artifact::ManifestEntry,
     clock::Timestamp,
@@ -23,6 +26,7 @@ pub(super) enum Chore {
         opened: u64,
     },
     Input {
+        project: String,
         input: CreatedInput,
         files: Vec<InputFile>,
     },
@@ -34,6 +38,12 @@ pub(super) enum Chore {
         kind: &'static str,
         names: Vec<String>,
     },
+    Token(Box<TokenRow>),
+    RevokeToken(String),
+    TokensUsed(Vec<(String, Timestamp)>),
+    Project(Box<Project>),
+    Audit(Box<AuditRow>),
+    ForgetAudit(Timestamp),
     Forget {
         claims: Timestamp,
         requests: Timestamp,
@@ -48,9 +58,15 @@ impl Chore {
             Self::AgentsSeen(seen) => tx.agents_seen(seen).await?,
             Self::Page { attempt, page, entries } => tx.put_page(*attempt, *page, entries).await?,
             Self::Opened { attempt, opened } => tx.note_opened(*attempt, *opened).await?,
-            Self::Input { input, files } => tx.put_input(input, files, now).await?,
+            Self::Input { project, input, files } => tx.put_input(project, input, files, now).await?,
             Self::RemoveInputs { before, limit } => return tx.remove_inputs(*before, *limit).await,
             Self::DropGarbage { kind, names } => tx.drop_garbage(kind, names).await?,
+            Self::Token(row) => tx.put_token(row).await?,
+            Self::RevokeToken(id) => tx.revoke_token(id, now).await?,
+            Self::TokensUsed(used) => tx.tokens_used(used).await?,
+            Self::Project(project) => tx.put_project(project).await?,
+            Self::Audit(line) => tx.audit(std::slice::from_ref(line)).await?,
+            Self::ForgetAudit(before) => return tx.forget_audit(*before).await,
             Self::Forget { claims, requests } => tx.forget(*claims, *requests).await?,
         }
         Ok(0)

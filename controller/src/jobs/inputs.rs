@@ -7,6 +7,7 @@ use super::{
     token,
     types::{AttemptView, CreatedInput, InputFile, Page, StoredArtifact, object_key},
 };
+use crate::identity::DEFAULT_PROJECT;
 use longshore_common::artifact::ManifestEntry;
 use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;
@@ -50,27 +51,38 @@ impl Jobs {
     }
 
     /// Keeps the list of an uploaded input. Its bytes are stored already.
-    pub async fn create_input(&self, mut files: Vec<InputFile>) -> Result<CreatedInput, Error> {
+    pub async fn create_input(
+        &self,
+        project: &str,
+        mut files: Vec<InputFile>,
+    ) -> Result<CreatedInput, Error> {
         files.sort_by(|a, b| a.path.cmp(&b.path));
         if let Some(pair) = files.windows(2).find(|pair| pair[0].path == pair[1].path) {
             let path = String::from_utf8_lossy(&pair[0].path);
             return Err(Error::Invalid(format!("the input lists `{path}` twice")));
         }
         let input = CreatedInput {
-            id: list_digest(&files),
+            id: list_digest(project, &files),
             files: files.len() as u64,
             bytes: files.iter().fold(0, |sum, file| file.size.saturating_add(sum)),
         };
-        self.chore(Chore::Input { input: input.clone(), files }).await?;
+        let project = project.to_owned();
+        self.chore(Chore::Input { project, input: input.clone(), files }).await?;
         Ok(input)
     }
 
     /// Files of an uploaded input in path order.
-    pub async fn input_files(&self, input: &str, size: u32, token: &str) -> Result<Page<InputFile>, Error> {
+    pub async fn input_files(
+        &self,
+        project: &str,
+        input: &str,
+        size: u32,
+        token: &str,
+    ) -> Result<Page<InputFile>, Error> {
         let shared = &self.inner.shared;
         let list = format!("input {input}");
         let after = token::open(&shared.token_key, &list, token)?.unwrap_or_default();
-        if after.is_empty() && !shared.store.input_exists(input).await? {
+        if after.is_empty() && !shared.store.input_exists(project, input).await? {
             return Err(Error::NotFound { kind: "input", name: input.to_owned() });
         }
         let files = shared.store.input_files(input, &after, size).await?;
@@ -86,9 +98,13 @@ fn stored(attempt: &AttemptView, entry: ManifestEntry) -> StoredArtifact {
     StoredArtifact { key: object_key(&attempt.nonce, entry.ordinal), entry }
 }
 
-/// Of the sorted list; lengths keep a path from running into the next field.
-fn list_digest(files: &[InputFile]) -> String {
+/// Of the project and the sorted list; lengths keep a path from running into the next field.
+fn list_digest(project: &str, files: &[InputFile]) -> String {
     let mut digest = Sha256::new();
+    if project != DEFAULT_PROJECT {
+        digest.update(project);
+        digest.update([0]);
+    }
     for file in files {
         digest.update((file.path.len() as u64).to_le_bytes());
         digest.update(&file.path);

@@ -1,6 +1,7 @@
 //! The commands on jobs, one file each: load, `lifecycle::step`, save. The only callers of the store's writes.
 //! Must never speak to an agent or a client: what follows from a commit goes out through [`Nudges`].
 
+mod access;
 mod agents;
 mod cancel;
 mod chores;
@@ -16,6 +17,7 @@ mod inputs;
 mod leases;
 mod live;
 mod nudges;
+mod projects;
 mod query;
 mod remove;
 mod retry;
@@ -29,6 +31,7 @@ mod view;
 mod work;
 mod writer;
 
+pub use access::AuditFilter;
 pub use error::{Error, ResolveError};
 pub use nudges::{Changes, Nudges, Stop, Work};
 pub use types::*;
@@ -105,6 +108,7 @@ struct Shared {
     nudges: Nudges,
     live: live::Live,
     agents: agents::Agents,
+    projects: projects::Projects,
     marks: search::Marks,
     cluster: (ClusterId, Epoch),
     token_key: Vec<u8>,
@@ -128,12 +132,14 @@ impl Jobs {
         let Cluster { id, epoch, revision, token_key } = store.cluster().await?;
         let agents = agents::Agents::new(store.agents().await?);
         let live = leases::taken_over(&store, &agents, config.disconnect_tolerance).await?;
+        let projects = projects::Projects::new(store.projects().await?);
         let shared = Arc::new(Shared {
             store,
             config,
             nudges: Nudges::new(),
             live,
             agents,
+            projects,
             marks: search::Marks::default(),
             cluster: (id, epoch),
             token_key,

@@ -23,22 +23,24 @@ const LIST_BYTES: usize = 3 << 20;
 const LIST_CHUNK: u32 = 50;
 
 impl Jobs {
-    /// UUID, short id, name (the newest of that name), or the unique beginning of a short id.
-    pub async fn resolve(&self, text: &str) -> Result<JobId, ResolveError> {
+    /// UUID, short id, name (the newest of that name), or the unique beginning of a short id. With a project, jobs of
+    /// others are not there.
+    pub async fn resolve(&self, text: &str, project: Option<&str>) -> Result<JobId, ResolveError> {
         let store = &self.inner.shared.store;
         let failed = |error| ResolveError::Failed(Error::Store(error));
         if let Ok(id) = text.parse::<JobId>() {
             let found = store.views(&[id]).await.map_err(failed)?;
-            return if found.is_empty() { Err(ResolveError::NotFound(text.to_owned())) } else { Ok(id) };
+            let found = found.iter().find(|view| project.is_none_or(|project| view.row.project == project));
+            return if found.is_none() { Err(ResolveError::NotFound(text.to_owned())) } else { Ok(id) };
         }
         let mut begins = Vec::new();
         if ShortId::is_prefix(text) {
-            begins = store.by_short_id(text, SHOWN).await.map_err(failed)?;
+            begins = store.by_short_id(text, project, SHOWN).await.map_err(failed)?;
             if let Some((id, _)) = begins.iter().find(|(_, short)| short.as_str() == text) {
                 return Ok(*id);
             }
         }
-        if let Some(id) = store.by_name(text).await.map_err(failed)? {
+        if let Some(id) = store.by_name(text, project).await.map_err(failed)? {
             return Ok(id);
         }
         match &begins[..] {

@@ -34,7 +34,11 @@ impl Jobs {
 
     pub(super) async fn check(&self, mut new: NewJob) -> Result<Checked, Error> {
         let digest = digest(&new);
-        let refused = match self.inner.shared.config.images.check(&new.spec.image) {
+        let shared = &self.inner.shared;
+        let images = shared.projects.settings(&new.project).images;
+        let allowed =
+            shared.config.images.check(&new.spec.image).and_then(|()| images.check(&new.spec.image));
+        let refused = match allowed {
             Ok(()) => self.check_inputs(&mut new).await?.err(),
             Err(refusal) => {
                 Some(SubmitError::BadInput { field: "image".into(), message: refusal.to_string() })
@@ -49,12 +53,12 @@ impl Jobs {
             let bad = |message: String| SubmitError::BadInput { field: format!("inputs.{name}"), message };
             match input {
                 Input::Uploaded { id } => {
-                    if !self.inner.shared.store.input_exists(id).await? {
+                    if !self.inner.shared.store.input_exists(&new.project, id).await? {
                         return Ok(Err(bad(no_input(id))));
                     }
                 }
                 Input::Job { job, path } => {
-                    let id = match self.resolve(job).await {
+                    let id = match self.resolve(job, Some(&new.project)).await {
                         Ok(id) => id,
                         Err(ResolveError::Failed(error)) => return Err(error),
                         Err(error) => return Ok(Err(bad(error.to_string()))),

@@ -22,17 +22,20 @@ pub(super) fn open(key: &[u8], list: &str, token: &str) -> Result<Option<Vec<u8>
     }
     let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|_| Error::PageToken)?;
     let (given, position) = bytes.split_at_checked(TAG).ok_or(Error::PageToken)?;
-    if given == tag(key, list, position) { Ok(Some(position.to_vec())) } else { Err(Error::PageToken) }
+    mac(key, list, position).verify_truncated_left(given).map_err(|_| Error::PageToken)?;
+    Ok(Some(position.to_vec()))
 }
 
 fn tag(key: &[u8], list: &str, position: &[u8]) -> Vec<u8> {
+    mac(key, list, position).finalize().into_bytes()[..TAG].to_vec()
+}
+
+fn mac(key: &[u8], list: &str, position: &[u8]) -> Hmac<Sha256> {
     let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("any length of key is fine");
     mac.update(&(list.len() as u64).to_le_bytes());
     mac.update(list.as_bytes());
     mac.update(position);
-    let mut tag = mac.finalize().into_bytes().to_vec();
-    tag.truncate(TAG);
-    tag
+    mac
 }
 
 #[cfg(test)]

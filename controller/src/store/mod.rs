@@ -18,8 +18,8 @@ pub use backup::{backup, restore};
 pub use error::Error;
 pub(crate) use read::ListBounds;
 pub(crate) use rows::{
-    AgentRow, AttemptClose, AttemptRow, AttemptUpdate, GrantedGpu, JobRow, NewJobRow, RequestRow, ViewRow,
-    pack_list,
+    AgentRow, AttemptClose, AttemptRow, AttemptUpdate, AuditRow, GrantedGpu, JobRow, NewJobRow, RequestRow,
+    TokenRow, ViewRow, pack_list,
 };
 pub(crate) use write::{Arrived, CandidateQuery, ClaimRow, Dependents, Position, Source, Tx};
 

@@ -8,10 +8,11 @@ use sqlx::{
 };
 use std::path::Path;
 
-const STEPS: [(i64, &str, &str); 3] = [
+const STEPS: [(i64, &str, &str); 4] = [
     (1, "first", include_str!("../../migrations/sqlite/0001_first.sql")),
     (2, "job sources", include_str!("../../migrations/sqlite/0002_job_sources.sql")),
     (3, "leases", include_str!("../../migrations/sqlite/0003_leases.sql")),
+    (4, "identity", include_str!("../../migrations/sqlite/0004_identity.sql")),
 ];
 
 pub(super) async fn migrate(pool: &SqlitePool, path: &Path) -> Result<(), Error> {

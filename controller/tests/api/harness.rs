@@ -5,8 +5,9 @@ use longshore_common::{
     ids::{AgentId, ClaimId, SessionId},
     logs::{RecordHeader, Stream},
     shutdown::Shutdown,
+    wire::Credentials,
 };
-use longshore_controller::{Controller, ControllerConfig, Running};
+use longshore_controller::{Controller, ControllerConfig, Running, identity};
 use longshore_proto::v1::{
     self, agent_link_client::AgentLinkClient, jobs_client::JobsClient, link_request, link_response::Message,
 };
@@ -14,16 +15,31 @@ use std::{path::Path, time::Duration};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Streaming, transport::Channel};
+use tonic::{Streaming, service::interceptor::InterceptedService, transport::Channel};
 
 /// Longer than anything here takes on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
+pub(crate) type Authorized = InterceptedService<Channel, Credentials>;
+
+/// What the first token of the controller with this folder opens.
+pub(crate) fn admin(folder: &Path) -> Credentials {
+    Credentials::new(&admin_text(folder), "").expect("plain text")
+}
+
+pub(crate) fn admin_text(folder: &Path) -> String {
+    let text = std::fs::read_to_string(folder.join(identity::ADMIN_TOKEN)).expect("made at the first start");
+    text.trim().to_owned()
+}
+
 pub(crate) struct Cluster {
     pub(crate) running: Running,
     pub(crate) folder: TempDir,
-    pub(crate) jobs: JobsClient<Channel>,
-    pub(crate) channel: Channel,
+    pub(crate) jobs: JobsClient<Authorized>,
+    /// With the first token.
+    pub(crate) channel: Authorized,
+    /// With none.
+    pub(crate) bare: Channel,
 }
 
 pub(crate) fn config(folder: &Path) -> ControllerConfig {
@@ -44,7 +60,9 @@ impl Cluster {
         let running = Controller::start(config(folder.path()), Shutdown::new()).await.expect("started");
         let channel = Channel::from_shared(running.base_url.clone()).expect("an address");
         let channel = channel.tcp_nodelay(true).connect().await.expect("connected");
-        Self { jobs: JobsClient::new(channel.clone()), channel, running, folder }
+        let bare = channel.clone();
+        let channel = InterceptedService::new(channel, admin(folder.path()));
+        Self { bare, jobs: JobsClient::new(channel.clone()), channel, running, folder }
     }
 
     /// Stops it and gives its data back.
@@ -108,7 +126,7 @@ pub(crate) fn lines(first: u64, texts: &[&str]) -> bytes::Bytes {
 pub(crate) struct Agent {
     pub(crate) id: AgentId,
     pub(crate) session: SessionId,
-    pub(crate) link: AgentLinkClient<Channel>,
+    pub(crate) link: AgentLinkClient<Authorized>,
     pub(crate) up: mpsc::Sender<v1::LinkRequest>,
     pub(crate) down: Streaming<v1::LinkResponse>,
     pub(crate) welcome: v1::Welcome,

@@ -1,6 +1,7 @@
 //! The built `longshore` binary, as people call it.
 
 use super::{base, fresh_dir};
+use crate::token;
 use std::{
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
@@ -23,6 +24,8 @@ pub fn binary() -> &'static Path {
 #[derive(Clone, Debug)]
 pub struct Cli {
     url: String,
+    /// Of the controller: its first token is there once it has started.
+    data: PathBuf,
     folder: PathBuf,
 }
 
@@ -48,9 +51,9 @@ impl Finished {
 }
 
 impl Cli {
-    pub(super) fn new(url: &str) -> Self {
+    pub(super) fn new(url: &str, data: &Path) -> Self {
         base();
-        Self { url: url.to_owned(), folder: fresh_dir("cli") }
+        Self { url: url.to_owned(), data: data.to_owned(), folder: fresh_dir("cli") }
     }
 
     /// A command that is ready to be changed or spawned. Its own folder is the working directory.
@@ -60,6 +63,7 @@ impl Cli {
             .args(arguments)
             .current_dir(&self.folder)
             .env("LONGSHORE_URL", &self.url)
+            .env("LONGSHORE_TOKEN", token::text(&self.data).unwrap_or_default())
             .env("HOME", &self.folder)
             .env_remove("RUST_LOG")
             .stdin(Stdio::null());

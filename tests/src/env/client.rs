@@ -1,6 +1,7 @@
 //! The gRPC API as tests use it: submit, wait, read logs and artifacts.
 
 use super::{Cluster, PATIENCE};
+use crate::token::{self, Authorized};
 use anyhow::Context as _;
 use longshore_proto::v1::{
     Artifact, GetJobRequest, GetJobResponse, Job, JobSpec, JobState, ListArtifactsRequest, LogRecord, Stream,
@@ -16,7 +17,7 @@ use tonic::{Status, transport::Channel};
 /// A connection of one test. It answers the controller's pings also while the test waits for a server, blocking.
 #[derive(Clone, Debug)]
 pub struct Client {
-    pub jobs: JobsClient<Channel>,
+    pub jobs: JobsClient<Authorized>,
 }
 
 /// Runs the connections, beside the tests' own runtimes.
@@ -55,6 +56,7 @@ impl Client {
     pub async fn connect(cluster: &Cluster) -> Self {
         let channel =
             Channel::from_shared(cluster.url()).expect("a valid address").executor(Beside).connect_lazy();
+        let channel = token::authorized(channel, &cluster.data());
         Self { jobs: JobsClient::new(channel).max_decoding_message_size(64 << 20) }
     }
 

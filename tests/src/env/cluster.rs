@@ -122,7 +122,7 @@ impl Plan {
         fs::write(&settings, head + &self.head + &self.controller)
             .expect("write the controller's configuration");
         let mut cluster =
-            Cluster { dir, port, controller: None, agents: Vec::new(), environment: self.environment };
+            Cluster { dir, data, port, controller: None, agents: Vec::new(), environment: self.environment };
         cluster.start_controller();
         for seat in 0..self.agents {
             cluster.write_agent(seat, self.agent_data.as_deref(), &self.agent);
@@ -136,6 +136,7 @@ impl Plan {
 #[derive(Debug)]
 pub struct Cluster {
     dir: PathBuf,
+    data: PathBuf,
     port: u16,
     controller: Option<Server>,
     agents: Vec<Option<Server>>,
@@ -153,8 +154,13 @@ impl Cluster {
         format!("127.0.0.1:{}", self.port)
     }
 
+    /// The controller's data directory.
+    pub fn data(&self) -> PathBuf {
+        self.data.clone()
+    }
+
     pub fn cli(&self) -> Cli {
-        Cli::new(&self.url())
+        Cli::new(&self.url(), &self.data)
     }
 
     /// The controller's process.

@@ -4,8 +4,9 @@ mod engine;
 mod machine;
 
 use crate::client::{Client, DEFAULT_URL};
+use crate::contexts::{Contexts, TargetArgs};
 use crate::daemon::{ConfigArgs, flag};
-use crate::failure::code;
+use crate::failure::{Failure, code};
 use crate::output::{FormatArgs, print};
 use clap::Args;
 use longshore_agent::AgentConfig;
@@ -75,11 +76,15 @@ pub(crate) async fn run(client: &Client, args: CheckArgs, format: FormatArgs) ->
     Ok(if bad > 0 { code::FAILED } else { 0 })
 }
 
+fn client_of(url: &str) -> Result<Client, Failure> {
+    let args = TargetArgs { url: Some(url.to_owned()), ..TargetArgs::default() };
+    Client::new(&Contexts::load()?.target(&args)?)
+}
+
 async fn controller(client: &Client, config: &AgentConfig) -> Finding {
     let name = "controller";
     // The agent's own settings win over this command's default, for it is the agent that will call.
-    let other =
-        if config.controller == DEFAULT_URL { None } else { Client::new(&config.controller, "").ok() };
+    let other = if config.controller == DEFAULT_URL { None } else { client_of(&config.controller).ok() };
     let client = other.as_ref().unwrap_or(client);
     match client.cluster().status(v1::StatusRequest {}).await {
         Ok(status) => {
@@ -95,6 +100,9 @@ async fn controller(client: &Client, config: &AgentConfig) -> Finding {
                     &["longshore status"],
                 )
             }
+        }
+        Err(status) if status.code() == tonic::Code::Unauthenticated => {
+            Finding::good(name, format!("answers at {}; log in to see how it is", client.url()))
         }
         Err(status) => {
             let mend = [

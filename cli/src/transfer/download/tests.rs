@@ -46,7 +46,7 @@ fn artifact(name: &str, content: &[u8]) -> Artifact {
 
 async fn fetch(artifact: &Artifact, url: &str, target: &Path) -> Result<bool, Failure> {
     drop(rustls::crypto::ring::default_provider().install_default());
-    let http = http::client().expect("set up");
+    let http = http::client(None).expect("set up");
     one(&http, artifact, url.to_owned(), target, &Progress::bytes("x", 0)).await
 }
 

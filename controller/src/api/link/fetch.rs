@@ -2,7 +2,7 @@
 
 use super::{Context, live, status};
 use crate::{
-    api::{artifacts::sign, jobs::resolve},
+    api::artifacts::sign,
     blobs::content_key,
     jobs::{InputFile, StoredArtifact},
 };
@@ -22,8 +22,10 @@ pub(super) async fn fetch(
         return Err(status::not_found(format!("job {} has no input `{}`", job.short_id, request.name)));
     };
     match input {
-        Input::Uploaded { id } => uploaded(context, id, &request.page_token).await,
-        Input::Job { job, path } => outputs(context, job, path, &request.page_token).await,
+        Input::Uploaded { id } => uploaded(context, &job.project, id, &request.page_token).await,
+        Input::Job { job: from, path } => {
+            outputs(context, &job.project, from, path, &request.page_token).await
+        }
         Input::Url { url } => Ok(v1::FetchInputResponse {
             files: vec![v1::FetchFile {
                 path: file_name(url).to_owned().into(),
@@ -36,9 +38,15 @@ pub(super) async fn fetch(
     }
 }
 
-async fn uploaded(context: &Context, id: &str, token: &str) -> Result<v1::FetchInputResponse, Status> {
-    let page = context.jobs.input_files(id, PAGE, token).await.map_err(status::jobs)?;
-    let urls = sign(context, page.items.iter().map(|file| content_key(&file.sha256)).collect()).await?;
+async fn uploaded(
+    context: &Context,
+    project: &str,
+    id: &str,
+    token: &str,
+) -> Result<v1::FetchInputResponse, Status> {
+    let page = context.jobs.input_files(project, id, PAGE, token).await.map_err(status::jobs)?;
+    let urls =
+        sign(context, page.items.iter().map(|file| content_key(project, &file.sha256)).collect()).await?;
     let file = |(file, url): (InputFile, String)| v1::FetchFile {
         path: file.path.into(),
         size: file.size,
@@ -55,11 +63,12 @@ async fn uploaded(context: &Context, id: &str, token: &str) -> Result<v1::FetchI
 /// The committed files of another job's last attempt: all, one folder's content, or one file.
 async fn outputs(
     context: &Context,
+    project: &str,
     job: &str,
     path: &str,
     token: &str,
 ) -> Result<v1::FetchInputResponse, Status> {
-    let id = resolve(context, job).await?;
+    let id = context.jobs.resolve(job, Some(project)).await.map_err(status::resolve)?;
     let attempts = context.jobs.attempts(id).await.map_err(status::jobs)?;
     let Some(attempt) = attempts.iter().rev().find(|attempt| attempt.committed) else {
         return Err(status::not_found(format!("job {job} has no outputs: none of its attempts stored any")));

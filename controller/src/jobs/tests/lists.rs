@@ -69,7 +69,7 @@ async fn filters_are_all_of_them() {
 async fn a_text_names_a_job_by_id_name_or_beginning() {
     let bench = Bench::new().await;
     let jobs = several(&bench, 3).await;
-    let resolve = async |text: &str| bench.jobs.resolve(text).await;
+    let resolve = async |text: &str| bench.jobs.resolve(text, None).await;
     for text in [jobs[0].id.to_string(), jobs[0].short_id.to_string()] {
         assert_eq!(resolve(&text).await.expect("found"), jobs[0].id);
     }
@@ -91,7 +91,7 @@ async fn a_beginning_of_several_ids_is_ambiguous() {
         jobs.iter().map(|job| job.as_ref().expect("taken").job.short_id.as_str()[..1].to_owned()).collect();
     firsts.sort();
     let twice = firsts.windows(2).find(|pair| pair[0] == pair[1]).expect("33 of 32 letters")[0].clone();
-    let error = bench.jobs.resolve(&twice).await.expect_err("ambiguous");
+    let error = bench.jobs.resolve(&twice, None).await.expect_err("ambiguous");
     assert!(matches!(&error, ResolveError::Ambiguous { matches, .. } if matches.len() >= 2), "{error}");
 }
 

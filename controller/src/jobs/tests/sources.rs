@@ -62,18 +62,18 @@ fn new(spec: JobSpec) -> NewJob {
 async fn retention_keeps_what_unfinished_jobs_are_made_of() {
     let bench = Bench::new().await.reopen(keeps_nothing()).await;
     let file = InputFile { path: b"a".to_vec(), size: 5, sha256: [7; 32], mode: 0o644 };
-    let input = bench.jobs.create_input(vec![file]).await.expect("stored");
+    let input = bench.jobs.create_input("default", vec![file]).await.expect("stored");
     let source = bench.ended().await;
     let mut spec = made_of(source.short_id.as_str());
     spec.inputs.insert("bags".into(), Input::Uploaded { id: input.id.clone() });
     let job = bench.submit(spec).await;
     assert_eq!(bench.jobs.remove_expired().await.expect("stored"), 0);
     assert!(bench.jobs.get(source.id).await.is_ok());
-    assert_eq!(bench.jobs.input_files(&input.id, 10, "").await.expect("kept").items.len(), 1);
+    assert_eq!(bench.jobs.input_files("default", &input.id, 10, "").await.expect("kept").items.len(), 1);
     assert!(bench.jobs.garbage("object", 10).await.expect("read").is_empty());
     bench.end(&job).await;
     assert_eq!(bench.jobs.remove_expired().await.expect("stored"), 2);
-    assert!(bench.jobs.input_files(&input.id, 10, "").await.is_err());
+    assert!(bench.jobs.input_files("default", &input.id, 10, "").await.is_err());
 }
 
 #[tokio::test]
@@ -129,7 +129,7 @@ async fn of_a_removal_and_a_submit_in_one_batch_only_the_first_is_done() {
 async fn an_uploaded_input_gone_meanwhile_is_refused() {
     let bench = Bench::new().await.reopen(keeps_nothing()).await;
     let file = InputFile { path: b"a".to_vec(), size: 5, sha256: [7; 32], mode: 0o644 };
-    let input = bench.jobs.create_input(vec![file]).await.expect("stored");
+    let input = bench.jobs.create_input("default", vec![file]).await.expect("stored");
     let mut spec = spec();
     spec.inputs.insert("init".into(), Input::Uploaded { id: input.id });
     let checked = bench.jobs.check(new(spec)).await.expect("looked at");

@@ -103,7 +103,7 @@ async fn a_repeated_retry_by_name_is_its_job_though_the_name_means_that_one_now(
     bench.jobs.cancel(vec![old.id], "anna", "").await.expect("stored");
     let request = || Some("r".to_owned());
     let new = bench.jobs.retry(old.id, request(), None).await.expect("stored").expect("taken").job;
-    let named = bench.jobs.resolve("trainer").await.expect("there");
+    let named = bench.jobs.resolve("trainer", None).await.expect("there");
     assert_eq!(named, new.id);
     let again = bench.jobs.retry(named, request(), None).await.expect("not refused").expect("the same");
     assert_eq!((again.job.id, again.existing), (new.id, true));
@@ -113,16 +113,17 @@ async fn a_repeated_retry_by_name_is_its_job_though_the_name_means_that_one_now(
 async fn uploaded_inputs_are_named_by_their_list() {
     let bench = Bench::new().await;
     let file = |path: &[u8]| InputFile { path: path.to_vec(), size: 5, sha256: [7; 32], mode: 0o644 };
-    let input = bench.jobs.create_input(vec![file(b"b"), file(b"a\xff")]).await.expect("stored");
+    let input = bench.jobs.create_input("default", vec![file(b"b"), file(b"a\xff")]).await.expect("stored");
     assert_eq!((input.files, input.bytes), (2, 10));
-    let same = bench.jobs.create_input(vec![file(b"a\xff"), file(b"b")]).await.expect("stored");
+    let same = bench.jobs.create_input("default", vec![file(b"a\xff"), file(b"b")]).await.expect("stored");
     assert_eq!(same.id, input.id);
-    let page = bench.jobs.input_files(&input.id, 1, "").await.expect("a page");
+    let page = bench.jobs.input_files("default", &input.id, 1, "").await.expect("a page");
     assert_eq!(page.items, [file(b"a\xff")]);
-    let page = bench.jobs.input_files(&input.id, 1, &page.next.expect("more")).await.expect("a page");
+    let page =
+        bench.jobs.input_files("default", &input.id, 1, &page.next.expect("more")).await.expect("a page");
     assert_eq!(page.items, [file(b"b")]);
-    assert!(bench.jobs.create_input(vec![file(b"a"), file(b"a")]).await.is_err());
-    assert!(matches!(bench.jobs.input_files("nowhere", 1, "").await, Err(Error::NotFound { .. })));
+    assert!(bench.jobs.create_input("default", vec![file(b"a"), file(b"a")]).await.is_err());
+    assert!(matches!(bench.jobs.input_files("default", "nowhere", 1, "").await, Err(Error::NotFound { .. })));
     let mut with = spec();
     with.inputs.insert("bags".into(), Input::Uploaded { id: input.id });
     bench.submit(with).await;
@@ -147,12 +148,12 @@ async fn contents_go_with_the_last_input_that_names_them() {
     let bench = Bench::new().await;
     let file =
         |path: &str, digest: u8| InputFile { path: path.into(), size: 5, sha256: [digest; 32], mode: 0o644 };
-    bench.jobs.create_input(vec![file("a", 1), file("b", 2)]).await.expect("stored");
+    bench.jobs.create_input("default", vec![file("a", 1), file("b", 2)]).await.expect("stored");
     let none = Duration::ZERO;
     let bench = bench.reopen(Config { retention: none, request_memory: none, ..Config::default() }).await;
     bench.jobs.remove_expired().await.expect("stored");
-    let key = |digest: u8| crate::blobs::content_key(&[digest; 32]);
+    let key = |digest: u8| crate::blobs::content_key("default", &[digest; 32]);
     assert_eq!(bench.jobs.garbage("object", 10).await.expect("read"), [key(1), key(2)]);
-    bench.jobs.create_input(vec![file("c", 2)]).await.expect("stored");
+    bench.jobs.create_input("default", vec![file("c", 2)]).await.expect("stored");
     assert_eq!(bench.jobs.garbage("object", 10).await.expect("read"), [key(1)], "named again: kept");
 }

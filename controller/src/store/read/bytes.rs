@@ -62,9 +62,13 @@ impl Store {
         rows.iter().map(entry).collect()
     }
 
-    pub(crate) async fn input_exists(&self, input: &str) -> Result<bool, Error> {
-        let row =
-            sqlx::query("SELECT 1 FROM inputs WHERE id = $1").bind(input).fetch_optional(&self.read).await?;
+    /// Whether the project has uploaded it.
+    pub(crate) async fn input_exists(&self, project: &str, input: &str) -> Result<bool, Error> {
+        let row = sqlx::query("SELECT 1 FROM inputs WHERE id = $1 AND project = $2")
+            .bind(input)
+            .bind(project)
+            .fetch_optional(&self.read)
+            .await?;
         Ok(row.is_some())
     }
 

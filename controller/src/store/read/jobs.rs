@@ -143,25 +143,36 @@ impl Store {
         rows.iter().map(ViewRow::read).collect()
     }
 
-    /// Jobs whose short id begins with `prefix`, at most `limit`.
-    pub(crate) async fn by_short_id(&self, prefix: &str, limit: u32) -> Result<Vec<(JobId, ShortId)>, Error> {
+    /// Jobs whose short id begins with `prefix`, of one project or of all, at most `limit`.
+    pub(crate) async fn by_short_id(
+        &self,
+        prefix: &str,
+        project: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<(JobId, ShortId)>, Error> {
+        let rows = sqlx::query(
+            "SELECT id, short_id FROM jobs WHERE short_id >= $1 AND short_id < $2 \
+             AND ($3 IS NULL OR project = $3) LIMIT $4",
+        )
+        .bind(prefix)
         // `{` is past every letter of the alphabet.
-        let rows =
-            sqlx::query("SELECT id, short_id FROM jobs WHERE short_id >= $1 AND short_id < $2 LIMIT $3")
-                .bind(prefix)
-                .bind(format!("{prefix}{{"))
-                .bind(i64::from(limit))
-                .fetch_all(&self.read)
-                .await?;
+        .bind(format!("{prefix}{{"))
+        .bind(project)
+        .bind(i64::from(limit))
+        .fetch_all(&self.read)
+        .await?;
         rows.iter().map(|row| Ok((job_id(row.try_get(0)?)?, parse("a short id", row.try_get(1)?)?))).collect()
     }
 
-    /// The newest job of that name.
-    pub(crate) async fn by_name(&self, name: &str) -> Result<Option<JobId>, Error> {
-        let row = sqlx::query("SELECT id FROM jobs WHERE name = $1 ORDER BY id DESC LIMIT 1")
-            .bind(name)
-            .fetch_optional(&self.read)
-            .await?;
+    /// The newest job of that name, of one project or of all.
+    pub(crate) async fn by_name(&self, name: &str, project: Option<&str>) -> Result<Option<JobId>, Error> {
+        let row = sqlx::query(
+            "SELECT id FROM jobs WHERE name = $1 AND ($2 IS NULL OR project = $2) ORDER BY id DESC LIMIT 1",
+        )
+        .bind(name)
+        .bind(project)
+        .fetch_optional(&self.read)
+        .await?;
         row.map(|row| job_id(row.try_get(0)?)).transpose()
     }
 

@@ -2,7 +2,7 @@
 
 use super::{Source, Tx};
 use crate::{
-    blobs::content_key,
+    blobs::{content_folder, content_key},
     jobs::{CreatedInput, InputFile},
     store::{
         Error,
@@ -23,7 +23,7 @@ struct Packed {
 }
 
 const INSERT_FILES: &str = concat!(
-    "INSERT INTO input_files (input_id, path, size, sha256, mode) SELECT $2, ",
+    "INSERT INTO input_files (input_id, folder, path, size, sha256, mode) SELECT $2, $3, ",
     bytes!("v.value->>'path'"),
     ", CAST(v.value->>'size' AS BIGINT), ",
     bytes!("v.value->>'sha256'"),
@@ -57,15 +57,17 @@ impl Tx {
     /// The id is the digest of the list: the same list again only refreshes its age.
     pub(crate) async fn put_input(
         &mut self,
+        project: &str,
         input: &CreatedInput,
         files: &[InputFile],
         now: Timestamp,
     ) -> Result<(), Error> {
         sqlx::query(
-            "INSERT INTO inputs (id, files, bytes, used_at) VALUES ($1, $2, $3, $4) \
+            "INSERT INTO inputs (id, project, files, bytes, used_at) VALUES ($1, $2, $3, $4, $5) \
              ON CONFLICT (id) DO UPDATE SET used_at = excluded.used_at",
         )
         .bind(&input.id)
+        .bind(project)
         .bind(signed(input.files))
         .bind(signed(input.bytes))
         .bind(now.as_micros())
@@ -77,9 +79,14 @@ impl Tx {
             sha256: hex::encode(file.sha256),
             mode: file.mode,
         }));
-        sqlx::query(INSERT_FILES).bind(list).bind(&input.id).execute(self.connection()).await?;
+        sqlx::query(INSERT_FILES)
+            .bind(list)
+            .bind(&input.id)
+            .bind(content_folder(project))
+            .execute(self.connection())
+            .await?;
         // What was about to be deleted is named again.
-        let keys: Vec<_> = files.iter().map(|file| content_key(&file.sha256)).collect();
+        let keys: Vec<_> = files.iter().map(|file| content_key(project, &file.sha256)).collect();
         self.drop_garbage("object", &keys).await
     }
 }

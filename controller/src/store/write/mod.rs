@@ -2,6 +2,7 @@
 
 mod artifacts;
 mod claims;
+mod identity;
 mod inputs;
 mod jobs;
 mod others;

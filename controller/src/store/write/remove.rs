@@ -3,7 +3,6 @@
 
 use super::{Tx, jobs::pack_ids};
 use crate::{
-    blobs::CONTENT,
     jobs::OBJECT_KEYS,
     store::{
         Error,
@@ -84,10 +83,10 @@ const UNUSED_INPUTS: &str = "SELECT id FROM inputs AS i WHERE used_at < $1 AND N
 
 /// Contents of the input that no other input names.
 const CONTENTS: &str = concat!(
-    "INSERT INTO garbage (kind, name) SELECT DISTINCT 'object', $2 || ",
+    "INSERT INTO garbage (kind, name) SELECT DISTINCT 'object', f.folder || ",
     text!("f.sha256"),
     " FROM input_files AS f WHERE f.input_id = $1 AND NOT EXISTS \
-     (SELECT 1 FROM input_files AS o WHERE o.sha256 = f.sha256 AND o.input_id <> $1) \
+     (SELECT 1 FROM input_files AS o WHERE o.sha256 = f.sha256 AND o.folder = f.folder AND o.input_id <> $1) \
      ON CONFLICT (kind, name) DO NOTHING",
 );
 
@@ -116,7 +115,7 @@ impl Tx {
         let mut removed = 0;
         for row in &rows {
             let id: &str = row.try_get(0)?;
-            sqlx::query(CONTENTS).bind(id).bind(CONTENT).execute(self.connection()).await?;
+            self.run(CONTENTS, id.to_owned()).await?;
             self.run("DELETE FROM input_files WHERE input_id = $1", id.to_owned()).await?;
             self.run("DELETE FROM inputs WHERE id = $1", id.to_owned()).await?;
             removed += 1;

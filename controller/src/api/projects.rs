@@ -1,0 +1,75 @@
+//! The tenants, for people.
+
+use super::{Context, access, auth, status, views};
+use crate::identity::{Project, Quotas, Settings};
+use longshore_common::{
+    fields::{FieldError, FieldErrors},
+    wire,
+};
+use longshore_proto::v1;
+use serde_json::json;
+use std::sync::Arc;
+use tonic::{Request, Response, Status};
+
+#[derive(Debug)]
+pub(super) struct Service(pub(super) Arc<Context>);
+
+type Answer<T> = Result<Response<T>, Status>;
+
+#[tonic::async_trait]
+impl v1::projects_server::Projects for Service {
+    async fn put(&self, request: Request<v1::PutProjectRequest>) -> Answer<v1::PutProjectResponse> {
+        let caller = auth::caller(&request)?;
+        let request = request.into_inner();
+        let asked = wire::required("project", request.project).map_err(status::invalid)?;
+        let settings = settings(&asked).map_err(status::invalid)?;
+        caller.touches_project(&asked.name);
+        let known = self.0.identity.project(&asked.name).ok();
+        if request.create && known.is_some() {
+            return Err(Status::already_exists(format!("there is a project `{}`", asked.name)));
+        }
+        let new = known.map_or_else(|| Project::new(&asked.name), |known| (*known).clone());
+        let put = self.0.identity.put_project(Project { settings, ..new }).await.map_err(status::identity)?;
+        Ok(Response::new(v1::PutProjectResponse { project: Some(views::project(&put)) }))
+    }
+
+    async fn get(&self, request: Request<v1::GetProjectRequest>) -> Answer<v1::GetProjectResponse> {
+        let caller = auth::caller(&request)?;
+        let project = access::project(&self.0, &caller, &request.get_ref().project)?;
+        Ok(Response::new(v1::GetProjectResponse { project: Some(views::project(&project)) }))
+    }
+
+    async fn list(&self, request: Request<v1::ListProjectsRequest>) -> Answer<v1::ListProjectsResponse> {
+        let caller = auth::caller(&request)?;
+        let mut projects = self.0.jobs.projects();
+        projects.retain(|project| caller.sees(&project.name));
+        let projects = projects.iter().map(|project| views::project(project)).collect();
+        Ok(Response::new(v1::ListProjectsResponse { projects }))
+    }
+}
+
+fn settings(asked: &v1::Project) -> Result<Settings, FieldErrors> {
+    let mut errors = FieldErrors::new();
+    let quotas = asked.quotas.unwrap_or_default();
+    let images = asked.images.clone().unwrap_or_default();
+    // Read as in a configuration file: the same patterns are refused.
+    let images = serde_json::from_value(json!({
+        "allow": images.allow, "deny": images.deny, "require_digest": images.require_digest,
+    }));
+    let images = images.map_err(|error| FieldError::new("project.images", error.to_string()));
+    let retention =
+        asked.retention.map(|length| wire::duration_from("project.retention", &length)).transpose();
+    let settings = Settings {
+        quotas: Quotas {
+            queued: quotas.queued,
+            running: quotas.running,
+            cpu_millis: quotas.cpu_millis,
+            memory: quotas.memory_bytes,
+            gpus: quotas.gpus,
+            storage: quotas.storage_bytes,
+        },
+        images: errors.take(images).unwrap_or_default(),
+        retention: errors.take(retention).flatten(),
+    };
+    errors.into_result(settings)
+}

@@ -1,0 +1,68 @@
+//! How fast one token may call, and how fast one address may be wrong.
+
+use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use serde::{Deserialize, Serialize};
+use std::{fmt, net::IpAddr, num::NonZeroU32};
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Calls of one token in a second, over time.
+    pub calls_per_second: NonZeroU32,
+    /// Calls of one token at once.
+    pub burst: NonZeroU32,
+    /// Refused credentials from one address in a minute.
+    pub failures_per_minute: NonZeroU32,
+}
+
+const fn number(number: u32) -> NonZeroU32 {
+    NonZeroU32::new(number).expect("a constant that is not zero")
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            // A service that follows a thousand jobs; a batch of jobs is one call.
+            calls_per_second: number(1_000),
+            burst: number(5_000),
+            // A person who pastes the wrong token a few times, not a program that guesses.
+            failures_per_minute: number(20),
+        }
+    }
+}
+
+pub struct Limits {
+    calls: DefaultKeyedRateLimiter<String>,
+    failures: DefaultKeyedRateLimiter<IpAddr>,
+}
+
+impl fmt::Debug for Limits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Limits").finish_non_exhaustive()
+    }
+}
+
+impl Limits {
+    pub fn new(config: &Config) -> Self {
+        Self {
+            calls: RateLimiter::keyed(Quota::per_second(config.calls_per_second).allow_burst(config.burst)),
+            failures: RateLimiter::keyed(Quota::per_minute(config.failures_per_minute)),
+        }
+    }
+
+    /// Whether this token may make one more call now.
+    pub fn may_call(&self, token: &str) -> bool {
+        self.calls.check_key(&token.to_owned()).is_ok()
+    }
+
+    /// Whether this address may be wrong once more now.
+    pub fn may_fail(&self, address: IpAddr) -> bool {
+        self.failures.check_key(&address).is_ok()
+    }
+
+    /// Forgets those that are at rest.
+    pub fn sweep(&self) {
+        self.calls.retain_recent();
+        self.failures.retain_recent();
+    }
+}

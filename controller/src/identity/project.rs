@@ -1,0 +1,44 @@
+//! A tenant and its settings.
+
+use longshore_common::{clock::Timestamp, job::ImagePolicy};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Project {
+    pub name: String,
+    pub settings: Settings,
+    pub created_at: Timestamp,
+}
+
+/// What an admin sets. Stored as JSON: absent fields are the defaults, and unknown ones are of a later version.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Settings {
+    pub quotas: Quotas,
+    /// Beside the controller's own.
+    pub images: ImagePolicy,
+    /// Of ended jobs; `None`: the controller's.
+    pub retention: Option<Duration>,
+}
+
+/// `None`: no bound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Quotas {
+    /// Jobs that wait.
+    pub queued: Option<u64>,
+    /// Jobs that an agent has, and what they hold.
+    pub running: Option<u64>,
+    pub cpu_millis: Option<u64>,
+    pub memory: Option<u64>,
+    pub gpus: Option<u64>,
+    /// Bytes of artifacts that are kept.
+    pub storage: Option<u64>,
+}
+
+impl Project {
+    pub fn new(name: &str) -> Self {
+        Self { name: name.to_owned(), settings: Settings::default(), created_at: Timestamp::now() }
+    }
+}
