@@ -1,6 +1,8 @@
 """Runs one job on Longshore over gRPC: submit, follow the log, wait, download and verify what it left in /out.
 
-    python3 client.py --address 127.0.0.1:7420 --out ./result IMAGE [COMMAND...]
+    LONGSHORE_TOKEN=lst_… python3 client.py --address 127.0.0.1:7420 --out ./result IMAGE [COMMAND...]
+
+With --ca-file the controller is reached under TLS, trusted by what `longshore ca` prints.
 
 Exits with the job's own exit code. Only grpcio and the standard library; README.md says how the stubs are made.
 """
@@ -109,16 +111,40 @@ def download(jobs, job_id, artifact, folder):
     return target
 
 
+class Authorized(
+    grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor, grpc.StreamUnaryClientInterceptor
+):
+    """Shows the token with every call."""
+
+    def __init__(self, token):
+        self.metadata = ("authorization", f"Bearer {token}")
+
+    def _with_token(self, continuation, details, request):
+        metadata = [*(details.metadata or []), self.metadata]
+        return continuation(details._replace(metadata=metadata), request)
+
+    intercept_unary_unary = intercept_unary_stream = intercept_stream_unary = _with_token
+
+
+def connect(address, ca_file):
+    """Under TLS where a CA is given, else in plain text: for a controller on this machine."""
+    if ca_file is None:
+        return grpc.insecure_channel(address)
+    return grpc.secure_channel(address, grpc.ssl_channel_credentials(ca_file.read_bytes()))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--address", default="127.0.0.1:7420", help="the controller (default: %(default)s)")
+    parser.add_argument("--ca-file", type=pathlib.Path, help="PEM, as `longshore ca` prints it")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("result"))
     parser.add_argument("--memory-mib", type=int, default=0)
     parser.add_argument("image")
     parser.add_argument("command", nargs=argparse.REMAINDER)
     options = parser.parse_args()
 
-    with grpc.insecure_channel(options.address) as channel:
+    with connect(options.address, options.ca_file) as bare:
+        channel = grpc.intercept_channel(bare, Authorized(os.environ.get("LONGSHORE_TOKEN", "")))
         jobs = jobs_pb2_grpc.JobsStub(channel)
         job = submit(jobs, options.image, options.command, options.memory_mib << 20)
         print(f"job {job.id}", file=sys.stderr)

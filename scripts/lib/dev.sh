@@ -24,6 +24,8 @@ start_dev() {
   local port
   port=$(free_port)
   export LONGSHORE_URL=http://127.0.0.1:$port
+  # Its login is kept with its data, not with the logins of whoever runs the demo.
+  export XDG_CONFIG_HOME=$PWD/$STATE/config
   mkdir -p "$STATE"
   setsid nohup "$BINARY" dev --data-dir "$STATE/data" --listen "127.0.0.1:$port" \
     >"$STATE/dev.log" 2>&1 </dev/null &

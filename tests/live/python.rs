@@ -1,6 +1,7 @@
 //! The Python client of `examples/python`, as its README says, against a running Longshore.
 
 use longshore_tests::env::{Cluster, fresh_dir, image, program};
+use longshore_tests::token;
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -19,6 +20,7 @@ async fn the_python_client_runs_a_job_and_verifies_its_files(cluster: &Cluster) 
     let mut command = Command::new(python);
     command
         .env("PYTHONPATH", stubs)
+        .env("LONGSHORE_TOKEN", token::text(&cluster.data()).expect("made at the first start"))
         .arg(root().join("examples/python/client.py"))
         .args(["--address", &cluster.address(), "--memory-mib", "64", "--out"])
         .arg(&result)

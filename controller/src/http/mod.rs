@@ -44,8 +44,9 @@ async fn ready(State(context): State<Arc<Context>>) -> Response {
     } else {
         StatusCode::OK
     };
+    // Names alone: paths and addresses are for those who log in.
     let line = |part: &longshore_proto::v1::Part| {
-        format!("{} {}: {}\n", if part.healthy { "ok" } else { "ill" }, part.name, part.detail)
+        format!("{} {}\n", if part.healthy { "ok" } else { "ill" }, part.name)
     };
     (status, parts.iter().map(line).collect::<String>()).into_response()
 }

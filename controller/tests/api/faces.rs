@@ -1,6 +1,6 @@
 //! HTTP, health, reflection, agents and status.
 
-use crate::harness::{Agent, Cluster, http, spec};
+use crate::harness::{Agent, Cluster, admin_text, http, spec};
 use longshore_proto::v1;
 
 #[tokio::test]
@@ -8,7 +8,9 @@ async fn http_and_grpc_share_the_port() {
     let cluster = Cluster::start().await;
     cluster.submit(spec("x")).await;
     let get = async |path: &str| {
-        let answer = http().get(format!("{}{path}", cluster.running.base_url)).send().await.expect("sent");
+        let url = format!("{}{path}", cluster.running.base_url);
+        let token = admin_text(cluster.folder.path());
+        let answer = http().get(url).bearer_auth(token).send().await.expect("sent");
         (answer.status().as_u16(), answer.text().await.expect("read"))
     };
     assert_eq!(get("/healthz").await, (200, "ok\n".to_owned()));

@@ -1,5 +1,6 @@
 //! The controller as its clients see it: a whole one in this process, on a free port, driven over the wire.
 
+mod access;
 mod bad_input;
 mod bytes;
 mod faces;
