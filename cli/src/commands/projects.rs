@@ -164,6 +164,7 @@ fn show(project: &v1::Project, format: FormatArgs) -> anyhow::Result<i32> {
     let lines = [
         ("name", project.name.clone()),
         ("quotas", quotas(&project.quotas.unwrap_or_default()).join(", ")),
+        ("used", project.used.as_ref().map(|used| quotas(used).join(", ")).unwrap_or_default()),
         ("allow images", images.allow.join(" ")),
         ("deny images", images.deny.join(" ")),
         ("need digest", digest.to_owned()),

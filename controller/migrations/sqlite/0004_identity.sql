@@ -53,3 +53,5 @@ ALTER TABLE inputs ADD COLUMN project TEXT NOT NULL DEFAULT 'default';
 ALTER TABLE input_files ADD COLUMN folder TEXT NOT NULL DEFAULT 'cas/';
 DROP INDEX input_files_sha256;
 CREATE INDEX input_files_sha256 ON input_files (sha256, folder);
+
+CREATE INDEX jobs_project ON jobs (project, id);

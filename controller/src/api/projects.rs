@@ -30,20 +30,21 @@ impl v1::projects_server::Projects for Service {
         }
         let new = known.map_or_else(|| Project::new(&asked.name), |known| (*known).clone());
         let put = self.0.identity.put_project(Project { settings, ..new }).await.map_err(status::identity)?;
-        Ok(Response::new(v1::PutProjectResponse { project: Some(views::project(&put)) }))
+        Ok(Response::new(v1::PutProjectResponse { project: Some(views::project(&put, None)) }))
     }
 
     async fn get(&self, request: Request<v1::GetProjectRequest>) -> Answer<v1::GetProjectResponse> {
         let caller = auth::caller(&request)?;
         let project = access::project(&self.0, &caller, &request.get_ref().project)?;
-        Ok(Response::new(v1::GetProjectResponse { project: Some(views::project(&project)) }))
+        let used = self.0.jobs.usage(&project.name).await.map_err(status::jobs)?;
+        Ok(Response::new(v1::GetProjectResponse { project: Some(views::project(&project, Some(&used))) }))
     }
 
     async fn list(&self, request: Request<v1::ListProjectsRequest>) -> Answer<v1::ListProjectsResponse> {
         let caller = auth::caller(&request)?;
         let mut projects = self.0.jobs.projects();
         projects.retain(|project| caller.sees(&project.name));
-        let projects = projects.iter().map(|project| views::project(project)).collect();
+        let projects = projects.iter().map(|project| views::project(project, None)).collect();
         Ok(Response::new(v1::ListProjectsResponse { projects }))
     }
 }

@@ -71,6 +71,7 @@ pub(super) fn of_submit(error: SubmitError) -> Refusal {
             Refusal::new(Code::AlreadyExists, error.to_string())
         }
         SubmitError::BadInput { field, message } => FieldError::new(field, message).into(),
+        SubmitError::OverQuota { .. } => Refusal::new(Code::ResourceExhausted, error.to_string()),
     }
 }
 

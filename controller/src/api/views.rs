@@ -1,7 +1,7 @@
 //! What jobs, attempts and agents look like on the wire.
 
 use crate::{
-    identity::{Project, Token},
+    identity::{Project, Quotas, Token},
     jobs::{AgentView, AttemptView, Ending, Explanation, JobView, StoredArtifact},
     store::AuditRow,
 };
@@ -112,18 +112,22 @@ pub(super) fn token(token: &Token) -> v1::Token {
     }
 }
 
-pub(super) fn project(project: &Project) -> v1::Project {
-    let (quotas, images) = (&project.settings.quotas, &project.settings.images);
+fn quotas(quotas: &Quotas) -> v1::Quotas {
+    v1::Quotas {
+        queued: quotas.queued,
+        running: quotas.running,
+        cpu_millis: quotas.cpu_millis,
+        memory_bytes: quotas.memory,
+        gpus: quotas.gpus,
+        storage_bytes: quotas.storage,
+    }
+}
+
+pub(super) fn project(project: &Project, used: Option<&Quotas>) -> v1::Project {
+    let images = &project.settings.images;
     v1::Project {
         name: project.name.clone(),
-        quotas: Some(v1::Quotas {
-            queued: quotas.queued,
-            running: quotas.running,
-            cpu_millis: quotas.cpu_millis,
-            memory_bytes: quotas.memory,
-            gpus: quotas.gpus,
-            storage_bytes: quotas.storage,
-        }),
+        quotas: Some(quotas(&project.settings.quotas)),
         images: Some(v1::ProjectImages {
             allow: images.allow.iter().map(ToString::to_string).collect(),
             deny: images.deny.iter().map(ToString::to_string).collect(),
@@ -131,7 +135,7 @@ pub(super) fn project(project: &Project) -> v1::Project {
         }),
         retention: project.settings.retention.map(wire::duration_to),
         created_at: Some(wire::timestamp_to(project.created_at)),
-        used: None,
+        used: used.map(quotas),
     }
 }
 

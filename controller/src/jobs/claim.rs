@@ -10,13 +10,13 @@ use super::{
 };
 use crate::{
     lifecycle::Event,
-    placement::{self, Machine},
+    placement::{self, Machine, Tenants},
     store::{self, AttemptRow, CandidateQuery, ClaimRow, GrantedGpu, Position, Tx, ViewRow},
 };
 use longshore_common::{
     agent::{Gpu, Grant, LaneAnswer, Usage},
     ids::ClaimId,
-    job::JobState,
+    job::{JobSpec, JobState},
     queue::Lane,
 };
 use std::collections::HashMap;
@@ -83,12 +83,13 @@ async fn grant(
         *work.lanes.spent.entry(lane.clone()).or_default() += count;
     }
     let mut machine = Machine::offered(&command.offer, &shared.agents.arch(command.agent));
+    let mut tenants = shared.projects.tenants(tx).await?;
     let mut search = Search::new(&shared.marks, command, &machine);
     let (mut grants, mut room) = (Vec::new(), ANSWER);
     while machine.slots > 0
         && let Some(page) = search.page(tx, &machine).await?
     {
-        let placed = placement::place(page.iter().map(|view| &*view.spec), &mut machine);
+        let placed = placement::place(page.iter().map(tenant), &mut machine, &mut tenants);
         search.placed(&page, &placed, &machine);
         for (index, gpus) in placed.grants {
             room = room.saturating_sub(page[index].spec_bytes);
@@ -109,7 +110,7 @@ async fn grant(
         let rest = if room == 0 {
             LaneAnswer::More
         } else if stop.ended || full {
-            rest(lane, stop.seen, &machine, tx).await?
+            rest(lane, stop.seen, (&machine, &tenants), tx).await?
         } else {
             // It had room and did not come to the end: the next claim goes on from there.
             LaneAnswer::More
@@ -123,7 +124,7 @@ async fn grant(
 async fn rest(
     lane: &Lane,
     seen: Option<Position>,
-    machine: &Machine,
+    (machine, tenants): (&Machine, &Tenants),
     tx: &mut Tx,
 ) -> Result<LaneAnswer, store::Error> {
     let mut rows = tx.first_fitting(lane, machine.free, GLANCE).await?;
@@ -131,11 +132,19 @@ async fn rest(
         let query = CandidateQuery { lane, free: machine.free, limit: GLANCE, after: seen };
         rows.extend(tx.candidates(&query).await?);
     }
-    if rows.iter().any(|view| placement::explain(&view.spec, machine).is_none()) {
+    let fits = |view: &ViewRow| {
+        let (project, spec) = tenant(view);
+        tenants.refuse(project, spec).is_none() && placement::explain(spec, machine).is_none()
+    };
+    if rows.iter().any(fits) {
         return Ok(LaneAnswer::More);
     }
     let any = !rows.is_empty() || !tx.queued_ids(lane, 1).await?.is_empty();
     Ok(if any { LaneAnswer::MoreButNotForYou } else { LaneAnswer::Empty })
+}
+
+fn tenant(view: &ViewRow) -> (&str, &JobSpec) {
+    (&view.row.project, &view.spec)
 }
 
 fn open(view: &ViewRow, gpus: &[String], command: &ClaimCommand, work: &mut Work) -> Option<Grant> {

@@ -43,9 +43,12 @@ impl Jobs {
             (_, Some(Ending { outcome: Outcome::QueueTimeout, .. })) => "has room now",
             _ => return Ok(Explanation { place: 0, summary: summary(row, 0, &[]), agents: Vec::new() }),
         };
+        let tenants = self.inner.shared.projects.tenants(&mut &self.inner.shared.store).await?;
+        let bound = tenants.refuse(&row.row.project, &row.spec);
         let mut reasons = Vec::new();
         for agent in self.agents() {
-            let reason = placement::explain(&row.spec, &agents::machine(&agent));
+            let machine = agents::machine(&agent);
+            let reason = bound.clone().or_else(|| placement::explain(&row.spec, &machine));
             let (reason, permanent) =
                 reason.map_or_else(|| (room.to_owned(), false), |reason| (reason.text, reason.permanent));
             reasons.push(AgentReason { agent: agent.identity.name, reason, permanent });

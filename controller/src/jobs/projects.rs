@@ -1,24 +1,124 @@
 //! The tenants, at hand in memory and true in the database: submit and claim ask for their settings.
 
-use super::{Jobs, chores::Chore, error::Error};
-use crate::identity::{DEFAULT_PROJECT, Project, Settings};
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, PoisonError, RwLock},
+use super::{Jobs, chores::Chore, error::Error, types::SubmitError};
+use crate::{
+    identity::{DEFAULT_PROJECT, Project, Quotas, Settings},
+    placement::Tenants,
+    store::{self, Holdings},
 };
+use longshore_common::units::ByteSize;
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+use tokio::time::Instant;
+
+/// Bytes that a project keeps are counted this often at most.
+const COUNTED: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Default)]
-pub(super) struct Projects(RwLock<BTreeMap<String, Arc<Project>>>);
+pub(super) struct Projects {
+    known: RwLock<BTreeMap<String, Arc<Project>>>,
+    /// Bytes of artifacts, and when they were counted.
+    stored: RwLock<HashMap<String, (Instant, u64)>>,
+}
+
+/// How long ended jobs are kept.
+#[derive(Debug)]
+pub(super) struct Retention {
+    usual: Duration,
+    own: HashMap<String, Duration>,
+}
+
+impl Retention {
+    pub(super) fn of(&self, project: &str) -> Duration {
+        self.own.get(project).copied().unwrap_or(self.usual)
+    }
+}
+
+/// How many jobs bounded projects may still queue.
+#[derive(Debug, Default)]
+pub(super) struct Queues(HashMap<String, (u64, u64)>);
+
+impl Queues {
+    /// One more job of this project.
+    pub(super) fn enter(&mut self, project: &str) -> Result<(), SubmitError> {
+        match self.0.get_mut(project) {
+            Some((bound, queued)) if *queued >= *bound => Err(SubmitError::OverQuota {
+                project: project.to_owned(),
+                what: format!(
+                    "has {queued} jobs that wait, and may have {bound}; try again when some have begun"
+                ),
+            }),
+            Some((_, queued)) => {
+                *queued += 1;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+}
 
 impl Projects {
     /// The usual one is always there.
     pub(super) fn new(stored: Vec<Project>) -> Self {
         let projects = std::iter::once(Project::new(DEFAULT_PROJECT)).chain(stored);
-        Self(RwLock::new(projects.map(|project| (project.name.clone(), Arc::new(project))).collect()))
+        let known = projects.map(|project| (project.name.clone(), Arc::new(project))).collect();
+        Self { known: RwLock::new(known), stored: RwLock::default() }
     }
 
     fn get(&self, name: &str) -> Option<Arc<Project>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+        self.known.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    fn quotas(&self) -> Vec<(String, Quotas)> {
+        let projects = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        projects.values().map(|project| (project.name.clone(), project.settings.quotas)).collect()
+    }
+
+    /// Those that are bounded, with what they hold. Costs nothing where none is.
+    pub(super) async fn tenants(&self, store: &mut impl Holdings) -> Result<Tenants, store::Error> {
+        let bounded = |quotas: &Quotas| {
+            [quotas.running, quotas.cpu_millis, quotas.memory, quotas.gpus].iter().any(Option::is_some)
+        };
+        let mut quotas = self.quotas();
+        quotas.retain(|(_, quotas)| bounded(quotas));
+        if quotas.is_empty() {
+            return Ok(Tenants::default());
+        }
+        let held = store.held().await?;
+        Ok(Tenants::new(quotas.into_iter().map(|(name, quotas)| {
+            let held = held.get(&name).copied().unwrap_or_default();
+            (name, quotas, held)
+        })))
+    }
+
+    /// Of those that are asked for and bounded.
+    pub(super) async fn queues(
+        &self,
+        asked: HashSet<&str>,
+        store: &mut impl Holdings,
+    ) -> Result<Queues, store::Error> {
+        let bound = |(name, quotas): (String, Quotas)| Some((name, quotas.queued?));
+        let mut bounds: Vec<_> = self.quotas().into_iter().filter_map(bound).collect();
+        bounds.retain(|(name, _)| asked.contains(name.as_str()));
+        if bounds.is_empty() {
+            return Ok(Queues::default());
+        }
+        let at_rest = store.at_rest().await?;
+        let queue = |(name, bound): (String, u64)| {
+            let queued = at_rest.get(&name).copied().unwrap_or_default();
+            (name, (bound, queued))
+        };
+        Ok(Queues(bounds.into_iter().map(queue).collect()))
+    }
+
+    pub(super) fn retention(&self, usual: Duration) -> Retention {
+        let projects = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let own =
+            projects.values().filter_map(|project| Some((project.name.clone(), project.settings.retention?)));
+        Retention { usual, own: own.collect() }
     }
 
     /// Of a project that nobody made: the defaults.
@@ -28,13 +128,54 @@ impl Projects {
 }
 
 impl Jobs {
+    /// Why the project may not begin anything that would keep more.
+    pub(super) async fn is_full(&self, name: &str) -> Result<Option<SubmitError>, Error> {
+        let projects = &self.inner.shared.projects;
+        let Some(bound) = projects.settings(name).quotas.storage else { return Ok(None) };
+        let stored = self.stored(name).await?;
+        let what = format!(
+            "keeps {} of its {} of artifacts; remove some jobs",
+            ByteSize(stored).rounded(),
+            ByteSize(bound).rounded()
+        );
+        Ok((stored >= bound).then(|| SubmitError::OverQuota { project: name.to_owned(), what }))
+    }
+
+    /// Bytes of artifacts that the project keeps, as of a moment ago.
+    async fn stored(&self, name: &str) -> Result<u64, Error> {
+        let stored = &self.inner.shared.projects.stored;
+        let known = stored.read().unwrap_or_else(PoisonError::into_inner).get(name).copied();
+        if let Some((_, bytes)) = known.filter(|(at, _)| at.elapsed() < COUNTED) {
+            return Ok(bytes);
+        }
+        let bytes = self.inner.shared.store.stored_bytes(name).await?;
+        let counted = (Instant::now(), bytes);
+        stored.write().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), counted);
+        Ok(bytes)
+    }
+
+    /// What the project's unfinished jobs hold and its ended ones keep.
+    pub async fn usage(&self, name: &str) -> Result<Quotas, Error> {
+        let mut store = &self.inner.shared.store;
+        let held = store.held().await?.get(name).copied().unwrap_or_default();
+        let queued = store.at_rest().await?.get(name).copied().unwrap_or_default();
+        Ok(Quotas {
+            queued: Some(queued),
+            running: Some(held.running),
+            cpu_millis: Some(held.cpu_millis),
+            memory: Some(held.memory),
+            gpus: Some(held.gpus),
+            storage: Some(self.stored(name).await?),
+        })
+    }
+
     pub fn project(&self, name: &str) -> Option<Arc<Project>> {
         self.inner.shared.projects.get(name)
     }
 
     /// By name.
     pub fn projects(&self) -> Vec<Arc<Project>> {
-        let projects = self.inner.shared.projects.0.read().unwrap_or_else(PoisonError::into_inner);
+        let projects = self.inner.shared.projects.known.read().unwrap_or_else(PoisonError::into_inner);
         projects.values().cloned().collect()
     }
 
@@ -42,7 +183,7 @@ impl Jobs {
     pub async fn put_project(&self, project: Project) -> Result<Arc<Project>, Error> {
         self.chore(Chore::Project(Box::new(project.clone()))).await?;
         let project = Arc::new(project);
-        let mut projects = self.inner.shared.projects.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut projects = self.inner.shared.projects.known.write().unwrap_or_else(PoisonError::into_inner);
         projects.insert(project.name.clone(), Arc::clone(&project));
         Ok(project)
     }

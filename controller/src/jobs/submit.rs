@@ -4,6 +4,7 @@ use super::{
     Jobs,
     command::{Command, Results},
     error::{Error, ResolveError},
+    projects::{Projects, Queues},
     types::{NewJob, SubmitError, Submitted},
     view,
     work::Work,
@@ -39,7 +40,10 @@ impl Jobs {
         let allowed =
             shared.config.images.check(&new.spec.image).and_then(|()| images.check(&new.spec.image));
         let refused = match allowed {
-            Ok(()) => self.check_inputs(&mut new).await?.err(),
+            Ok(()) => match self.check_inputs(&mut new).await?.err() {
+                Some(error) => Some(error),
+                None => self.is_full(&new.project).await?,
+            },
             Err(refusal) => {
                 Some(SubmitError::BadInput { field: "image".into(), message: refusal.to_string() })
             }
@@ -115,10 +119,15 @@ pub(super) struct Known {
     jobs: HashMap<JobId, ViewRow>,
     /// Of those that the batch names, the ones that are there.
     sources: HashSet<Source>,
+    queues: Queues,
 }
 
 impl Known {
-    pub(super) async fn load(batch: &[Command], tx: &mut Tx) -> Result<Self, store::Error> {
+    pub(super) async fn load(
+        batch: &[Command],
+        projects: &Projects,
+        tx: &mut Tx,
+    ) -> Result<Self, store::Error> {
         let mut ids = Vec::new();
         let mut sources = Vec::new();
         for command in batch {
@@ -132,12 +141,13 @@ impl Known {
         }
         tx.touch_inputs(&sources, longshore_common::clock::Timestamp::now()).await?;
         let sources = tx.present(&sources).await?.into_iter().collect();
+        let queues = projects.queues(projects_of(batch), tx).await?;
         let requests = tx.find_requests(&ids).await?;
         let jobs: Vec<_> = requests.iter().map(|request| request.job).collect();
         let jobs = tx.load_views(&jobs).await?.into_iter().map(|view| (view.row.job.id, view)).collect();
         let requests =
             requests.into_iter().map(|row| ((row.project.clone(), row.request_id.clone()), row)).collect();
-        Ok(Self { requests, jobs, sources })
+        Ok(Self { requests, jobs, sources, queues })
     }
 
     /// They were there when they were looked at: a removal may have come in between.
@@ -154,6 +164,15 @@ impl Known {
             Some(SubmitError::BadInput { field: format!("inputs.{name}"), message })
         })
     }
+}
+
+/// Projects that the batch submits to.
+fn projects_of(batch: &[Command]) -> HashSet<&str> {
+    let submits = batch.iter().filter_map(|command| match command {
+        Command::Submit(call) => Some(&call.input),
+        _ => None,
+    });
+    submits.flatten().map(|checked| checked.new.project.as_str()).collect()
 }
 
 /// The submits of one batch: two of them may carry the same request.
@@ -180,6 +199,7 @@ impl Round {
         if let Some(error) = refused.clone().or_else(|| self.known.missing(&new.spec, work)) {
             return Err(error);
         }
+        self.known.queues.enter(&new.project)?;
         let row = add(new, work);
         if let Some(key) = key {
             self.remember(key, digest, &row, work);

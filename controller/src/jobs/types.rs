@@ -40,6 +40,8 @@ pub enum SubmitError {
     /// `field` is the path in the spec.
     #[error("{message}")]
     BadInput { field: String, message: String },
+    #[error("project `{project}` {what}")]
+    OverQuota { project: String, what: String },
     #[error("request_id `{request_id}` made job {job}, which was removed; choose a new one")]
     RequestOfRemoved { request_id: String, job: ShortId },
 }

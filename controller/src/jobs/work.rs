@@ -5,6 +5,7 @@ use super::{
     agents::{Agents, Process},
     live::{Entry, Live},
     nudges::{Nudges, Stop, Work as Lanes},
+    projects::Retention,
     types::{Change, LiveAttempt},
 };
 use crate::{
@@ -27,7 +28,7 @@ use tokio::time::Instant;
 pub(super) struct Work {
     pub(super) now: Timestamp,
     pub(super) epoch: Epoch,
-    pub(super) retention: Duration,
+    pub(super) retention: Retention,
     pub(super) lease: Duration,
     /// The last one given out.
     pub(super) revision: u64,
@@ -62,7 +63,7 @@ impl Work {
         now: Timestamp,
         epoch: Epoch,
         revision: u64,
-        (retention, lease): (Duration, Duration),
+        (retention, lease): (Retention, Duration),
     ) -> Self {
         Self {
             now,
@@ -193,9 +194,8 @@ impl Work {
                 self.stops.push(Stop { agent, attempt, reason: StopReason::Cancel(reason) });
             }
             Effect::Ended => {
-                let expires_at = now.plus(self.retention);
                 if let Some(row) = self.jobs.get_mut(&id) {
-                    row.expires_at = Some(expires_at);
+                    row.expires_at = Some(now.plus(self.retention.of(&row.project)));
                 }
             }
         }

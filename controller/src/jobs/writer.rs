@@ -66,7 +66,7 @@ async fn attempt(shared: &Shared, batch: &mut [Command]) -> Result<(), crate::st
         Timestamp::now(),
         shared.cluster.1,
         before,
-        (config.retention, config.disconnect_tolerance),
+        (shared.projects.retention(config.retention), config.disconnect_tolerance),
     );
     let mut tx = shared.store.begin().await?;
     apply(shared, batch, &mut work, &mut tx).await?;
@@ -90,7 +90,7 @@ async fn apply(
     }
     let jobs: Vec<_> = touched(batch).into_iter().collect();
     work.jobs.extend(tx.load_jobs(&jobs).await?.into_iter().map(|row| (row.job.id, row)));
-    let requests = submit::Known::load(batch, tx).await?;
+    let requests = submit::Known::load(batch, &shared.projects, tx).await?;
     let reports = finish::Known::load(batch, &shared.live, work, tx).await?;
     let needs = remove::Known::load(batch, tx).await?;
     let mut submits = submit::Round::new(requests);

@@ -52,7 +52,7 @@ fn why(spec: &JobSpec, machine: &Machine) -> (String, bool) {
 fn several_are_placed_at_once_and_the_large_one_is_passed_over() {
     let jobs = [job(1000, 1, None), job(8000, 1, None), job(2000, 1, None), job(2000, 1, None)];
     let mut machine = machine(4000, 64, vec![]);
-    let placement = place(&jobs, &mut machine);
+    let placement = place(jobs.iter().map(|job| ("default", job)), &mut machine, &mut Tenants::default());
     assert_eq!(placement.grants.iter().map(|(i, _)| *i).collect::<Vec<_>>(), [0, 2]);
     assert_eq!(machine.free.cpu_millis, 1000);
     assert_eq!(placement.refused[0].1, Reason { text: "needs 8 cpu, has 4".into(), permanent: true });
@@ -65,7 +65,7 @@ fn the_tightest_gpu_is_taken_first() {
     let mut machine = machine(64_000, 512, gpus);
     let jobs =
         [job(1, 1, Some((1, 20, None))), job(1, 1, Some((1, 20, None))), job(1, 1, Some((1, 0, None)))];
-    let placement = place(&jobs, &mut machine);
+    let placement = place(jobs.iter().map(|job| ("default", job)), &mut machine, &mut Tenants::default());
     let got: Vec<_> = placement.grants.iter().map(|(_, gpus)| gpus[0].as_str()).collect();
     assert_eq!(got, ["GPU-1", "GPU-2", "GPU-0"]);
 }
@@ -123,7 +123,10 @@ fn selector_and_pool_are_matched_and_arch_is_built_in() {
 fn slots_bound_the_grants() {
     let mut machine = Machine { slots: 2, ..machine(64_000, 512, vec![]) };
     let jobs = vec![job(1, 1, None); 5];
-    assert_eq!(place(&jobs, &mut machine).grants.len(), 2);
+    assert_eq!(
+        place(jobs.iter().map(|job| ("default", job)), &mut machine, &mut Tenants::default()).grants.len(),
+        2
+    );
 }
 
 proptest! {
@@ -137,7 +140,7 @@ proptest! {
         let gpus = (0..).zip(gpus).map(|(index, gib)| gpu(index, "NVIDIA A10", gib)).collect();
         let whole = machine(cpu, gib, gpus);
         let mut machine = Machine { whole: None, ..whole.clone() };
-        let placement = place(&jobs, &mut machine);
+        let placement = place(jobs.iter().map(|job| ("default", job)), &mut machine, &mut Tenants::default());
         let granted = || placement.grants.iter().map(|(index, _)| &jobs[*index].resources);
         prop_assert!(granted().map(|r| u64::from(r.cpu_millis)).sum::<u64>() <= u64::from(cpu));
         prop_assert!(granted().map(|r| r.memory_bytes).sum::<u64>() <= gib * GIB);

@@ -203,7 +203,10 @@ async fn what_is_another_projects_is_not_there() {
             other.get(v1::GetJobRequest { job: job.clone() }).await.map(drop),
             other.wait(v1::WaitJobRequest { job: job.clone(), ..Default::default() }).await.map(drop),
             other.explain(v1::ExplainJobRequest { job: job.clone() }).await.map(drop),
-            other.stream_logs(v1::StreamLogsRequest { job: job.clone(), ..Default::default() }).await.map(drop),
+            other
+                .stream_logs(v1::StreamLogsRequest { job: job.clone(), ..Default::default() })
+                .await
+                .map(drop),
             other
                 .list_artifacts(v1::ListArtifactsRequest { job: job.clone(), ..Default::default() })
                 .await
@@ -213,10 +216,7 @@ async fn what_is_another_projects_is_not_there() {
                 .await
                 .map(drop),
             other.retry(v1::RetryJobRequest { job: job.clone(), ..Default::default() }).await.map(drop),
-            other
-                .cancel(v1::CancelJobsRequest { jobs: jobs.clone(), ..Default::default() })
-                .await
-                .map(drop),
+            other.cancel(v1::CancelJobsRequest { jobs: jobs.clone(), ..Default::default() }).await.map(drop),
             other.remove(v1::RemoveJobsRequest { jobs, ..Default::default() }).await.map(drop),
         ];
         for (index, answer) in codes.into_iter().enumerate() {
@@ -259,9 +259,7 @@ async fn bytes_that_another_project_stored_are_not_stored_for_this_one() {
     let claimed = other.create_input(list()).await.expect_err("they do not have it");
     assert_eq!(claimed.code(), Code::InvalidArgument);
     let input = cluster.jobs.clone().create_input(list()).await.expect("made").into_inner();
-    let source = v1::Input {
-        source: Some(v1::input::Source::Uploaded(v1::UploadedInput { id: input.id })),
-    };
+    let source = v1::Input { source: Some(v1::input::Source::Uploaded(v1::UploadedInput { id: input.id })) };
     let stolen = v1::JobSpec { inputs: [("x".to_owned(), source)].into(), ..spec("x") };
     let request = v1::SubmitRequest { spec: Some(stolen), ..v1::SubmitRequest::default() };
     assert_eq!(other.submit(request).await.expect_err("another's").code(), Code::InvalidArgument);
@@ -323,10 +321,8 @@ async fn what_is_changed_and_what_is_refused_is_in_the_audit_log() {
             break;
         }
     }
-    let told: Vec<_> = lines
-        .iter()
-        .map(|line| (line.actor.as_str(), line.action.as_str(), line.result.as_str()))
-        .collect();
+    let told: Vec<_> =
+        lines.iter().map(|line| (line.actor.as_str(), line.action.as_str(), line.result.as_str())).collect();
     let wanted = [
         ("nobody", "longshore.v1.Jobs/List", "UNAUTHENTICATED"),
         ("token eve", "longshore.v1.Jobs/Cancel", "PERMISSION_DENIED"),

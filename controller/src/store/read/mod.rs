@@ -1,10 +1,12 @@
 //! Reads, on connections of their own: they never wait for the writer, and see what is committed.
 
 mod bytes;
+mod holdings;
 mod identity;
 mod jobs;
 mod work;
 
+pub(crate) use holdings::Holdings;
 pub(crate) use jobs::ListBounds;
 #[cfg(test)]
 pub(super) use jobs::{EXPIRED, LIST_NAMED, LIST_UNFINISHED};

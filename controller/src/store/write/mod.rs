@@ -44,7 +44,7 @@ impl Tx {
         Ok(())
     }
 
-    fn connection(&mut self) -> &mut SqliteConnection {
+    pub(in crate::store) fn connection(&mut self) -> &mut SqliteConnection {
         #[cfg(test)]
         super::crash::point();
         &mut self.inner

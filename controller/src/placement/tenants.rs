@@ -1,0 +1,73 @@
+//! What projects may hold at once, and hold.
+
+use super::Reason;
+use crate::identity::Quotas;
+use longshore_common::{
+    job::JobSpec,
+    units::{ByteSize, Cores},
+};
+use std::collections::HashMap;
+
+/// What a project's jobs hold on all machines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    pub running: u64,
+    pub cpu_millis: u64,
+    pub memory: u64,
+    pub gpus: u64,
+}
+
+/// The projects whose jobs are bounded; all others may hold what they like.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tenants(HashMap<String, (Quotas, Held)>);
+
+impl Tenants {
+    pub fn new(bounded: impl IntoIterator<Item = (String, Quotas, Held)>) -> Self {
+        Self(bounded.into_iter().map(|(name, quotas, held)| (name, (quotas, held))).collect())
+    }
+
+    /// Why the project may not hold this job too.
+    pub fn refuse(&self, project: &str, spec: &JobSpec) -> Option<Reason> {
+        let (quotas, held) = self.0.get(project)?;
+        let asked = held_by(spec);
+        let cores = |millis: u64| Cores(u32::try_from(millis).unwrap_or(u32::MAX)).to_string();
+        let bytes = |bytes: u64| ByteSize(bytes).rounded();
+        let count = |count: u64| count.to_string();
+        let bounds: [(&str, Option<u64>, u64, u64, &dyn Fn(u64) -> String); 4] = [
+            ("running jobs", quotas.running, held.running, asked.running, &count),
+            ("cpus", quotas.cpu_millis, held.cpu_millis, asked.cpu_millis, &cores),
+            ("memory", quotas.memory, held.memory, asked.memory, &bytes),
+            ("GPUs", quotas.gpus, held.gpus, asked.gpus, &count),
+        ];
+        bounds.into_iter().find_map(|(what, bound, held, asked, shown)| {
+            let bound = bound.filter(|bound| asked > 0 && held.saturating_add(asked) > *bound)?;
+            let permanent = asked > bound;
+            let text = if permanent {
+                format!("needs {} {what}, the quota of project {project} is {}", shown(asked), shown(bound))
+            } else {
+                format!("project {project} holds {} of its {} {what}", shown(held), shown(bound))
+            };
+            Some(Reason { text, permanent })
+        })
+    }
+
+    pub(super) fn take(&mut self, project: &str, spec: &JobSpec) {
+        if let Some((_, held)) = self.0.get_mut(project) {
+            let asked = held_by(spec);
+            held.running += asked.running;
+            held.cpu_millis = held.cpu_millis.saturating_add(asked.cpu_millis);
+            held.memory = held.memory.saturating_add(asked.memory);
+            held.gpus += asked.gpus;
+        }
+    }
+}
+
+fn held_by(spec: &JobSpec) -> Held {
+    let asked = &spec.resources;
+    Held {
+        running: 1,
+        cpu_millis: asked.cpu_millis.into(),
+        memory: asked.memory_bytes,
+        gpus: asked.gpu_count().into(),
+    }
+}
