@@ -7,7 +7,7 @@ use crate::{
     counters::Counters,
     disk::Disk,
     http,
-    identity::{self, Identity, Limits},
+    identity::{self, Identity},
     jobs::{self, Jobs},
     links::Links,
     log_store::{Files, LogStore},
@@ -98,7 +98,7 @@ impl Controller {
         let (blobs, directory) = open_blobs(&config, &base_url)?;
         let (publisher, queue) = open_queue(config.rabbitmq.as_ref())?;
         let jobs = Jobs::start(store.clone(), config.jobs.clone()).await?;
-        let identity = Identity::start(&jobs, &data_dir, shutdown.clone()).await?;
+        let identity = Identity::start(&jobs, &data_dir, &config.limits, shutdown.clone()).await?;
         let logs: Arc<dyn LogStore> = Arc::new(logs);
         let bytes = (Arc::clone(&blobs), Arc::clone(&logs));
         let reconcilers =
@@ -116,7 +116,6 @@ impl Controller {
             config: config.api.clone(),
             started: Instant::now(),
             shutdown: shutdown.clone(),
-            limits: Limits::new(&config.limits),
             identity,
             jobs,
         });

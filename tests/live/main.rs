@@ -16,6 +16,7 @@ mod https;
 mod inputs;
 mod lanes;
 mod limits;
+mod logins;
 mod logs;
 mod neighbours;
 mod pull;

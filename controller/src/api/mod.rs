@@ -21,12 +21,7 @@ pub(crate) use cluster::parts;
 pub use waiters::Waiters;
 
 use crate::{
-    blobs::Blobs,
-    counters::Counters,
-    disk::Disk,
-    identity::{Identity, Limits},
-    jobs::Jobs,
-    links::Links,
+    blobs::Blobs, counters::Counters, disk::Disk, identity::Identity, jobs::Jobs, links::Links,
     log_store::LogStore,
 };
 use longshore_common::{queue::Publisher, shutdown::Shutdown};
@@ -87,7 +82,6 @@ impl fmt::Debug for QueueAccess {
 pub struct Context {
     pub jobs: Jobs,
     pub identity: Identity,
-    pub limits: Limits,
     pub logs: Arc<dyn LogStore>,
     pub blobs: Arc<dyn Blobs>,
     pub publisher: Arc<dyn Publisher>,

@@ -35,6 +35,7 @@ const USED_EVERY: Duration = Duration::from_secs(60);
 pub struct Identity {
     jobs: Jobs,
     state: Arc<RwLock<State>>,
+    limits: Arc<Limits>,
 }
 
 #[derive(Debug, Default)]
@@ -47,8 +48,14 @@ struct State {
 
 impl Identity {
     /// Reads what there is. A cluster without any token gets one for all, in `data_dir`.
-    pub async fn start(jobs: &Jobs, data_dir: &Path, shutdown: Shutdown) -> Result<Self, Error> {
-        let identity = Self { jobs: jobs.clone(), state: Arc::default() };
+    pub async fn start(
+        jobs: &Jobs,
+        data_dir: &Path,
+        config: &Config,
+        shutdown: Shutdown,
+    ) -> Result<Self, Error> {
+        let limits = Arc::new(Limits::new(config));
+        let identity = Self { jobs: jobs.clone(), state: Arc::default(), limits };
         let rows = jobs.tokens().await?;
         if rows.is_empty() {
             identity.found(data_dir).await?;
@@ -87,6 +94,10 @@ impl Identity {
             self.write().used.insert(row.token.id.clone(), now);
         }
         Ok(row.token.clone())
+    }
+
+    pub fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// A new token and its text, which is nowhere else.
@@ -165,6 +176,7 @@ impl Identity {
                 () = tokio::time::sleep(USED_EVERY) => {}
                 () = shutdown.triggered() => return,
             }
+            self.limits.sweep();
             let used: Vec<_> = self.write().used.drain().collect();
             if used.is_empty() {
                 continue;

@@ -30,6 +30,8 @@ pub struct Config {
     pub lease_grace: Duration,
     /// How often expired jobs are looked for.
     pub retention_every: Duration,
+    /// How long a line of the audit log is kept.
+    pub audit_retention: Duration,
 }
 
 impl Default for Config {
@@ -43,6 +45,8 @@ impl Default for Config {
             lease_grace: Duration::from_secs(30),
             // Retention is measured in days.
             retention_every: Duration::from_secs(600),
+            // What an auditor asks about is within the year.
+            audit_retention: Duration::from_secs(365 * 24 * 3600),
         }
     }
 }
@@ -67,7 +71,7 @@ impl Reconcilers {
         let backoffs = expire::Backoffs::new(jobs.clone());
         let deadlines = expire::Deadlines::new(jobs.clone());
         let leases = agents::Leases::new(jobs.clone(), config.lease_grace);
-        let retention = retention::Retention::new(jobs.clone(), config.retention_every, blobs, logs);
+        let retention = retention::Retention::new(jobs.clone(), config, blobs, logs);
         let loops = vec![
             tasks::spawn("publish", publish.run(shutdown.clone())),
             tasks::spawn("backoffs", drive(backoffs, shutdown.clone())),

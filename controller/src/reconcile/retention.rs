@@ -1,7 +1,7 @@
 //! Removes jobs whose time is over, and the bytes that removed rows had named. The names lie in the database until
 //! the bytes are gone, so an unreachable store only delays it.
 
-use super::driver::Reconciler;
+use super::{Config, driver::Reconciler};
 use crate::{
     blobs::{self, Blobs},
     jobs::{self, Jobs},
@@ -26,6 +26,7 @@ pub(super) enum Error {
 pub(super) struct Retention {
     jobs: Jobs,
     every: Duration,
+    audit: Duration,
     next: Instant,
     blobs: Arc<dyn Blobs>,
     logs: Arc<dyn LogStore>,
@@ -35,8 +36,9 @@ pub(super) struct Retention {
 const PAGE: u32 = 1000;
 
 impl Retention {
-    pub(super) fn new(jobs: Jobs, every: Duration, blobs: Arc<dyn Blobs>, logs: Arc<dyn LogStore>) -> Self {
-        Self { jobs, every, next: Instant::now(), blobs, logs }
+    pub(super) fn new(jobs: Jobs, config: &Config, blobs: Arc<dyn Blobs>, logs: Arc<dyn LogStore>) -> Self {
+        let (every, audit) = (config.retention_every, config.audit_retention);
+        Self { jobs, every, audit, next: Instant::now(), blobs, logs }
     }
 
     async fn objects(&self) -> Result<(), Error> {
@@ -72,6 +74,7 @@ impl Reconciler for Retention {
     async fn sweep(&mut self) -> Result<Option<Timestamp>, Error> {
         if Instant::now() >= self.next {
             self.next = Instant::now() + self.every;
+            self.jobs.forget_audit(Timestamp::now().minus(self.audit)).await?;
             let removed = self.jobs.remove_expired().await?;
             if removed > 0 {
                 tracing::info!(jobs = removed, "removed jobs whose time was over");

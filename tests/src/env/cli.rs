@@ -71,7 +71,7 @@ impl Cli {
     }
 
     pub fn call(&self, arguments: &[&str]) -> Finished {
-        finished(self.command(arguments).output().expect("run longshore"))
+        self.command(arguments).output().expect("run longshore").into()
     }
 
     /// The working directory of its calls.
@@ -90,10 +90,12 @@ impl Cli {
     }
 }
 
-fn finished(output: Output) -> Finished {
-    Finished {
-        code: output.status.code().unwrap_or(-1),
-        stdout: output.stdout,
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+impl From<Output> for Finished {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            stdout: output.stdout,
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
     }
 }

@@ -22,7 +22,7 @@ impl Refused {
     }
 
     pub(super) fn role(token: &Token, least: Role) -> Self {
-        let message = format!("token `{}` is a {}'s; this takes a {least}'s", token.name, token.role);
+        let message = format!("token `{}` has role {}; this takes at least {least}", token.name, token.role);
         Self::new(Code::PermissionDenied, message)
     }
 

@@ -83,11 +83,12 @@ fn admit(context: &Context, rule: &Rule, request: &Request<Body>, address: IpAdd
     };
     let token = bearer(request.headers()).and_then(|text| context.identity.authenticate(text));
     let token = token.map_err(|denied| {
-        let refused = if context.limits.may_fail(address) { denied.into() } else { Refused::too_wrong() };
+        let refused =
+            if context.identity.limits().may_fail(address) { denied.into() } else { Refused::too_wrong() };
         (refused, Who::Nobody)
     })?;
     let who = || Who::Token(token.clone());
-    if !context.limits.may_call(&token.id) {
+    if !context.identity.limits().may_call(&token.id) {
         return Err((Refused::too_fast(&token.name), who()));
     }
     if token.role < least {
