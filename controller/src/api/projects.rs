@@ -1,7 +1,7 @@
 //! The tenants, for people.
 
 use super::{Context, access, auth, status, views};
-use crate::identity::{Project, Quotas, Settings};
+use crate::identity::{DEFAULT_PROJECT, Project, Quotas, Settings};
 use longshore_common::{
     fields::{FieldError, FieldErrors},
     wire,
@@ -35,7 +35,9 @@ impl v1::projects_server::Projects for Service {
 
     async fn get(&self, request: Request<v1::GetProjectRequest>) -> Answer<v1::GetProjectResponse> {
         let caller = auth::caller(&request)?;
-        let project = access::project(&self.0, &caller, &request.get_ref().project)?;
+        let asked = Some(request.get_ref().project.as_str()).filter(|name| !name.is_empty());
+        let name = asked.or(caller.scope()).unwrap_or(DEFAULT_PROJECT);
+        let project = access::project(&self.0, &caller, name)?;
         let used = self.0.jobs.usage(&project.name).await.map_err(status::jobs)?;
         Ok(Response::new(v1::GetProjectResponse { project: Some(views::project(&project, Some(&used))) }))
     }

@@ -26,7 +26,7 @@ impl Tenants {
         Self(bounded.into_iter().map(|(name, quotas, held)| (name, (quotas, held))).collect())
     }
 
-    /// Why the project may not hold this job too.
+    /// Why the project may not hold this job too. What can never be is said before what is only so now.
     pub fn refuse(&self, project: &str, spec: &JobSpec) -> Option<Reason> {
         let (quotas, held) = self.0.get(project)?;
         let asked = held_by(spec);
@@ -39,7 +39,7 @@ impl Tenants {
             ("memory", quotas.memory, held.memory, asked.memory, &bytes),
             ("GPUs", quotas.gpus, held.gpus, asked.gpus, &count),
         ];
-        bounds.into_iter().find_map(|(what, bound, held, asked, shown)| {
+        let mut reasons = bounds.into_iter().filter_map(|(what, bound, held, asked, shown)| {
             let bound = bound.filter(|bound| asked > 0 && held.saturating_add(asked) > *bound)?;
             let permanent = asked > bound;
             let text = if permanent {
@@ -48,7 +48,13 @@ impl Tenants {
                 format!("project {project} holds {} of its {} {what}", shown(held), shown(bound))
             };
             Some(Reason { text, permanent })
-        })
+        });
+        let first = reasons.next()?;
+        if first.permanent {
+            Some(first)
+        } else {
+            Some(reasons.find(|reason| reason.permanent).unwrap_or(first))
+        }
     }
 
     pub(super) fn take(&mut self, project: &str, spec: &JobSpec) {

@@ -1,6 +1,6 @@
 //! Who may make which call: every method of the descriptors and every route, with every kind of credential.
 
-use crate::harness::{Authorized, Cluster, http, spec};
+use crate::harness::{Authorized, Cluster, config, http, spec};
 use longshore_common::wire::Credentials;
 use longshore_proto::v1::{self, access_client::AccessClient, jobs_client::JobsClient};
 use prost::Message as _;
@@ -76,7 +76,8 @@ impl Caller {
     fn expects(&self, takes: Takes) -> Option<Code> {
         let role = match takes {
             Nothing => return None,
-            Agent => return Some(Code::Unauthenticated),
+            // Agents have no credentials of their own yet.
+            Agent => return None,
             Role(role) | Global(role) => role,
         };
         let Some(own) = self.role else { return Some(Code::Unauthenticated) };
@@ -333,4 +334,28 @@ async fn what_is_changed_and_what_is_refused_is_in_the_audit_log() {
     assert_eq!((lines[3].targets.as_slice(), lines[3].project.as_str()), (&[job.id][..], "default"));
     assert!(lines.iter().all(|line| line.address == "127.0.0.1" && line.at.is_some()));
     assert!(!format!("{lines:?}").contains("lst_"), "no token is in it");
+}
+
+#[tokio::test]
+async fn an_address_that_is_wrong_too_often_is_slowed_down_and_right_tokens_are_not() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut config = config(folder.path());
+    config.limits.failures_per_minute = 3.try_into().expect("not zero");
+    config.limits.burst = 5.try_into().expect("not zero");
+    config.limits.calls_per_second = 1.try_into().expect("not zero");
+    let cluster = Cluster::start_as(config, folder).await;
+    let spy = with(&cluster, "lst_abcdefgh_nonsense");
+    let mut codes = Vec::new();
+    for _ in 0..4 {
+        codes.push(call(&spy, "longshore.v1.Jobs/List").await.expect_err("wrong").code());
+    }
+    assert_eq!(codes[..3], [Code::Unauthenticated; 3]);
+    assert_eq!(codes[3], Code::ResourceExhausted);
+    call(&cluster.channel, "longshore.v1.Jobs/List").await.expect("a right token is heard");
+    let mut last = Ok(());
+    for _ in 0..10 {
+        last = last.and(call(&cluster.channel, "longshore.v1.Jobs/List").await);
+    }
+    let refused = last.expect_err("too fast");
+    assert!(refused.code() == Code::ResourceExhausted && refused.message().contains("admin"), "{refused}");
 }

@@ -11,7 +11,7 @@ use longshore_controller::{Controller, ControllerConfig, Running, identity};
 use longshore_proto::v1::{
     self, agent_link_client::AgentLinkClient, jobs_client::JobsClient, link_request, link_response::Message,
 };
-use std::{path::Path, time::Duration};
+use std::{num::NonZeroU32, path::Path, time::Duration};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -46,6 +46,8 @@ pub(crate) fn config(folder: &Path) -> ControllerConfig {
     ControllerConfig {
         listen: ([127, 0, 0, 1], 0).into(),
         data_dir: folder.to_owned(),
+        // A table of refusals is no guessing.
+        limits: identity::Config { failures_per_minute: NonZeroU32::MAX, ..identity::Config::default() },
         ..ControllerConfig::default()
     }
 }
@@ -56,8 +58,12 @@ impl Cluster {
     }
 
     pub(crate) async fn start_in(folder: TempDir) -> Self {
+        Self::start_as(config(folder.path()), folder).await
+    }
+
+    pub(crate) async fn start_as(config: ControllerConfig, folder: TempDir) -> Self {
         drop(rustls::crypto::ring::default_provider().install_default());
-        let running = Controller::start(config(folder.path()), Shutdown::new()).await.expect("started");
+        let running = Controller::start(config, Shutdown::new()).await.expect("started");
         let channel = Channel::from_shared(running.base_url.clone()).expect("an address");
         let channel = channel.tcp_nodelay(true).connect().await.expect("connected");
         let bare = channel.clone();

@@ -8,11 +8,8 @@ mod deaths;
 mod killed;
 mod leases;
 mod lists;
-<<<<<<< HEAD
 mod manifests;
-=======
 mod quotas;
->>>>>>> 07967ff (Bound what a project queues, holds and keeps; its own images and retention)
 mod sources;
 mod submits;
 
