@@ -3,10 +3,14 @@
 //! remembered beside the scratch folders, for the agent's next process. Never reads a log.
 
 use crate::runtime::{Counts, Scratch};
-use longshore_common::{clock::Timestamp, durable};
+use longshore_common::{
+    clock::{Moment, Timestamp, Uptime},
+    durable,
+};
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 const FILE: &str = "engine-log";
@@ -34,12 +38,12 @@ pub(super) struct Note {
     /// Bytes that were seen and are not in it.
     pub(super) unlogged: Counts,
     /// Engines that began before are dealt with.
-    pub(super) until: Timestamp,
+    pub(super) until: Moment,
 }
 
 impl Default for Note {
     fn default() -> Self {
-        Self { unlogged: Counts::default(), until: Timestamp::from_micros(0) }
+        Self { unlogged: Counts::default(), until: Moment { at: Timestamp::from_micros(0), up: None } }
     }
 }
 
@@ -52,16 +56,29 @@ impl Note {
         match (next(), next(), next()) {
             (Some(stdout), Some(stderr), Some(until)) => Self {
                 unlogged: Counts { stdout: stdout.unsigned_abs(), stderr: stderr.unsigned_abs() },
-                until: Timestamp::from_micros(until),
+                until: Moment {
+                    at: Timestamp::from_micros(until),
+                    up: next().map(|up| Uptime::of(Duration::from_micros(up.unsigned_abs()))),
+                },
             },
             _ => Self::default(),
+        }
+    }
+
+    /// Whether the engine that began then is dealt with. A clock that was set since makes it no other.
+    pub(super) fn covers(&self, engine: Moment) -> bool {
+        match (self.until.up, engine.up) {
+            (Some(until), Some(began)) => began <= until,
+            _ => engine.at <= self.until.at,
         }
     }
 
     pub(super) fn write(&self, beside: Option<&Path>) -> io::Result<()> {
         let Some(file) = beside.and_then(file) else { return Ok(()) };
         let Counts { stdout, stderr } = self.unlogged;
-        let text = format!("{stdout} {stderr} {}\n", self.until.as_micros());
+        let up = self.until.up.map(|up| up.since(Uptime::of(Duration::ZERO)).as_micros());
+        let up = up.map(|up| format!(" {up}")).unwrap_or_default();
+        let text = format!("{stdout} {stderr} {}{up}\n", self.until.at.as_micros());
         durable::replace_for_now(&file, text.as_bytes())
     }
 
@@ -85,13 +102,28 @@ mod tests {
         let home = tempfile::tempdir().expect("a folder");
         let out = home.path().join("disk/out");
         assert_eq!(Note::read(Some(&out)), Note::default());
-        let note = Note {
-            unlogged: Counts { stdout: 7, stderr: 0 },
-            until: Timestamp::from_micros(1_700_000_000_000_000),
-        };
-        note.write(Some(&out)).expect("written");
-        assert_eq!(Note::read(Some(&out)), note);
+        for up in [Some(Uptime::of(Duration::from_millis(4711))), None] {
+            let until = Moment { at: Timestamp::from_micros(1_700_000_000_000_000), up };
+            let note = Note { unlogged: Counts { stdout: 7, stderr: 0 }, until };
+            note.write(Some(&out)).expect("written");
+            assert_eq!(Note::read(Some(&out)), note);
+        }
         Note::remove(&out);
         assert_eq!(fs::read_dir(home.path()).expect("there").count(), 0);
+    }
+
+    #[test]
+    fn an_engine_that_is_dealt_with_stays_so_when_the_clock_is_set() {
+        let moment = |day: i64, up: u64| Moment {
+            at: Timestamp::from_micros(day * 1_000_000),
+            up: Some(Uptime::of(Duration::from_secs(up))),
+        };
+        let note = Note { until: moment(1_020, 20), ..Note::default() };
+        // Began at 15, as the clock calls it that was set ahead, or back, by ten minutes since; and another one.
+        assert!(note.covers(moment(1_015, 15)) && note.covers(moment(1_615, 15)));
+        assert!(!note.covers(moment(1_030, 30)) && !note.covers(moment(430, 30)));
+        let old = Note { until: Moment { up: None, ..note.until }, ..note };
+        assert!(old.covers(moment(1_015, 15)) && !old.covers(moment(1_030, 30)));
+        assert!(!Note::default().covers(moment(1_015, 15)));
     }
 }

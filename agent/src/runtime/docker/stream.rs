@@ -173,7 +173,7 @@ impl Follower {
         let started_at = found.state?.started_at.as_deref().and_then(time::parse)?;
         let (lost, now) = (client.tether.began()?, Moment::now());
         let older = absence::is_older(self.live.began(), started_at, lost);
-        (older && lost.at > note.until).then_some(Outage { lost_at: lost.at, returned_at: now.at })
+        (older && !note.covers(lost)).then_some(Outage { lost_at: lost.at, returned_at: now.at })
     }
 
     async fn go_on_after(&mut self, outage: Outage) -> Stopped {
@@ -204,7 +204,8 @@ impl Follower {
         if self.beside.is_none() {
             self.beside = self.live.scratch.lock().unwrap_or_else(PoisonError::into_inner).first().cloned();
         }
-        let note = Note { unlogged: self.unlogged, until: outage.returned_at };
+        let until = Moment::now().earlier(outage.returned_at);
+        let note = Note { unlogged: self.unlogged, until };
         if let Err(error) = note.write(self.beside.as_deref()) {
             tracing::warn!(%error, "an agent that is restarted now would repeat or skip lines");
         }
