@@ -57,7 +57,8 @@ pub(crate) struct Control {
 impl Control {
     pub(crate) async fn run(mut self, intake: Intake, left_behind: Vec<Left>) {
         let attempts = self.attempts.clone();
-        let recovering = async move { recovery::recover(&attempts, left_behind).await };
+        let welcome = self.door.subscribe();
+        let recovering = async move { recovery::recover(&attempts, left_behind, welcome).await };
         drop(tasks::spawn("recovery", self.attempts.track(recovering)));
         let (attempts, leave, door) = (self.attempts.clone(), self.leave.clone(), self.door.subscribe());
         let stop = self.leave.clone();

@@ -48,14 +48,18 @@ fn silence(intent: &Intent, contact: Option<&Contact>, now: Option<Uptime>) -> O
 }
 
 /// Goes on with the attempts of the earlier process. Those from before the machine's last start are handed back:
-/// their containers ended with it, whatever becomes of the engine.
-pub(crate) async fn recover(attempts: &Attempts, left: Vec<Left>) {
+/// their containers ended with it, whatever becomes of the engine. Not before the controller has heard of that start:
+/// otherwise it takes the loss for one that nobody died of.
+pub(crate) async fn recover(attempts: &Attempts, left: Vec<Left>, mut door: watch::Receiver<Option<Door>>) {
     let tools = attempts.tools();
     let (same, rebooted): (Vec<_>, Vec<_>) =
         left.into_iter().partition(|left| left.intent.boot_id == tools.boot_id);
     let earlier = Earlier::default();
     for left in same {
         attempts.take_over(left, earlier.clone());
+    }
+    if rebooted.is_empty() || door.wait_for(Option::is_some).await.is_err() {
+        return;
     }
     join_all(rebooted.into_iter().map(|left| hand_back(tools, left, &earlier))).await;
 }

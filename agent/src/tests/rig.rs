@@ -78,6 +78,13 @@ impl Away {
         self.link(events).await
     }
 
+    /// The next process. Its link is not up yet; the rest of the controller answers.
+    pub(super) async fn again_without_a_link(self) -> Rig {
+        let mut events = self.controller.link_again();
+        events.recv().await.expect("the first says that it is up");
+        self.link(events).await
+    }
+
     async fn link(self, events: mpsc::Receiver<Event>) -> Rig {
         let Self { controller, engine, dir, on_shutdown } = self;
         let slot: Arc<Mutex<Option<Arc<dyn Reporter>>>> = Arc::default();

@@ -93,6 +93,21 @@ async fn what_the_machine_took_along_is_lost() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_the_machine_took_along_is_not_told_before_the_controller_knows_of_the_new_start() {
+    let rig = Rig::start_as(tempfile::tempdir().unwrap(), OnShutdown::Leave).await;
+    let away = rig.leave().await;
+    let taken = grant(job(&[]));
+    away.journal().intend(intent("an earlier boot", &taken)).await.unwrap();
+    let rig = away.again_without_a_link().await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(rig.controller.finished(), [], "it would be a loss like any other");
+    rig.controller.connect();
+    assert_eq!(rig.controller.report(taken.attempt).await.outcome, Outcome::AgentLost);
+    rig.running.held.empty().await;
+    rig.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_the_machine_took_along_is_lost_although_the_engine_does_not_come_up() {
     let rig = Rig::start_as(tempfile::tempdir().unwrap(), OnShutdown::Leave).await;
     let away = rig.leave().await;

@@ -36,8 +36,12 @@ impl Former {
     pub(super) fn dead(&self, agent: AgentId, process: &Process, held: &[HeldAttempt]) -> Vec<AttemptRef> {
         let mut silent = self.lock();
         let Some(of_agent) = silent.get_mut(&agent) else { return Vec::new() };
-        // The process is alive, or the container is.
-        of_agent.retain(|one| one.process != *process && held.iter().all(|held| held.attempt != one.attempt));
+        // The process is alive, or the container is. What a machine lists that was started anew is only to be given back.
+        of_agent.retain(|one| {
+            let same_boot = one.process.boot_id == process.boot_id;
+            let listed = held.iter().any(|held| held.attempt == one.attempt);
+            one.process != *process && !(same_boot && listed)
+        });
         of_agent
             .iter_mut()
             .filter_map(|one| {

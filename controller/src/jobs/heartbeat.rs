@@ -22,9 +22,12 @@ use longshore_common::{
 impl Jobs {
     /// A link was opened.
     pub async fn hello(&self, identity: AgentIdentity, inventory: Inventory) -> Result<(), Error> {
+        let process = Process { session: identity.session, boot_id: identity.boot_id.clone() };
         let row = AgentRow { identity, inventory, seen_at: Timestamp::now() };
         self.chore(super::chores::Chore::Agent(Box::new(row.clone()))).await?;
-        self.inner.shared.agents.hello(row);
+        let (shared, agent) = (&self.inner.shared, row.identity.id);
+        shared.agents.hello(row);
+        shared.live.greeted(agent, &process);
         Ok(())
     }
 

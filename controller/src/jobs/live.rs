@@ -121,6 +121,14 @@ impl Live {
         }
     }
 
+    /// An agent says hello. What its machine was started anew under is known from then on, whatever comes first: its
+    /// report or its heartbeat.
+    pub(super) fn greeted(&self, agent: AgentId, process: &Process) {
+        for entry in self.write().values_mut().filter(|entry| entry.live.agent == agent) {
+            entry.rebooted |= entry.is_rebooted(process);
+        }
+    }
+
     /// An agent lists an attempt: its lease begins anew.
     pub(super) fn renew(&self, agent: AgentId, process: Option<&Process>, held: &HeldAttempt) -> Standing {
         let mut entries = self.write();

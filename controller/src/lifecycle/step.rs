@@ -40,8 +40,8 @@ pub fn step(job: &Job, event: Event, now: Timestamp) -> Result<Step, Refusal> {
             S::Claimed | S::Preparing | S::Running | S::Collecting,
             E::Finished { attempt, ending, died, jitter },
         ) => Ok(finished(job, attempt, ending, (died, jitter), now)),
-        (S::Waiting | S::Queued, E::Finished { attempt, ending, .. }) => {
-            finished_late(job, attempt, ending, now)
+        (S::Waiting | S::Queued, E::Finished { attempt, ending, died, .. }) => {
+            finished_late(job, attempt, ending, died, now)
         }
 
         (S::Claimed | S::Preparing | S::Running | S::Collecting, E::HandedBack { attempt, detail }) => {
@@ -152,13 +152,24 @@ fn finished(
 
 /// The lease had run out and nobody else was granted the job: the report counts. One that would be tried again
 /// leaves the job in its queue.
-fn finished_late(job: &Job, attempt: AttemptRef, ending: Ending, now: Timestamp) -> Result<Step, Refusal> {
+fn finished_late(
+    job: &Job,
+    attempt: AttemptRef,
+    ending: Ending,
+    died: bool,
+    now: Timestamp,
+) -> Result<Step, Refusal> {
     if spent(job) == Err(Refusal::AlreadyReported) {
         return Err(Refusal::AlreadyReported);
     }
     let tried_again = again::is_due(job, &ending.outcome);
     let mut step = close(job, attempt, ending.clone(), true);
-    if !tried_again {
+    if died {
+        again::note_death(&mut step.job);
+    }
+    if died && again::is_poison(&step.job) {
+        again::end_poisoned(&mut step, now);
+    } else if !tried_again {
         end(&mut step, ending, now);
     }
     Ok(step)

@@ -104,6 +104,29 @@ async fn a_rebooted_agent_that_tells_the_loss_itself_counts_as_dead() {
 }
 
 #[tokio::test]
+async fn a_rebooted_agent_that_tells_the_loss_before_its_first_heartbeat_counts_as_dead() {
+    for expires in [false, true] {
+        let bench = bench(hasty()).await;
+        bench.submit(quick()).await;
+        let mut last = None;
+        for name in ["a", "b"] {
+            let agent = Agent::join(&bench, name).await;
+            let grant = agent.granted().await;
+            agent.beats(vec![held(grant.attempt, JobState::Running)]).await;
+            if expires {
+                later(bench.jobs.config().disconnect_tolerance + Duration::from_secs(1)).await;
+                assert_eq!(bench.jobs.expire_leases(Duration::ZERO).await.expect("stored"), 1);
+            }
+            agent.rebooted().await;
+            bench.finish(report(grant.attempt, Outcome::AgentLost)).await.expect("taken");
+            last = Some(grant);
+        }
+        let outcome = outcome(&bench, &last.expect("granted")).await;
+        assert_eq!(outcome, Some(Outcome::LostTooOften), "after its lease: {expires}");
+    }
+}
+
+#[tokio::test]
 async fn a_death_after_the_lease_that_could_not_be_stored_is_told_again() {
     let bench = bench(hasty()).await;
     let agent = Agent::join(&bench, "a").await;
@@ -153,6 +176,20 @@ async fn a_death_that_is_learnt_when_another_agent_has_the_job_counts() {
     let second = second.rebooted().await;
     second.beats(vec![]).await;
     assert_eq!(outcome(&bench, &grant).await, Some(Outcome::LostTooOften));
+}
+
+#[tokio::test]
+async fn a_rebooted_agent_that_lists_what_another_has_by_now_counts_as_dead() {
+    let bench = bench(hasty()).await;
+    bench.submit(quick()).await;
+    let first = Agent::join(&bench, "a").await;
+    let grant = first.granted().await;
+    first.beats(vec![held(grant.attempt, JobState::Running)]).await;
+    let (_, again) = moves_on(&first, &grant, "b").await;
+    let first = first.rebooted().await;
+    // From its journal, to give it back.
+    first.beats(vec![held(grant.attempt, JobState::Claimed)]).await;
+    assert_eq!((deaths(&bench, &grant).await, bench.state(&again).await), (1, JobState::Running));
 }
 
 #[tokio::test]

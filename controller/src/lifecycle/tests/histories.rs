@@ -63,7 +63,7 @@ fn event(draw: &Draw, job: &Job, agents: &[AgentId]) -> Event {
         Draw::Finished(outcome, age) => Event::Finished {
             attempt: attempt(age),
             ending: ending(Outcome::ALL[*outcome].clone()),
-            died: false,
+            died: Outcome::ALL[*outcome] == Outcome::AgentLost,
             jitter: 0.3,
         },
         Draw::HandedBack(age) => Event::HandedBack { attempt: attempt(age), detail: String::new() },
