@@ -24,7 +24,8 @@ use std::collections::{HashMap, HashSet};
 impl Jobs {
     /// Whether this token is the latest of its job and the job has not ended. Touches memory only.
     pub fn check_attempt(&self, attempt: AttemptRef) -> Result<LiveAttempt, Refusal> {
-        self.inner.shared.live.check(attempt)
+        let live = &self.inner.shared.live;
+        live.check(attempt).inspect_err(|_| live.former.is_asked_for(attempt))
     }
 
     /// Keeps one page of a manifest aside until `finish` commits it. A repeat replaces.

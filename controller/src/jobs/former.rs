@@ -51,6 +51,12 @@ impl Former {
             .collect()
     }
 
+    /// A process of its agent asks for it, as only one does that found it again: it may have heard of the loss, and be
+    /// rid of the container, before its first heartbeat.
+    pub(super) fn is_asked_for(&self, attempt: AttemptRef) {
+        self.keep(|_, one| one.attempt != attempt);
+    }
+
     /// Their deaths are in the database.
     pub(super) fn told(&self, agent: AgentId, attempts: &[AttemptRef]) {
         self.keep(|of, one| of != agent || !attempts.contains(&one.attempt));

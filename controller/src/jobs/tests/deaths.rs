@@ -193,6 +193,23 @@ async fn a_rebooted_agent_that_lists_what_another_has_by_now_counts_as_dead() {
 }
 
 #[tokio::test]
+async fn an_agent_that_is_rid_of_its_container_before_its_first_heartbeat_is_not_counted_as_dead() {
+    let bench = bench(hasty()).await;
+    bench.submit(quick()).await;
+    let first = Agent::join(&bench, "a").await;
+    let grant = first.granted().await;
+    first.beats(vec![held(grant.attempt, JobState::Running)]).await;
+    moves_on(&first, &grant, "b").await;
+    let first = first.restarted().await;
+    // It asks where the log is, and hears that the attempt is fenced.
+    assert!(bench.jobs.check_attempt(grant.attempt).is_err());
+    for _ in 0..2 {
+        first.beats(vec![]).await;
+    }
+    assert_eq!(deaths(&bench, &grant).await, 0);
+}
+
+#[tokio::test]
 async fn an_agent_that_comes_back_alive_or_with_its_container_is_not_counted_as_dead() {
     let bench = bench(hasty()).await;
     bench.submit(quick()).await;
