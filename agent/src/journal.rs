@@ -73,6 +73,9 @@ pub struct Intent {
     pub spec: JobSpec,
     pub gpus: Vec<String>,
     pub lease: Duration,
+    /// There are secrets to fetch; they are not here.
+    #[serde(default)]
+    pub sealed: bool,
     /// When it was asked for; its lease is no older.
     #[serde(default)]
     pub asked: Option<Uptime>,
@@ -101,6 +104,7 @@ impl Intent {
             spec: grant.spec.clone(),
             gpus: grant.gpus.clone(),
             lease: grant.lease,
+            sealed: grant.sealed,
             asked: None,
             started: None,
             stopping: None,
@@ -120,6 +124,7 @@ impl Intent {
             lease: self.lease,
             gpus: self.gpus.clone(),
             cancel_requested: false,
+            sealed: self.sealed,
         }
     }
 }
@@ -294,6 +299,7 @@ mod tests {
             gpus: vec![],
             lane: Lane::new("default", false),
             cancel_requested: false,
+            sealed: false,
         }
     }
 

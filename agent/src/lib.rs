@@ -21,6 +21,7 @@ pub mod logs;
 pub mod machine;
 mod recovery;
 pub mod runtime;
+pub mod secrets;
 mod sized;
 pub mod slots;
 mod transfer;
@@ -39,6 +40,7 @@ use link::{Linked, Reporter};
 use longshore_common::{agent::AgentIdentity, ids::SessionId, shutdown::Shutdown, tasks};
 use machine::{Machine, Sources};
 use runtime::Runtime;
+use secrets::Vault;
 use slots::Slots;
 use std::{fmt, sync::Arc, time::Duration};
 use tokio::{
@@ -175,6 +177,10 @@ pub async fn start_with(
     };
     // Before the first heartbeat and the first offer.
     let left_behind = recovery::admit(&journal, &held, &slots)?;
+    let vault = Vault::open(home.id(), home.folder("secrets")?);
+    let names =
+        left_behind.iter().map(|left| runtime::folder_name(&left.intent.short_id, &left.intent.attempt));
+    vault.keep_only(&names.collect());
     // Without a journal nobody could take over what was left.
     let on_shutdown = if journal.is_kept() { config.on_shutdown } else { OnShutdown::Drain };
     let machine =
@@ -206,6 +212,7 @@ pub async fn start_with(
         controller: Arc::clone(&controller),
         runtime: parts.runtime,
         images,
+        vault,
         journal,
         held: held.clone(),
         slots: slots.clone(),

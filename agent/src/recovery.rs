@@ -206,6 +206,7 @@ mod tests {
             lease: Duration::from_secs(300),
             gpus: vec![],
             cancel_requested: false,
+            sealed: false,
         };
         Intent { asked, ..Intent::of(ClusterId::new(), boot_id, &grant) }
     }

@@ -123,6 +123,8 @@ pub struct Grant {
     pub gpus: Vec<String>,
     pub lane: crate::queue::Lane,
     pub cancel_requested: bool,
+    /// There are secrets to fetch.
+    pub sealed: bool,
 }
 
 /// What the controller says of a lane in answer to a claim.

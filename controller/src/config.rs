@@ -1,6 +1,6 @@
 //! Every setting of the controller, in one tree. The modules own their parts.
 
-use crate::{api, blobs::s3, identity, jobs, log_store, reconcile};
+use crate::{api, blobs::s3, identity, jobs, log_store, reconcile, secrets};
 use serde::{Deserialize, Serialize};
 use std::{
     fmt,
@@ -30,6 +30,7 @@ pub struct ControllerConfig {
     pub logs: log_store::Config,
     pub api: api::Config,
     pub limits: identity::Config,
+    pub secrets: secrets::Config,
 }
 
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,6 +61,7 @@ impl Default for ControllerConfig {
             logs: log_store::Config::default(),
             api: api::Config::default(),
             limits: identity::Config::default(),
+            secrets: secrets::Config::default(),
         }
     }
 }

@@ -15,6 +15,7 @@ pub mod links;
 pub mod log_store;
 pub mod placement;
 pub mod reconcile;
+pub mod secrets;
 mod start;
 pub mod store;
 

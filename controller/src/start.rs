@@ -12,6 +12,7 @@ use crate::{
     links::Links,
     log_store::{Files, LogStore},
     reconcile::Reconcilers,
+    secrets::{self, Secrets},
     store::{self, Store},
 };
 use longshore_common::{
@@ -42,6 +43,8 @@ pub enum StartError {
     #[error(transparent)]
     Identity(#[from] identity::Error),
     #[error(transparent)]
+    Secrets(#[from] secrets::Error),
+    #[error(transparent)]
     Blobs(#[from] blobs::Error),
     #[error(transparent)]
     Queue(#[from] queue::Error),
@@ -56,6 +59,7 @@ impl StartError {
             Self::Store(error) => error.is_transient(),
             Self::Jobs(error) => error.is_transient(),
             Self::Identity(error) => error.is_transient(),
+            Self::Secrets(error) => error.is_transient(),
             Self::Blobs(error) => error.is_transient(),
             Self::Queue(error) => error.is_transient(),
             Self::Config(_) | Self::Listen { .. } | Self::DataDir { .. } | Self::Reflection(_) => false,
@@ -99,6 +103,7 @@ impl Controller {
         let (publisher, queue) = open_queue(config.rabbitmq.as_ref())?;
         let jobs = Jobs::start(store.clone(), config.jobs.clone()).await?;
         let identity = Identity::start(&jobs, &data_dir, &config.limits, shutdown.clone()).await?;
+        let secrets = Secrets::start(&jobs, &config.secrets, &data_dir).await?;
         let logs: Arc<dyn LogStore> = Arc::new(logs);
         let bytes = (Arc::clone(&blobs), Arc::clone(&logs));
         let reconcilers =
@@ -117,6 +122,7 @@ impl Controller {
             started: Instant::now(),
             shutdown: shutdown.clone(),
             identity,
+            secrets,
             jobs,
         });
         let routes = api::routes(&context)

@@ -27,6 +27,7 @@ mod restarts;
 mod room;
 mod run;
 mod runtime;
+mod secrets;
 mod servers;
 mod store;
 mod store_away;

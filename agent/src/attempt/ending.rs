@@ -1,7 +1,7 @@
 //! After the container: its files, its report, and only when that was accepted the removal. A report is sent until
 //! it is accepted or refused for good, whatever else ends.
 
-use super::{Attempt, Cause, Cut, Tools, phase::Verdict};
+use super::{Attempt, Cause, Cut, Tools, phase::Verdict, secrets::folder_name};
 use crate::{
     artifacts, link,
     logs::{ClosedLog, Shipped},
@@ -156,6 +156,9 @@ impl Attempt {
         };
         notes.append(&mut self.collected.notes);
         notes.extend(note);
+        // An engine or a registry may have said what it was given.
+        let detail = self.log.masked(&detail);
+        notes.iter_mut().for_each(|note| *note = self.log.masked(note));
         Some(FinishReport {
             attempt: self.grant.attempt,
             outcome,
@@ -250,11 +253,12 @@ pub(crate) async fn clean(tools: &Tools, container: Option<&ContainerId>, dir: &
             backoff.wait().await;
         }
     }
-    if !dir.exists() {
-        return;
-    }
-    let path = dir.to_owned();
+    let (path, vault, name) = (dir.to_owned(), tools.vault.clone(), folder_name(dir));
     let removed = tokio::task::spawn_blocking(move || {
+        vault.remove(&name)?;
+        if !path.exists() {
+            return Ok(());
+        }
         sized::release(&path.join(sized::FOLDER))?;
         tree::remove(&path)
     });

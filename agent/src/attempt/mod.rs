@@ -9,6 +9,7 @@ mod held;
 mod phase;
 mod prepare;
 mod running;
+mod secrets;
 mod stop;
 mod takeover;
 mod walls;
@@ -28,6 +29,7 @@ use crate::{
     link::Controller,
     logs::{LogShipper, LogSink},
     runtime::{self, ContainerId, Runtime},
+    secrets::{Secrets, Vault},
     slots::{Permit, Slots},
 };
 use longshore_common::{
@@ -75,6 +77,7 @@ pub struct Tools {
     pub uploads: Uploader,
     pub inputs: Fetcher,
     pub images: Images,
+    pub vault: Vault,
     pub journal: Journal,
     pub held: Held,
     pub slots: Slots,
@@ -84,7 +87,7 @@ pub struct Tools {
 
 impl Tools {
     pub(crate) fn attempt_dir(&self, job: &ShortId, attempt: &AttemptRef) -> PathBuf {
-        self.dir.join(format!("{job}.{}", runtime::try_name(attempt)))
+        self.dir.join(runtime::folder_name(job, attempt))
     }
 }
 
@@ -133,6 +136,7 @@ impl Attempts {
             permit,
             signal,
             log,
+            secrets: Arc::default(),
             image: None,
             container: None,
             sought: None,
@@ -174,6 +178,7 @@ struct Attempt {
     permit: Permit,
     signal: StopSignal,
     log: LogSink,
+    secrets: Arc<Secrets>,
     ending: Ending,
     /// As long as the attempt lives.
     image: Option<InUse>,
@@ -233,6 +238,7 @@ impl Attempt {
             return Err(Cause::Cancelled("cancelled before it started".to_owned()).into());
         }
         let deadline = self.prepare_deadline();
+        self.fetch_secrets(&deadline).await?;
         let mut spec = self.prepare(&deadline).await?;
         let output = self.start(&mut spec, &deadline).await?;
         let began = self.note_start(Moment::now()).await;

@@ -1,12 +1,16 @@
 //! Before the main process runs: image and inputs at once, the intent in the journal, then create and start.
 
-use super::{Attempt, Cause, Cut, MOMENT, Tools, engine_backoff, stop::StopSignal};
+use super::{Attempt, Cause, Cut, MOMENT, Tools, engine_backoff, secrets, stop::StopSignal};
 use crate::{
     contracts::plain,
     images::InUse,
     inputs, journal,
     logs::LogSink,
-    runtime::{self, ContainerId, ContainerSpec, ImageId, ImageRequest, Output, Progress, Runtime, Scratch},
+    runtime::{
+        self, ContainerId, ContainerSpec, Image, ImageId, ImageRequest, Output, Progress, Runtime, Scratch,
+        SecretMounts,
+    },
+    secrets::RegistryLogin,
 };
 use longshore_common::{
     agent::Grant,
@@ -34,6 +38,15 @@ impl Attempt {
         PrepareDeadline { at: super::deadlines::after(Instant::now(), length), length }
     }
 
+    pub(super) async fn fetch_secrets(&mut self, deadline: &PrepareDeadline) -> Result<(), Cut> {
+        let shared = std::sync::Arc::clone(&self.shared);
+        let grant = std::sync::Arc::clone(&self.grant);
+        let fetching = secrets::fetch(&*shared.tools.controller, &grant);
+        let fetched = until(&mut self.signal, deadline, fetching).await??;
+        self.learn(fetched).await;
+        Ok(())
+    }
+
     /// Everything the container needs, ready.
     pub(super) async fn prepare(&mut self, deadline: &PrepareDeadline) -> Result<ContainerSpec, Cut> {
         self.holding.phase(JobState::Preparing);
@@ -45,8 +58,8 @@ impl Attempt {
         let progress = Progress::new(sender);
         let shared = std::sync::Arc::clone(&self.shared);
         let grant = std::sync::Arc::clone(&self.grant);
-        let (log, intent) = (self.log.clone(), self.intent());
-        let getting_ready = told(&log, lines, ready(&shared.tools, &grant, &dir, &progress));
+        let (log, intent, login) = (self.log.clone(), self.intent(), self.secrets.login.clone());
+        let getting_ready = told(&log, lines, ready(&shared.tools, &grant, login, &dir, &progress));
         // A stop does not cut the write: what lands after the attempt is forgotten stays for ever.
         let (ready, journalled) = tokio::join!(
             until(&mut self.signal, deadline, getting_ready),
@@ -55,7 +68,8 @@ impl Attempt {
         let ((image, in_use), inputs) = ready??;
         journalled?;
         self.image = Some(in_use);
-        Ok(self.container_spec(image, inputs, &dir))
+        let secrets = self.secret_mounts(&dir, &image.user).await?;
+        Ok(ContainerSpec { secrets, ..self.container_spec(image.id, inputs, &dir) })
     }
 
     /// Creates and starts the container. On a stop the call under way gets a moment, for what it makes must be removed;
@@ -113,10 +127,10 @@ impl Attempt {
         log.system(&format!("{why}; bringing it again")).await;
         let (sender, lines) = mpsc::channel(PROGRESS_LINES);
         let progress = Progress::new(sender);
-        let work = told(&log, lines, image(&shared.tools, &grant, &progress));
+        let work = told(&log, lines, image(&shared.tools, &grant, self.secrets.login.clone(), &progress));
         let (image, in_use) = until(&mut self.signal, deadline, work).await??;
         self.image = Some(in_use);
-        Ok(image)
+        Ok(image.id)
     }
 
     fn container_spec(&self, image: ImageId, inputs: BTreeMap<String, PathBuf>, dir: &Path) -> ContainerSpec {
@@ -140,6 +154,7 @@ impl Attempt {
             security: walls.security(spec),
             stop_grace: spec.deadlines.stop_grace,
             scratch: Scratch::within(dir, inputs),
+            secrets: SecretMounts::default(),
         }
     }
 }
@@ -181,14 +196,21 @@ async fn told<T>(log: &LogSink, mut lines: mpsc::Receiver<String>, work: impl Fu
 async fn ready(
     tools: &Tools,
     grant: &Grant,
+    login: Option<RegistryLogin>,
     dir: &Path,
     progress: &Progress,
-) -> Result<((ImageId, InUse), BTreeMap<String, PathBuf>), Cut> {
-    tokio::try_join!(image(tools, grant, progress), inputs(tools, grant, dir, progress))
+) -> Result<((Image, InUse), BTreeMap<String, PathBuf>), Cut> {
+    tokio::try_join!(image(tools, grant, login, progress), inputs(tools, grant, dir, progress))
 }
 
-async fn image(tools: &Tools, grant: &Grant, progress: &Progress) -> Result<(ImageId, InUse), Cut> {
-    let request = ImageRequest { image: grant.spec.image.clone(), policy: grant.spec.pull };
+async fn image(
+    tools: &Tools,
+    grant: &Grant,
+    login: Option<RegistryLogin>,
+    progress: &Progress,
+) -> Result<(Image, InUse), Cut> {
+    let (image, policy, project) = (grant.spec.image.clone(), grant.spec.pull, grant.project.clone());
+    let request = ImageRequest { image, policy, project, login };
     let mut backoff = engine_backoff();
     let mut told = false;
     loop {

@@ -3,12 +3,13 @@
 
 use super::{
     Attempt, Attempts, Cause, Cut, Earlier, MOMENT, Origin, clean, deadlines::after, engine_backoff,
-    held::Holding, stop::StopSignal,
+    held::Holding, secrets, stop::StopSignal,
 };
 use crate::{
     journal::Intent,
     link::{self, Controller},
     runtime::{Attached, ContainerId, Counts, Scratch},
+    secrets::Secrets,
     slots::Permit,
 };
 use futures::future::{BoxFuture, OptionFuture};
@@ -44,8 +45,9 @@ impl Attempts {
 impl Attempt {
     pub(super) async fn go_on(&mut self) -> Result<(), Cut> {
         self.find().await?;
-        let position = self.position().await?;
+        let (position, secrets) = self.position().await?;
         self.log = self.tools().logs.resume(self.grant.attempt, position);
+        self.learn(secrets).await;
         let Some(container) = self.container.clone() else {
             if let Some(cause) = self.ending.stopped.clone() {
                 return Err(cause.into());
@@ -103,11 +105,17 @@ impl Attempt {
         Ok(())
     }
 
-    /// Where the controller has the log. Without that word lines would be lost or come twice, so it is waited for;
+    /// Where the controller has the log, and what is not to be seen in it. Without that word lines would be lost or
+    /// come twice, so it is waited for;
     /// a stop, also one that had begun before, is carried out meanwhile.
-    async fn position(&mut self) -> Result<Position, Cut> {
+    async fn position(&mut self) -> Result<(Position, Secrets), Cut> {
         let shared = Arc::clone(&self.shared);
-        let asked = position(&*shared.tools.controller, self.grant.attempt);
+        let grant = Arc::clone(&self.grant);
+        let asked = async {
+            let controller = &*shared.tools.controller;
+            let position = position(controller, grant.attempt).await?;
+            Ok((position, secrets::fetch(controller, &grant).await?))
+        };
         tokio::pin!(asked);
         let mut stopping = OptionFuture::from(self.ending.stopped.is_some().then(|| self.stopping()));
         let mut overdue = self.overdue();

@@ -55,6 +55,7 @@ mod tests {
             gpus: vec!["GPU-a".into()],
             lane: Lane::new("default", true),
             cancel_requested: false,
+            sealed: false,
         };
         let agent = [("HTTP_PROXY", "agent"), ("NO_PROXY", "localhost")]
             .map(|(name, value)| (name.to_owned(), value.to_owned()))

@@ -28,6 +28,9 @@ pub(super) struct Book {
 struct Entry {
     names: BTreeSet<String>,
     last_used: Timestamp,
+    /// The projects whose credentials a registry gave it for; `None`: the node's own, so it is everybody's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    projects: Option<BTreeSet<String>>,
 }
 
 impl Book {
@@ -49,13 +52,33 @@ impl Book {
     pub(super) fn begin(&mut self, image: &ImageId, name: &str, pulled: bool, now: Timestamp) {
         *self.used.entry(image.clone()).or_default() += 1;
         if pulled {
-            let fresh = Entry { names: BTreeSet::new(), last_used: now };
+            let fresh = Entry { names: BTreeSet::new(), last_used: now, projects: None };
             self.pulled.entry(image.clone()).or_insert(fresh);
         }
         if let Some(entry) = self.pulled.get_mut(image) {
             entry.names.insert(name.to_owned());
             entry.last_used = now;
         }
+    }
+
+    /// A registry gave it for a project: with the project's own credentials, or with the node's.
+    pub(super) fn opened(&mut self, image: &ImageId, project: &str, own: bool, pulled: bool) {
+        if pulled && own {
+            let projects = Some([project.to_owned()].into());
+            let fresh = Entry { names: BTreeSet::new(), last_used: Timestamp::now(), projects };
+            self.pulled.entry(image.clone()).or_insert(fresh);
+        }
+        let Some(entry) = self.pulled.get_mut(image) else { return };
+        match &mut entry.projects {
+            Some(projects) if own => drop(projects.insert(project.to_owned())),
+            projects => *projects = None,
+        }
+    }
+
+    /// Whether it serves this project without a word of its registry.
+    pub(super) fn is_open(&self, image: &ImageId, project: &str) -> bool {
+        let projects = self.pulled.get(image).and_then(|entry| entry.projects.as_ref());
+        projects.is_none_or(|projects| projects.contains(project))
     }
 
     pub(super) fn end(&mut self, image: &ImageId, now: Timestamp) {
@@ -92,7 +115,9 @@ impl Book {
         self.pulled.len() != self.noted.len()
             || self.pulled.iter().any(|(image, entry)| {
                 self.noted.get(image).is_none_or(|noted| {
-                    noted.names != entry.names || entry.last_used.since(noted.last_used) > COARSE
+                    noted.names != entry.names
+                        || noted.projects != entry.projects
+                        || entry.last_used.since(noted.last_used) > COARSE
                 })
             })
     }
@@ -144,6 +169,23 @@ mod tests {
         book.removed(&newer, Removal::Theirs, at(41));
         book.removed(&ours, Removal::Gone { bytes: 0 }, at(41));
         assert_eq!(oldest(&book, &[]), None);
+    }
+
+    #[test]
+    fn what_a_projects_credentials_brought_is_that_projects() {
+        let image = ImageId("sha256:a".to_owned());
+        let mut book = Book::default();
+        assert!(book.is_open(&image, "lab"), "nobody brought it");
+        book.opened(&image, "lab", true, true);
+        book.begin(&image, "app:1", true, at(1));
+        assert!(book.is_open(&image, "lab") && !book.is_open(&image, "other"));
+        let mut next = Book::default();
+        next.pulled = serde_json::from_slice(&book.text()).expect("it reads back");
+        assert!(!next.is_open(&image, "other"), "also after a restart");
+        book.opened(&image, "other", true, false);
+        assert!(book.is_open(&image, "other") && !book.is_open(&image, "third"));
+        book.opened(&image, "third", false, false);
+        assert!(book.is_open(&image, "anybody"), "the node's own credentials are everybody's");
     }
 
     #[test]

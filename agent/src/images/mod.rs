@@ -6,7 +6,7 @@ mod book;
 
 use crate::{
     machine::Machine,
-    runtime::{self, ImageId, ImageRequest, Progress, Removal, Runtime},
+    runtime::{self, Image, ImageId, ImageRequest, Progress, Removal, Runtime},
 };
 use book::Book;
 use longshore_common::{
@@ -108,22 +108,37 @@ impl Images {
         &self,
         request: &ImageRequest,
         progress: &Progress,
-    ) -> Result<(ImageId, InUse), runtime::Error> {
+    ) -> Result<(Image, InUse), runtime::Error> {
         if let Err(refusal) = self.0.config.policy.check(&request.image) {
             return Err(runtime::Error::ends(Outcome::ImageRefused, refusal.to_string()));
         }
         loop {
             let found = self.0.runtime.ensure_image(request, progress).await?;
+            self.admit(&found, request).await?;
             if let Some(in_use) = self.begin(&found.id, &request.image, found.pulled) {
                 if found.pulled {
                     self.save().await;
                 }
-                return Ok((found.id, in_use));
+                return Ok((found, in_use));
             }
             // It was found just before it went.
             let mut going = self.0.going.subscribe();
             drop(going.wait_for(|going| going.as_ref() != Some(&found.id)).await);
         }
+    }
+
+    /// What one project's credentials brought is another's only when its own registry check says so.
+    async fn admit(&self, found: &Image, request: &ImageRequest) -> Result<(), runtime::Error> {
+        if found.asked {
+            self.book().opened(&found.id, &request.project, request.login.is_some(), found.pulled);
+        } else if !self.book().is_open(&found.id, &request.project) {
+            self.0.runtime.check_image(request).await?;
+            self.book().opened(&found.id, &request.project, request.login.is_some(), false);
+        }
+        if self.book().is_unsaved() {
+            self.save().await;
+        }
+        Ok(())
     }
 
     fn begin(&self, image: &ImageId, name: &str, pulled: bool) -> Option<InUse> {

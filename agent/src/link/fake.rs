@@ -5,6 +5,7 @@ use super::{
     Claimed, CompletedUpload, Controller, Error, Event, InputPage, LogAppend, QueueAccess, WantedUpload,
     Welcome,
 };
+use crate::secrets::Secrets;
 use async_trait::async_trait;
 use longshore_common::{
     agent::{FinishReport, Grant, LaneAnswer, Offer},
@@ -45,6 +46,7 @@ struct State {
     logs: HashMap<AttemptRef, Vec<u8>>,
     manifest: Vec<ManifestEntry>,
     put_url: Option<String>,
+    secrets: Option<Secrets>,
 }
 
 impl FakeController {
@@ -117,6 +119,11 @@ impl FakeController {
     /// Reports that count pages are refused, as if not all of them had arrived.
     pub fn refuse_lists(&self) {
         self.change(|state| state.lists_refused = true);
+    }
+
+    /// What every attempt is told; `None`: it is refused.
+    pub fn know(&self, secrets: Option<Secrets>) {
+        self.change(|state| state.secrets = secrets);
     }
 
     /// Where files are put, `http://127.0.0.1:1234/`.
@@ -260,6 +267,11 @@ impl Controller for FakeController {
     ) -> Result<InputPage, Error> {
         self.about(attempt, |_| ())?;
         Err(Error::Refused(format!("input `{name}` is not there")))
+    }
+
+    async fn fetch_secrets(&self, attempt: AttemptRef) -> Result<Secrets, Error> {
+        self.about(attempt, |state| state.secrets.clone())?
+            .ok_or_else(|| Error::Refused("no such secret".to_owned()))
     }
 
     async fn open_uploads(

@@ -5,6 +5,7 @@
 pub mod fake;
 pub mod grpc;
 
+use crate::secrets::Secrets;
 use async_trait::async_trait;
 use bytes::Bytes;
 use longshore_common::{
@@ -56,6 +57,11 @@ pub trait Controller: Send + Sync + fmt::Debug {
         name: &str,
         page: Option<String>,
     ) -> Result<InputPage, Error>;
+
+    /// What the attempt may know.
+    async fn fetch_secrets(&self, _attempt: AttemptRef) -> Result<Secrets, Error> {
+        Err(Error::Refused("this controller has no secrets".to_owned()))
+    }
 
     async fn open_uploads(
         &self,

@@ -4,7 +4,7 @@
 use super::spool::Window;
 use longshore_common::{
     clock::Timestamp,
-    logs::{HEADER_LENGTH, MAX_PAYLOAD, Position, RecordHeader, Stream},
+    logs::{LONGEST_RECORD, MAX_PAYLOAD, Position, RecordHeader, Stream},
     units::ByteSize,
 };
 
@@ -46,15 +46,16 @@ impl Encoder {
         full
     }
 
-    pub(super) fn output(&mut self, stream: Stream, time: Timestamp, data: &[u8], partial: bool) {
+    /// `extra`: so many bytes more were written in its place.
+    pub(super) fn output(&mut self, stream: Stream, time: Timestamp, data: &[u8], partial: bool, extra: i64) {
         let length = data.len() as u64;
-        let encoded = self.window.end() + HEADER_LENGTH as u64 + length;
+        let encoded = self.window.end() + (LONGEST_RECORD - MAX_PAYLOAD) as u64 + length;
         let most = self.cap.saturating_mul(FRAMES).saturating_sub(SYSTEM_ROOM).max(self.cap);
         let fits = self.taken + length <= self.cap && encoded <= most;
         match &mut self.over_cap {
             None if fits => {
                 self.taken += length;
-                self.record(stream, time, data, partial);
+                self.record(stream, time, data, partial, extra);
             }
             None => {
                 self.over_cap = Some(length);
@@ -71,7 +72,7 @@ impl Encoder {
     pub(super) fn system(&mut self, time: Timestamp, line: &[u8]) {
         if self.window.end() + (MAX_PAYLOAD as u64) < self.cap.saturating_mul(FRAMES) {
             let line = &line[..line.len().min(MAX_PAYLOAD - 1)];
-            self.record(Stream::System, time, &[line, b"\n"].concat(), false);
+            self.record(Stream::System, time, &[line, b"\n"].concat(), false, 0);
         }
     }
 
@@ -91,9 +92,9 @@ impl Encoder {
         }
     }
 
-    fn record(&mut self, stream: Stream, time: Timestamp, data: &[u8], partial: bool) {
+    fn record(&mut self, stream: Stream, time: Timestamp, data: &[u8], partial: bool, extra: i64) {
         let header = RecordHeader { sequence: self.sequence, time, stream, partial };
-        header.encode(data, &mut self.window.tail);
+        header.encode_masked(data, extra, &mut self.window.tail);
         self.sequence += 1;
     }
 }

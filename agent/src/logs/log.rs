@@ -3,7 +3,8 @@
 use super::{
     Config, Shipped,
     encode::Encoder,
-    split::Splitter,
+    redact::Masker,
+    source::Source,
     spool::{Plan, SpoolFile, Window, lock},
 };
 use longshore_common::{
@@ -38,8 +39,9 @@ pub(super) struct Wish {
 
 #[derive(Debug)]
 struct State {
-    stdout: Splitter,
-    stderr: Splitter,
+    stdout: Source,
+    stderr: Source,
+    masker: Masker,
     encoder: Encoder,
     closed: bool,
     /// The controller will never take the rest.
@@ -59,8 +61,9 @@ impl AsMut<Window> for State {
 impl Log {
     pub(super) fn new(attempt: AttemptRef, from: Position, path: PathBuf, config: Config) -> Self {
         let state = State {
-            stdout: Splitter::default(),
-            stderr: Splitter::default(),
+            stdout: Source::default(),
+            stderr: Source::default(),
+            masker: Masker::default(),
             encoder: Encoder::new(config.cap_bytes, from),
             closed: false,
             given_up: None,
@@ -82,17 +85,38 @@ impl Log {
         }
     }
 
-    /// Takes output. A filter that masks secrets belongs right before the splitter: it needs whole streams.
+    /// What is not to be seen. Before the first output.
+    pub(super) fn mask(&self, masker: Masker) {
+        let mut state = lock(&self.state);
+        state.stdout.mask(&masker);
+        state.stderr.mask(&masker);
+        state.masker = masker;
+    }
+
+    pub(super) fn masked(&self, text: &str) -> String {
+        let masker = lock(&self.state).masker.clone();
+        masker.line(text)
+    }
+
+    /// Takes output.
     pub(super) fn append(&self, stream: Stream, data: &[u8]) -> Wish {
         self.change(|state, now| {
             if state.encoder.refuses(stream, data.len(), self.config.memory_bytes) {
+                match stream {
+                    Stream::Stdout => state.stdout.cut(),
+                    Stream::Stderr => state.stderr.cut(),
+                    Stream::System => {}
+                }
                 return;
             }
             state.encoder.tell_gap(now);
+            let State { stdout, stderr, masker, encoder, .. } = state;
             match stream {
-                Stream::Stdout => state.stdout.push(data, |r, p| state.encoder.output(stream, now, r, p)),
-                Stream::Stderr => state.stderr.push(data, |r, p| state.encoder.output(stream, now, r, p)),
-                Stream::System => state.encoder.system(now, data),
+                Stream::Stdout => stdout.push(data, |r, p, extra| encoder.output(stream, now, r, p, extra)),
+                Stream::Stderr => stderr.push(data, |r, p, extra| encoder.output(stream, now, r, p, extra)),
+                Stream::System => {
+                    encoder.system(now, masker.line(&String::from_utf8_lossy(data)).as_bytes());
+                }
             }
         })
     }
@@ -102,16 +126,16 @@ impl Log {
         self.change(|state, now| {
             state.timer = false;
             let encoder = &mut state.encoder;
-            state.stdout.flush(|r, p| encoder.output(Stream::Stdout, now, r, p));
-            state.stderr.flush(|r, p| encoder.output(Stream::Stderr, now, r, p));
+            state.stdout.flush(|r, p, extra| encoder.output(Stream::Stdout, now, r, p, extra));
+            state.stderr.flush(|r, p, extra| encoder.output(Stream::Stderr, now, r, p, extra));
         })
     }
 
     pub(super) fn close(&self) -> Wish {
         self.change(|state, now| {
             let encoder = &mut state.encoder;
-            state.stdout.finish(|r, p| encoder.output(Stream::Stdout, now, r, p));
-            state.stderr.finish(|r, p| encoder.output(Stream::Stderr, now, r, p));
+            state.stdout.finish(|r, p, extra| encoder.output(Stream::Stdout, now, r, p, extra));
+            state.stderr.finish(|r, p, extra| encoder.output(Stream::Stderr, now, r, p, extra));
             encoder.tell_gap(now);
             encoder.tell_over_cap(now);
             state.closed = true;

@@ -1,14 +1,21 @@
-//! From a container's output to the controller's log store: `split` makes records, `spool` keeps them until the
+//! From a container's output to the controller's log store: `redact` masks secrets, `split` makes records, `spool` keeps them until the
 //! attempt is finished, `ship` sends several attempts' bytes in one call. Never blocks a container for longer than
 //! a disk write, never holds more of a log in memory than its configured window, never loses a byte in silence.
 
 mod encode;
+mod encodings;
 mod log;
+mod redact;
+#[cfg(test)]
+mod redact_tests;
 mod ship;
+mod source;
 mod split;
 mod spool;
 #[cfg(test)]
 mod tests;
+
+pub use redact::Masker;
 
 use crate::link::Controller;
 use bytes::Bytes;
@@ -112,6 +119,16 @@ impl LogSink {
     pub async fn chunk(&self, stream: Stream, data: Bytes) {
         self.log.make_room().await;
         self.lists.grant(&self.log, self.log.append(stream, &data));
+    }
+
+    /// What is not to be seen in it. Before its first output.
+    pub fn mask(&self, masker: Masker) {
+        self.log.mask(masker);
+    }
+
+    /// A text about the attempt that goes elsewhere than into its log.
+    pub fn masked(&self, text: &str) -> String {
+        self.log.masked(text)
     }
 
     /// A line of Longshore's own, without its line ending.

@@ -1,7 +1,10 @@
 //! What every runtime must do, as one suite that runs on each of them. A runtime's test gives a [`Subject`] and
 //! calls [`all`]; a breach panics with what was seen.
 
-use super::{ContainerSpec, Counts, Error, Exit, ImageId, ImageRequest, Output, Progress, Runtime, Scratch};
+use super::{
+    ContainerSpec, Counts, Error, Exit, ImageId, ImageRequest, Output, Progress, Runtime, Scratch,
+    SecretMounts,
+};
 use longshore_common::{
     ids::{AgentId, AttemptRef, ClusterId, Epoch, JobId, ShortId},
     job::{NetworkMode, Outcome, PullPolicy, Resources, Security},
@@ -156,7 +159,8 @@ async fn an_image_that_nobody_has_is_named(subject: &dyn Subject) {
     let progress = Progress::new(sender);
     let ask = |image, policy| {
         let progress = progress.clone();
-        async move { subject.runtime().ensure_image(&ImageRequest { image, policy }, &progress).await }
+        let request = ImageRequest { image, policy, project: "default".to_owned(), login: None };
+        async move { subject.runtime().ensure_image(&request, &progress).await }
     };
     ask(there, PullPolicy::Missing).await.expect("it is there");
     match ask(missing, PullPolicy::Never).await {
@@ -242,5 +246,6 @@ pub fn sample_spec() -> ContainerSpec {
         security: Security::Baseline,
         stop_grace: Duration::from_secs(10),
         scratch: Scratch::of("/tmp/longshore".as_ref(), attempt, []),
+        secrets: SecretMounts::default(),
     }
 }

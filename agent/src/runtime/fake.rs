@@ -207,7 +207,8 @@ impl Runtime for Fake {
             Some(outcome) => Err(Error::ends(outcome, format!("pull of {image}: scripted"))),
             None => {
                 let pulled = request.policy != PullPolicy::Never && self.images().insert(image.clone());
-                Ok(Image { id: ImageId(image.clone()), pulled })
+                let asked = request.policy == PullPolicy::Always;
+                Ok(Image { id: ImageId(image.clone()), pulled, asked, user: String::new() })
             }
         }
     }

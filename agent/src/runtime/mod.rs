@@ -11,7 +11,10 @@ pub mod sweep;
 
 pub use config::{Block, Config, DiskLimit, Firewall, Kind, Login, NetworkConfig, PullConfig};
 
-use crate::sized;
+use crate::{
+    secrets::{RegistryLogin, Value},
+    sized,
+};
 use async_trait::async_trait;
 use bytes::Bytes;
 use longshore_common::{
@@ -39,6 +42,11 @@ pub trait Runtime: Send + Sync + fmt::Debug {
     /// Makes the image present by policy. `progress` gets lines for the log's `system` stream. Concurrent calls
     /// for one image are one pull.
     async fn ensure_image(&self, request: &ImageRequest, progress: &Progress) -> Result<Image, Error>;
+
+    /// Whether the image's registry gives it to whoever has these credentials.
+    async fn check_image(&self, _request: &ImageRequest) -> Result<(), Error> {
+        Ok(())
+    }
 
     /// Removes an image that was pulled for us under these names. What a container, a name of somebody else's or
     /// another image needs stays.
@@ -129,6 +137,10 @@ pub struct EngineInfo {
 pub struct ImageRequest {
     pub image: String,
     pub policy: PullPolicy,
+    /// Whose job wants it.
+    pub project: String,
+    /// The project's credentials for the image's registry; `None`: the node's own serve.
+    pub login: Option<RegistryLogin>,
 }
 
 /// An image that is on the node now.
@@ -137,6 +149,10 @@ pub struct Image {
     pub id: ImageId,
     /// It was not here under any name until this very call brought it.
     pub pulled: bool,
+    /// Its registry was asked just now, with the credentials of the request, and gave it.
+    pub asked: bool,
+    /// Who it runs as unless the job says otherwise.
+    pub user: String,
 }
 
 /// What became of an image that was to go.
@@ -195,6 +211,16 @@ pub struct ContainerSpec {
     pub security: Security,
     pub stop_grace: Duration,
     pub scratch: Scratch,
+    pub secrets: SecretMounts,
+}
+
+/// What a container is told and nobody else.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SecretMounts {
+    /// Variables; they come before all others.
+    pub env: BTreeMap<String, Value>,
+    /// Mounted read-only at `/run/secrets`.
+    pub folder: Option<PathBuf>,
 }
 
 /// Folders of one attempt on the host.
@@ -231,6 +257,11 @@ impl Scratch {
     pub(crate) fn home(out: &Path) -> Option<&Path> {
         out.ancestors().nth(2)
     }
+}
+
+/// The name of an attempt's own folder.
+pub(crate) fn folder_name(job: &ShortId, attempt: &AttemptRef) -> String {
+    format!("{job}.{}", try_name(attempt))
 }
 
 /// What tells the attempts of a job apart, in names. After a restored backup they are counted again from there.

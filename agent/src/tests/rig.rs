@@ -173,6 +173,7 @@ pub(super) fn grant(spec: JobSpec) -> Grant {
         lease: Duration::from_secs(600),
         gpus: Vec::new(),
         cancel_requested: false,
+        sealed: false,
     }
 }
 

@@ -4,8 +4,9 @@ use crate::daemon::{ConfigArgs, flag, leave_on_signal};
 use crate::failure::Failure;
 use crate::output::say;
 use clap::{Args, Subcommand};
+use longshore_common::units::plural;
 use longshore_controller::config::RabbitConfig;
-use longshore_controller::{Controller, ControllerConfig, blobs::s3, store};
+use longshore_controller::{Controller, ControllerConfig, blobs::s3, secrets, store};
 use std::path::{Path, PathBuf};
 
 const FILE: &str = "/etc/longshore/controller.toml";
@@ -43,6 +44,15 @@ enum Command {
         #[arg(long)]
         force: bool,
     },
+    /// Wrap the secrets of a stopped controller with another key
+    RotateSecretsKey {
+        /// The key from now on, 32 bytes in base64; made if it is missing
+        #[arg(long, value_name = "FILE")]
+        new_key_file: PathBuf,
+        /// Make a new data key too, and encrypt every value again
+        #[arg(long)]
+        new_data_key: bool,
+    },
 }
 
 pub(crate) async fn run(args: ControllerArgs) -> anyhow::Result<i32> {
@@ -58,6 +68,9 @@ pub(crate) async fn run(args: ControllerArgs) -> anyhow::Result<i32> {
         None => serve(config).await,
         Some(Command::Backup { to }) => backup(&database, &to).await,
         Some(Command::Restore { from, force }) => restore(&from, &database, force).await,
+        Some(Command::RotateSecretsKey { new_key_file, new_data_key }) => {
+            rotate(&config, &new_key_file, new_data_key).await
+        }
     }
 }
 
@@ -81,6 +94,17 @@ async fn restore(from: &Path, database: &Path, force: bool) -> anyhow::Result<i3
     Ok(0)
 }
 
+async fn rotate(config: &ControllerConfig, new: &Path, renew: bool) -> anyhow::Result<i32> {
+    let rotated = secrets::rotate(&config.secrets, &config.data_dir, new, renew).await;
+    let count = rotated.map_err(|error| Failure::new(error.to_string()))?;
+    let file = new.display();
+    say(format!(
+        "{} under the key in {file}; set secrets.key_file = \"{file}\", then start the controller",
+        plural(count as u64, "value is", "values are")
+    ));
+    Ok(0)
+}
+
 /// A value for every setting that has none by itself.
 pub(super) fn example() -> ControllerConfig {
     let url = |text: &str| text.parse().expect("a constant address");
@@ -100,6 +124,10 @@ pub(super) fn example() -> ControllerConfig {
             agent_url: Some("amqp://longshore-agent@mq.example:5672/%2f".to_owned()),
             prefix: "longshore".to_owned(),
         }),
+        secrets: secrets::Config {
+            key_file: Some("/etc/longshore/secrets.key".into()),
+            key: Some(secrets::SecretText::new("from-your-vault")),
+        },
         ..ControllerConfig::default()
     }
 }

@@ -20,6 +20,7 @@ mod retry;
 mod rm;
 mod run;
 mod schema;
+mod secrets;
 mod show;
 mod status;
 mod submit;
@@ -98,6 +99,12 @@ enum Command {
     /// The tenants, their quotas and what they may run
     #[command(subcommand)]
     Projects(projects::Command),
+    /// What a project's jobs may know and nobody sees
+    #[command(subcommand)]
+    Secrets(secrets::Command),
+    /// What a project's jobs show to image registries
+    #[command(subcommand)]
+    Registries(secrets::RegistryCommand),
     /// Who changed what, and who was refused
     Audit(audit::AuditArgs),
     /// What is missing on this machine, and how to mend it
@@ -199,6 +206,8 @@ impl Cli {
             Command::Whoami => login::whoami(&client()?, format).await,
             Command::Tokens(command) => tokens::run(&client()?, command, format).await,
             Command::Projects(command) => projects::run(&client()?, command, format).await,
+            Command::Secrets(command) => secrets::run(&client()?, command, format).await,
+            Command::Registries(command) => secrets::registries(&client()?, command, format).await,
             Command::Audit(args) => audit::run(&client()?, args, format).await,
             Command::Controller(args) => Box::pin(controller::run(*args)).await,
             Command::Agent(args) => Box::pin(agent::run(*args)).await,

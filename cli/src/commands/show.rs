@@ -88,8 +88,13 @@ fn describe_spec(spec: &JobSpec, lines: &mut Lines) {
     lines.add("image", &spec.image);
     lines.add("entrypoint", spec.entrypoint.as_ref().map(|words| format!("{words:?}")).unwrap_or_default());
     lines.add("command", spec.command.as_ref().map(|words| format!("{words:?}")).unwrap_or_default());
-    let env: Vec<_> = spec.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let plain = spec.env.iter().map(|(name, value)| format!("{name}={value}"));
+    let secret = spec.secret_env.iter().map(|(name, secret)| format!("{name}={{secret: {secret}}}"));
+    let env: Vec<_> = plain.chain(secret).collect();
     lines.add("env", env.join("\n"));
+    for (secret, path) in &spec.secret_files {
+        lines.add("secret", format!("{secret} at {path}"));
+    }
     let (asked, usual) = (&spec.resources, &default.resources);
     lines.set("cpu", Cores(asked.cpu_millis), asked.cpu_millis == usual.cpu_millis);
     lines.set("memory", ByteSize(asked.memory_bytes), asked.memory_bytes == usual.memory_bytes);

@@ -68,10 +68,12 @@ pub(crate) async fn submit(
     client: &Client,
     mut spec: JobSpec,
     folders: &BTreeMap<String, PathBuf>,
+    secrets: BTreeMap<String, String>,
     id: Option<String>,
 ) -> anyhow::Result<v1::Job> {
     upload_folders(client, &mut spec, folders).await?;
-    let request = request(client, &spec, id.unwrap_or_else(request_id));
+    let mut request = request(client, &spec, id.unwrap_or_else(request_id));
+    request.secrets = secrets.into_iter().map(|(name, value)| (name, value.into_bytes().into())).collect();
     let call = || {
         let (mut jobs, request) = (client.jobs(), request.clone());
         async move { jobs.submit(request).await }
@@ -92,7 +94,12 @@ async fn upload_folders(
 }
 
 fn request(client: &Client, spec: &JobSpec, request_id: String) -> v1::SubmitRequest {
-    v1::SubmitRequest { request_id, project: client.project().to_owned(), spec: Some(spec.into()) }
+    v1::SubmitRequest {
+        request_id,
+        project: client.project().to_owned(),
+        spec: Some(spec.into()),
+        ..v1::SubmitRequest::default()
+    }
 }
 
 async fn batch_of(

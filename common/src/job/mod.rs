@@ -15,4 +15,4 @@ pub use resources::{GpuRequest, Resources};
 pub use retry::{RetryPolicy, RetryRule};
 pub use spec::{Deadlines, Input, JobSpec, NetworkMode, Outputs, PullPolicy, Security};
 pub use state::JobState;
-pub use validate::{check_name, validate};
+pub use validate::{check_name, check_secret_name, secret_file, validate};

@@ -2,7 +2,10 @@
 
 use super::{resources::Resources, retry::RetryPolicy};
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 /// What the container runs in which image with which limits. Made by `job::file` (YAML, JSON), by the wire or by
 /// the flags of `run`; all three end in `job::validate`.
@@ -42,6 +45,12 @@ pub struct JobSpec {
     pub disconnect_tolerance: Option<Duration>,
     #[serde(default)]
     pub security: Security,
+    /// Variable to the name of a secret. Never its value.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secret_env: BTreeMap<String, String>,
+    /// Name of a secret to the file that holds it, in [`SECRETS_FOLDER`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secret_files: BTreeMap<String, String>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -167,7 +176,14 @@ impl JobSpec {
             pool: DEFAULT_POOL.to_owned(),
             disconnect_tolerance: None,
             security: Security::Baseline,
+            secret_env: BTreeMap::new(),
+            secret_files: BTreeMap::new(),
         }
+    }
+
+    /// Names of the secrets it uses.
+    pub fn secrets(&self) -> BTreeSet<&str> {
+        self.secret_env.values().chain(self.secret_files.keys()).map(String::as_str).collect()
     }
 
     /// The queue of all jobs of this pool that ask for the same class of resources.
@@ -179,3 +195,5 @@ impl JobSpec {
 /// The default contract: run the container, wait, collect `/out`.
 pub const PLAIN: &str = "plain";
 pub const DEFAULT_POOL: &str = "default";
+/// Where the files of secrets are in a container.
+pub const SECRETS_FOLDER: &str = "/run/secrets";

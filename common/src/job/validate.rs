@@ -2,6 +2,9 @@
 //! in: job files, flags and the API. Knows nothing of what machines there are.
 
 mod process;
+mod secrets;
+
+pub use secrets::{check_secret_name, secret_file};
 
 use super::resources::{GIB, MIB};
 use super::{
@@ -42,6 +45,7 @@ pub fn validate(spec: &JobSpec) -> Result<(), FieldErrors> {
     }
     errors.take(check_name("pool", &spec.pool));
     process::check(spec, &mut errors);
+    secrets::check(spec, &mut errors);
     labels(spec, &mut errors);
     resources(&spec.resources, &mut errors);
     deadlines(&spec.deadlines, &mut errors);

@@ -6,5 +6,6 @@ mod record;
 
 pub use position::Position;
 pub use record::{
-    DecodeError, HEADER_LENGTH, MAX_PAYLOAD, Record, RecordHeader, Stream, decode, whole_records,
+    DecodeError, HEADER_LENGTH, LONGEST_RECORD, MAX_PAYLOAD, Record, RecordHeader, Stream, decode,
+    whole_records,
 };

@@ -1,6 +1,6 @@
 //! How far a log has come: what a process that goes on with it must know.
 
-use super::{DecodeError, Record, Stream, decode};
+use super::{DecodeError, Record, Stream, record::decode_counted};
 use bytes::Bytes;
 
 /// The place after some records of a log.
@@ -18,10 +18,10 @@ pub struct Position {
 impl Position {
     /// Moves over the whole records that `bytes` begins with.
     pub fn pass(&mut self, mut bytes: Bytes) -> Result<(), DecodeError> {
-        while let Some((Record { header, data }, used)) = decode(&bytes)? {
+        while let Some((Record { header, .. }, used, written)) = decode_counted(&bytes)? {
             match header.stream {
-                Stream::Stdout => self.stdout_bytes += data.len() as u64,
-                Stream::Stderr => self.stderr_bytes += data.len() as u64,
+                Stream::Stdout => self.stdout_bytes += written,
+                Stream::Stderr => self.stderr_bytes += written,
                 Stream::System => {}
             }
             self.end += used as u64;
@@ -45,10 +45,16 @@ mod tests {
             let header = RecordHeader { sequence, time: Timestamp::from_micros(0), stream, partial: false };
             header.encode(text.as_bytes(), &mut bytes);
         }
+        // `ab` and a secret of 20 bytes, the end of whose mask is in the next record.
+        for (sequence, text, extra) in [(10, "ab**", 18), (11, "*c", -1)] {
+            let stream = Stream::Stdout;
+            let header = RecordHeader { sequence, time: Timestamp::from_micros(0), stream, partial: false };
+            header.encode_masked(text.as_bytes(), extra, &mut bytes);
+        }
         let whole = bytes.len() as u64;
         bytes.extend_from_slice(&[1, 0, 0]);
         let mut position = Position::default();
         position.pass(bytes.into()).expect("well formed");
-        assert_eq!(position, Position { end: whole, sequence: 10, stdout_bytes: 3, stderr_bytes: 5 });
+        assert_eq!(position, Position { end: whole, sequence: 12, stdout_bytes: 26, stderr_bytes: 5 });
     }
 }

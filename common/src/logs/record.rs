@@ -2,8 +2,10 @@
 //! stream, joined in order, are what was written.
 //!
 //! ```text
-//! u32 payload length | u8 stream | u8 flags (1: partial) | i64 time in µs | u64 sequence     little-endian
+//! u32 payload length | u8 stream | u8 flags (1: partial, 2: masked) | i64 time in µs | u64 sequence     little-endian
 //! ```
+//!
+//! Where secrets are masked the payload begins with an i64: how many bytes more than the rest the container wrote.
 
 use crate::clock::Timestamp;
 use bytes::Bytes;
@@ -13,6 +15,11 @@ pub const HEADER_LENGTH: usize = 22;
 pub const MAX_PAYLOAD: usize = 32 * 1024;
 
 const PARTIAL: u8 = 1;
+const MASKED: u8 = 2;
+/// Of the number in front of a masked payload.
+const EXTRA: usize = 8;
+/// The most bytes a record takes.
+pub const LONGEST_RECORD: usize = HEADER_LENGTH + EXTRA + MAX_PAYLOAD;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Stream {
@@ -72,25 +79,44 @@ pub enum DecodeError {
 impl RecordHeader {
     /// Appends the record to `out`. `data` must not be longer than [`MAX_PAYLOAD`].
     pub fn encode(&self, data: &[u8], out: &mut Vec<u8>) {
+        self.encode_masked(data, 0, out);
+    }
+
+    /// As `encode`, of a record in whose place the container wrote so many bytes more.
+    pub fn encode_masked(&self, data: &[u8], extra: i64, out: &mut Vec<u8>) {
         debug_assert!(data.len() <= MAX_PAYLOAD);
-        let length = u32::try_from(data.len()).unwrap_or(u32::MAX);
-        out.extend_from_slice(&length.to_le_bytes());
+        let masked = extra != 0;
+        let length = data.len() + if masked { EXTRA } else { 0 };
+        out.extend_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes());
         out.push(self.stream.code());
-        out.push(if self.partial { PARTIAL } else { 0 });
+        out.push(if self.partial { PARTIAL } else { 0 } | if masked { MASKED } else { 0 });
         out.extend_from_slice(&self.time.as_micros().to_le_bytes());
         out.extend_from_slice(&self.sequence.to_le_bytes());
+        if masked {
+            out.extend_from_slice(&extra.to_le_bytes());
+        }
         out.extend_from_slice(data);
     }
 }
 
 /// The first record of `bytes` and the length it takes, or `None` if `bytes` ends inside it.
 pub fn decode(bytes: &Bytes) -> Result<Option<(Record, usize)>, DecodeError> {
+    Ok(decode_counted(bytes)?.map(|(record, used, _)| (record, used)))
+}
+
+/// As `decode`, with how many bytes the container wrote of it.
+pub(super) fn decode_counted(bytes: &Bytes) -> Result<Option<(Record, usize, u64)>, DecodeError> {
     let Some(header) = bytes.get(..HEADER_LENGTH) else { return Ok(None) };
     let length = payload_length(header)?;
     let end = HEADER_LENGTH + length;
     if bytes.len() < end {
         return Ok(None);
     }
+    let extra = match bytes.get(HEADER_LENGTH..HEADER_LENGTH + EXTRA) {
+        Some(extra) if header[5] & MASKED != 0 && length >= EXTRA => Some(i64::from_le_bytes(eight(extra))),
+        _ => None,
+    };
+    let start = HEADER_LENGTH + extra.map_or(0, |_| EXTRA);
     let record = Record {
         header: RecordHeader {
             stream: Stream::from_code(header[4]).ok_or(DecodeError::UnknownStream(header[4]))?,
@@ -98,9 +124,10 @@ pub fn decode(bytes: &Bytes) -> Result<Option<(Record, usize)>, DecodeError> {
             time: Timestamp::from_micros(i64::from_le_bytes(eight(&header[6..14]))),
             sequence: u64::from_le_bytes(eight(&header[14..22])),
         },
-        data: bytes.slice(HEADER_LENGTH..end),
+        data: bytes.slice(start..end),
     };
-    Ok(Some((record, end)))
+    let written = (record.data.len() as u64).saturating_add_signed(extra.unwrap_or(0));
+    Ok(Some((record, end, written)))
 }
 
 /// How many leading bytes of `bytes` are whole, well-formed records.
@@ -121,7 +148,7 @@ fn payload_length(header: &[u8]) -> Result<usize, DecodeError> {
     let mut length = [0; 4];
     length.copy_from_slice(&header[..4]);
     let length = u32::from_le_bytes(length) as usize;
-    if length > MAX_PAYLOAD { Err(DecodeError::TooLong(length)) } else { Ok(length) }
+    if length > MAX_PAYLOAD + EXTRA { Err(DecodeError::TooLong(length)) } else { Ok(length) }
 }
 
 fn eight(bytes: &[u8]) -> [u8; 8] {

@@ -88,6 +88,7 @@ impl From<&Grant> for v1::Grant {
             gpus: grant.gpus.clone(),
             lane: grant.lane.to_string(),
             cancel_requested: grant.cancel_requested,
+            sealed: grant.sealed,
         }
     }
 }
@@ -106,6 +107,7 @@ impl TryFrom<v1::Grant> for Grant {
             gpus: message.gpus,
             lane: super::agent::lane("lane", &message.lane)?,
             cancel_requested: message.cancel_requested,
+            sealed: message.sealed,
         })
     }
 }
@@ -190,6 +192,7 @@ mod tests {
             gpus: vec!["GPU-1".into()],
             lane: Lane::new("default", true),
             cancel_requested: true,
+            sealed: true,
         };
         assert_eq!(Grant::try_from(v1::Grant::from(&grant)), Ok(grant));
 

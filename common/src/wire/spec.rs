@@ -93,6 +93,8 @@ fn read(message: v1::JobSpec) -> (JobSpec, FieldErrors) {
     spec.disconnect_tolerance =
         length("disconnect_tolerance", message.disconnect_tolerance.as_ref(), &mut errors);
     set(&mut spec.security, errors.take(security("security", message.security)));
+    spec.secret_env = message.secret_env.into_iter().collect();
+    spec.secret_files = message.secret_files.into_iter().collect();
     (spec, errors)
 }
 
@@ -165,6 +167,8 @@ impl From<&JobSpec> for v1::JobSpec {
             pool: spec.pool.clone(),
             disconnect_tolerance: spec.disconnect_tolerance.map(duration_to),
             security: v1::Security::from(spec.security) as i32,
+            secret_env: spec.secret_env.clone().into_iter().collect(),
+            secret_files: spec.secret_files.clone().into_iter().collect(),
         }
     }
 }
@@ -271,6 +275,8 @@ mod tests {
         spec.outputs = Outputs { include: vec!["*.txt".into()], max_files: 3, ..Outputs::default() };
         spec.pool = "big".into();
         spec.disconnect_tolerance = Some(Duration::from_secs(90));
+        spec.secret_env.insert("HF_TOKEN".into(), "hf-token".into());
+        spec.secret_files.insert("ssh".into(), "/run/secrets/id_rsa".into());
         spec
     }
 

@@ -11,6 +11,7 @@ mod jobs;
 mod link;
 mod logs;
 mod projects;
+mod secrets;
 mod status;
 mod submit;
 mod views;
@@ -22,7 +23,7 @@ pub use waiters::Waiters;
 
 use crate::{
     blobs::Blobs, counters::Counters, disk::Disk, identity::Identity, jobs::Jobs, links::Links,
-    log_store::LogStore,
+    log_store::LogStore, secrets::Secrets,
 };
 use longshore_common::{queue::Publisher, shutdown::Shutdown};
 use longshore_proto::v1;
@@ -82,6 +83,7 @@ impl fmt::Debug for QueueAccess {
 pub struct Context {
     pub jobs: Jobs,
     pub identity: Identity,
+    pub secrets: Secrets,
     pub logs: Arc<dyn LogStore>,
     pub blobs: Arc<dyn Blobs>,
     pub publisher: Arc<dyn Publisher>,

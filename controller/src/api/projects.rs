@@ -1,6 +1,6 @@
 //! The tenants, for people.
 
-use super::{Context, access, auth, status, views};
+use super::{Context, access, auth, secrets, status, views};
 use crate::identity::{DEFAULT_PROJECT, Project, Quotas, Settings};
 use longshore_common::{
     fields::{FieldError, FieldErrors},
@@ -48,6 +48,45 @@ impl v1::projects_server::Projects for Service {
         projects.retain(|project| caller.sees(&project.name));
         let projects = projects.iter().map(|project| views::project(project, None)).collect();
         Ok(Response::new(v1::ListProjectsResponse { projects }))
+    }
+
+    async fn set_secret(&self, request: Request<v1::SetSecretRequest>) -> Answer<v1::SetSecretResponse> {
+        secrets::set(&self.0, request).await.map(Response::new)
+    }
+
+    async fn list_secrets(
+        &self,
+        request: Request<v1::ListSecretsRequest>,
+    ) -> Answer<v1::ListSecretsResponse> {
+        secrets::list(&self.0, request).map(Response::new)
+    }
+
+    async fn remove_secret(
+        &self,
+        request: Request<v1::RemoveSecretRequest>,
+    ) -> Answer<v1::RemoveSecretResponse> {
+        secrets::remove(&self.0, request).await.map(Response::new)
+    }
+
+    async fn set_registry(
+        &self,
+        request: Request<v1::SetRegistryRequest>,
+    ) -> Answer<v1::SetRegistryResponse> {
+        secrets::set_registry(&self.0, request).await.map(Response::new)
+    }
+
+    async fn list_registries(
+        &self,
+        request: Request<v1::ListRegistriesRequest>,
+    ) -> Answer<v1::ListRegistriesResponse> {
+        secrets::list_registries(&self.0, request).map(Response::new)
+    }
+
+    async fn remove_registry(
+        &self,
+        request: Request<v1::RemoveRegistryRequest>,
+    ) -> Answer<v1::RemoveRegistryResponse> {
+        secrets::remove_registry(&self.0, request).await.map(Response::new)
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::{
     blobs, identity, jobs,
     jobs::{ResolveError, SubmitError},
-    lifecycle, log_store, store,
+    lifecycle, log_store, secrets, store,
 };
 use longshore_common::{fields::FieldError, wire::status::Refusal};
 use tonic::{Code, Status};
@@ -54,6 +54,27 @@ pub(super) fn identity(error: identity::Error) -> Status {
         identity::Error::Invalid(message) => field("name", message),
         identity::Error::File { .. } => Status::internal(error.to_string()),
         identity::Error::Jobs(error) => jobs(error),
+    }
+}
+
+pub(super) fn secrets(error: secrets::Error) -> Status {
+    use secrets::Error as E;
+    match error {
+        E::NoSecret { .. } | E::NoRegistry { .. } => Status::not_found(error.to_string()),
+        E::Invalid(message) => field("name", message),
+        E::KeySetting | E::KeyFile { .. } | E::WrongKey => {
+            tracing::error!(%error, "secrets cannot be used");
+            Status::internal(error.to_string())
+        }
+        E::Jobs(error) => jobs(error),
+    }
+}
+
+/// For an agent: what is gone or cannot be opened stays so, and asking again does not help.
+pub(super) fn unknown_secret(error: secrets::Error) -> Status {
+    match error {
+        secrets::Error::WrongKey => Status::not_found(error.to_string()),
+        error => secrets(error),
     }
 }
 

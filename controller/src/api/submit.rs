@@ -3,9 +3,10 @@
 use super::{Context, access, at_most, jobs::resolve, status, views};
 use crate::identity::{Caller, DEFAULT_PROJECT};
 use crate::jobs::{NewJob, Submitted};
+use crate::secrets;
 use longshore_common::{
     fields::{FieldError, FieldErrors},
-    job,
+    job::{self, JobSpec},
     wire::{self, status::Refusal},
 };
 use longshore_proto::v1;
@@ -21,7 +22,7 @@ pub(super) async fn one(
     request: v1::SubmitRequest,
 ) -> Result<v1::SubmitResponse, Status> {
     context.disk.check()?;
-    let job = read(context, caller, request)?;
+    let job = read(context, caller, request).await?;
     let mut results = context.jobs.submit(vec![job]).await.map_err(status::jobs)?;
     let submitted = results.pop().ok_or_else(|| Status::internal("no answer to a submit"))?;
     let submitted = submitted.map_err(|error| Status::from(status::of_submit(error)))?;
@@ -38,7 +39,7 @@ pub(super) async fn batch(
     let mut good = Vec::with_capacity(request.requests.len());
     let mut results: Vec<Option<v1::SubmitResult>> = Vec::with_capacity(request.requests.len());
     for request in request.requests {
-        match read(context, caller, request) {
+        match read(context, caller, request).await {
             Ok(job) => {
                 good.push(job);
                 results.push(None);
@@ -78,13 +79,17 @@ pub(super) async fn retry(
     } else {
         None
     };
+    let old = context.jobs.get(id).await.map_err(status::jobs)?;
+    let own = context.jobs.job_secrets(id).await.map_err(status::jobs)?;
+    let own: Vec<_> = own.iter().map(|own| own.name.as_str()).collect();
+    context.secrets.check(&old.project, spec.as_ref().unwrap_or(&old.spec), &own, &mut errors);
     let spec = errors.into_result(spec).map_err(status::invalid)?;
     let submitted = context.jobs.retry(id, request_id, spec).await.map_err(status::jobs)?;
     let submitted = submitted.map_err(|error| Status::from(status::of_submit(error)))?;
     Ok(answer(context, caller, &submitted))
 }
 
-fn read(context: &Context, caller: &Caller, request: v1::SubmitRequest) -> Result<NewJob, Refusal> {
+async fn read(context: &Context, caller: &Caller, request: v1::SubmitRequest) -> Result<NewJob, Refusal> {
     let mut errors = FieldErrors::new();
     let request_id = request_id(request.request_id, &mut errors);
     let project = if request.project.is_empty() {
@@ -95,6 +100,14 @@ fn read(context: &Context, caller: &Caller, request: v1::SubmitRequest) -> Resul
     if errors.take(job::check_name("project", &project)).is_some() {
         access::project(context, caller, &project).map_err(|status| Refusal::from(&status))?;
         caller.touches_project(&project);
+    }
+    // Of a spec with other mistakes too: all of them are told at once.
+    if let Some(spec) = &request.spec {
+        let mut named = JobSpec::for_image("");
+        named.secret_env = spec.secret_env.clone().into_iter().collect();
+        named.secret_files = spec.secret_files.clone().into_iter().collect();
+        let own: Vec<_> = request.secrets.keys().map(String::as_str).collect();
+        context.secrets.check(&project, &named, &own, &mut errors);
     }
     let spec = match request.spec.map(wire::submitted_spec) {
         Some(Ok(spec)) => Some(spec),
@@ -107,9 +120,18 @@ fn read(context: &Context, caller: &Caller, request: v1::SubmitRequest) -> Resul
             None
         }
     };
+    let values = request.secrets.into_iter().map(|(name, value)| (name, value.into()));
+    let own = match context.secrets.own(&project, values).await {
+        Ok(own) => own,
+        Err(secrets::Error::Invalid(message)) => {
+            errors.push("secrets", message);
+            Vec::new()
+        }
+        Err(error) => return Err(Refusal::from(&status::secrets(error))),
+    };
     match spec {
         Some(spec) => {
-            let new = NewJob { request_id, project, spec, retry_of: None };
+            let new = NewJob { request_id, project, spec, retry_of: None, own };
             errors.into_result(new).map_err(Refusal::invalid)
         }
         None => Err(Refusal::invalid(errors)),

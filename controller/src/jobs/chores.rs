@@ -3,7 +3,7 @@
 use super::types::{CreatedInput, InputFile};
 use crate::{
     identity::Project,
-    store::{AgentRow, AuditRow, Error, TokenRow, Tx},
+    store::{AgentRow, AuditRow, DataKeyRow, Error, SecretKind, SecretRow, TokenRow, Tx},
 };
 use longshore_common::{
     artifact::ManifestEntry,
@@ -42,6 +42,9 @@ pub(super) enum Chore {
     RevokeToken(String),
     TokensUsed(Vec<(String, Timestamp)>),
     Project(Box<Project>),
+    DataKey(Box<DataKeyRow>),
+    Secret(Box<SecretRow>),
+    RemoveSecret((String, SecretKind, String)),
     Audit(Box<AuditRow>),
     ForgetAudit(Timestamp),
     Forget {
@@ -65,6 +68,9 @@ impl Chore {
             Self::RevokeToken(id) => tx.revoke_token(id, now).await?,
             Self::TokensUsed(used) => tx.tokens_used(used).await?,
             Self::Project(project) => tx.put_project(project).await?,
+            Self::DataKey(key) => tx.put_data_key(key).await?,
+            Self::Secret(row) => tx.put_secret(row).await?,
+            Self::RemoveSecret((project, kind, name)) => tx.remove_secret(project, *kind, name).await?,
             Self::Audit(line) => tx.audit(std::slice::from_ref(line)).await?,
             Self::ForgetAudit(before) => return tx.forget_audit(*before).await,
             Self::Forget { claims, requests } => tx.forget(*claims, *requests).await?,

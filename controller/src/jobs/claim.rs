@@ -195,6 +195,7 @@ fn open(view: &ViewRow, gpus: &[String], command: &ClaimCommand, work: &mut Work
         gpus: gpus.to_vec(),
         lane: view.row.lane.clone(),
         cancel_requested: false,
+        sealed: false,
     })
 }
 
@@ -243,5 +244,6 @@ async fn again(
         gpus: gpus.unwrap_or_default(),
         lane: view.row.lane.clone(),
         cancel_requested: view.row.job.desired.is_cancel(),
+        sealed: false,
     })
 }

@@ -22,6 +22,7 @@ mod query;
 mod remove;
 mod retry;
 mod search;
+mod secrets;
 mod submit;
 #[cfg(test)]
 mod tests;
@@ -34,6 +35,7 @@ mod writer;
 pub use access::AuditFilter;
 pub use error::{Error, ResolveError};
 pub use nudges::{Changes, Nudges, Stop, Work};
+pub use secrets::OwnSecret;
 pub use types::*;
 
 use crate::store::{Cluster, Store};

@@ -27,7 +27,8 @@ impl Jobs {
             _ => old.short_id,
         };
         let spec = spec.unwrap_or_else(|| (*old.spec).clone());
-        let new = NewJob { request_id, project: old.project, spec, retry_of: Some(retry_of) };
+        let own = self.job_secrets(job).await?;
+        let new = NewJob { request_id, project: old.project, spec, retry_of: Some(retry_of), own };
         self.submit(vec![new]).await?.pop().ok_or(Error::Closed)
     }
 }

@@ -201,6 +201,7 @@ impl Round {
         }
         self.known.queues.enter(&new.project)?;
         let row = add(new, work);
+        work.own.extend(new.own.iter().map(|own| (row.row.job.id, own.clone())));
         if let Some(key) = key {
             self.remember(key, digest, &row, work);
         }
@@ -268,5 +269,10 @@ fn shown_name(spec: &JobSpec) -> String {
 /// Two requests are the same when all that the job is made of is.
 fn digest(new: &NewJob) -> Vec<u8> {
     let body = serde_json::to_vec(&(&new.spec, &new.retry_of)).expect("plain data with text keys");
-    Sha256::digest(body).to_vec()
+    let mut digest = Sha256::new_with_prefix(body);
+    for own in &new.own {
+        digest.update(&own.name);
+        digest.update(&own.mark);
+    }
+    digest.finalize().to_vec()
 }

@@ -2,6 +2,7 @@
 
 pub use crate::lifecycle::Ending;
 
+use super::secrets::OwnSecret;
 use longshore_common::{
     agent::{
         AgentIdentity, AgentState, Capacity, Gpu, Grant, Inventory, LaneAnswer, Offer, StopReason, Usage,
@@ -23,6 +24,8 @@ pub struct NewJob {
     pub spec: JobSpec,
     /// The ended job this one repeats.
     pub retry_of: Option<ShortId>,
+    /// Secrets that it brings along.
+    pub own: Vec<OwnSecret>,
 }
 
 #[derive(Clone, Debug)]

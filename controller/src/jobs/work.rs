@@ -6,6 +6,7 @@ use super::{
     live::{Entry, Live},
     nudges::{Nudges, Stop, Work as Lanes},
     projects::Retention,
+    secrets::OwnSecret,
     types::{Change, LiveAttempt},
 };
 use crate::{
@@ -35,6 +36,8 @@ pub(super) struct Work {
     pub(super) jobs: HashMap<JobId, JobRow>,
     pub(super) lanes: Lanes,
     pub(super) requests: Vec<RequestRow>,
+    /// Secrets of new jobs.
+    pub(super) own: Vec<(JobId, OwnSecret)>,
     removed: Vec<JobId>,
     gone: HashSet<String>,
     /// Jobs named as inputs by new ones, and the first of these.
@@ -74,6 +77,7 @@ impl Work {
             jobs: HashMap::new(),
             lanes: Lanes::default(),
             requests: Vec::new(),
+            own: Vec::new(),
             removed: Vec::new(),
             gone: HashSet::new(),
             named: HashMap::new(),
@@ -207,6 +211,8 @@ impl Work {
         self.new.clear();
         tx.insert_requests(&self.requests, self.now).await?;
         self.requests.clear();
+        tx.put_job_secrets(&self.own).await?;
+        self.own.clear();
         let dirty: Vec<_> =
             std::mem::take(&mut self.dirty).iter().filter_map(|id| self.jobs.get(id)).collect();
         tx.update_jobs(dirty.into_iter()).await?;

@@ -17,9 +17,10 @@ mod write;
 pub use backup::{backup, restore};
 pub use error::Error;
 pub(crate) use read::{Holdings, ListBounds};
+pub use rows::SecretKind;
 pub(crate) use rows::{
-    AgentRow, AttemptClose, AttemptRow, AttemptUpdate, AuditRow, GrantedGpu, JobRow, NewJobRow, RequestRow,
-    TokenRow, ViewRow, pack_list,
+    AgentRow, AttemptClose, AttemptRow, AttemptUpdate, AuditRow, DataKeyRow, GrantedGpu, JobRow, NewJobRow,
+    RequestRow, SecretRow, TokenRow, ViewRow, pack_list,
 };
 pub(crate) use write::{Arrived, CandidateQuery, ClaimRow, Dependents, Position, Source, Tx};
 

@@ -8,8 +8,13 @@ fn config(folder: &Path) -> Config {
 }
 
 async fn submit(jobs: &Jobs) -> Result<jobs::JobView, jobs::Error> {
-    let new =
-        NewJob { request_id: None, project: "default".into(), spec: JobSpec::for_image("x"), retry_of: None };
+    let new = NewJob {
+        request_id: None,
+        project: "default".into(),
+        spec: JobSpec::for_image("x"),
+        retry_of: None,
+        own: Vec::new(),
+    };
     let answer = jobs.submit(vec![new]).await?.pop().expect("one answer");
     Ok(answer.expect("taken").job)
 }

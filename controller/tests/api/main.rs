@@ -8,5 +8,6 @@ mod harness;
 mod inputs;
 mod logs;
 mod path;
+mod secrets;
 mod stale;
 mod watch;

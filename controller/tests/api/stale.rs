@@ -178,6 +178,7 @@ async fn call(name: &str, agent: &mut Agent, stale: &v1::AttemptRef, well: &v1::
             let request = v1::FetchInputRequest { r#ref, ..v1::FetchInputRequest::default() };
             agent.link.fetch_input(request).await.err()
         }
+        "FetchSecrets" => agent.link.fetch_secrets(v1::FetchSecretsRequest { r#ref }).await.err(),
         "OpenUploads" => {
             let files = vec![v1::OpenUpload { size: 4, ..v1::OpenUpload::default() }];
             agent.link.open_uploads(v1::OpenUploadsRequest { r#ref, files }).await.err()

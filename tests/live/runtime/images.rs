@@ -16,7 +16,8 @@ fn node(registry: &Registry) -> Node {
 
 async fn ensure(node: &Node, image: &str, policy: PullPolicy) -> (Result<ImageId, Error>, Vec<String>) {
     let (sender, mut lines) = mpsc::channel(64);
-    let request = ImageRequest { image: image.to_owned(), policy };
+    let request =
+        ImageRequest { image: image.to_owned(), policy, project: "default".to_owned(), login: None };
     let result = node.docker.ensure_image(&request, &Progress::new(sender)).await.map(|image| image.id);
     let mut said = Vec::new();
     while let Some(line) = lines.recv().await {

@@ -4,6 +4,7 @@ use super::{error, finish::FinishQueue, refusal};
 use crate::link::{
     Claimed, CompletedUpload, Controller, Error, InputFile, InputPage, LogAppend, WantedUpload,
 };
+use crate::secrets::{RegistryLogin, Secrets, Value};
 use async_trait::async_trait;
 use longshore_common::{
     agent::{FinishReport, Grant, Offer},
@@ -103,6 +104,19 @@ impl Controller for GrpcController {
         let files = answer.files.into_iter().map(input_file).collect::<Result<_, _>>().map_err(garbled)?;
         let next = Some(answer.next_page_token).filter(|token| !token.is_empty());
         Ok(InputPage { files, next })
+    }
+
+    async fn fetch_secrets(&self, attempt: AttemptRef) -> Result<Secrets, Error> {
+        let request = v1::FetchSecretsRequest { r#ref: Some(attempt.into()) };
+        let mut client = self.client.clone();
+        let answer = within(APPEND, client.fetch_secrets(limited(APPEND, request))).await?;
+        let login = answer.login.map(|login| RegistryLogin {
+            host: login.host,
+            username: login.username,
+            password: Value::new(login.password),
+        });
+        let values = answer.values.into_iter().map(|(name, value)| (name, Value::new(value))).collect();
+        Ok(Secrets { values, login })
     }
 
     async fn open_uploads(

@@ -89,6 +89,10 @@ impl AgentLink for Server {
         unused()
     }
 
+    async fn fetch_secrets(&self, _: Request<v1::FetchSecretsRequest>) -> Answer<v1::FetchSecretsResponse> {
+        unused()
+    }
+
     async fn open_uploads(&self, _: Request<v1::OpenUploadsRequest>) -> Answer<v1::OpenUploadsResponse> {
         unused()
     }

@@ -7,7 +7,7 @@ use bollard::models::{
     ContainerCreateBody, DeviceRequest, HostConfig, HostConfigLogConfig, Mount, MountType, ResourcesUlimits,
     RestartPolicy, RestartPolicyNameEnum,
 };
-use longshore_common::job::{NetworkMode, Outcome, Security};
+use longshore_common::job::{NetworkMode, Outcome, Security, spec::SECRETS_FOLDER};
 use std::{collections::HashMap, path::Path};
 
 /// What depends on the node, not on the job.
@@ -59,7 +59,11 @@ fn command(spec: &ContainerSpec) -> Option<Vec<String>> {
 }
 
 fn environment(spec: &ContainerSpec) -> Vec<String> {
-    let mut env: Vec<_> = spec.env.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let plain = spec.env.iter().filter(|(key, _)| !spec.secrets.env.contains_key(*key));
+    let mut env: Vec<_> = plain.map(|(key, value)| format!("{key}={value}")).collect();
+    for (key, value) in &spec.secrets.env {
+        env.push(format!("{key}={}", String::from_utf8_lossy(value.bytes())));
+    }
     if spec.gpus.is_empty() {
         // On nodes whose default runtime is NVIDIA's, an image may otherwise ask for every GPU by itself.
         env.retain(|entry| !entry.starts_with("NVIDIA_VISIBLE_DEVICES="));
@@ -119,6 +123,9 @@ fn gpus(spec: &ContainerSpec) -> Option<Vec<DeviceRequest>> {
 fn mounts(spec: &ContainerSpec) -> Result<Vec<Mount>, Error> {
     let mut mounts =
         vec![bind(&spec.scratch.out, "/out", false)?, bind(&spec.scratch.tmp, "/tmp_disk", false)?];
+    if let Some(folder) = &spec.secrets.folder {
+        mounts.push(bind(folder, SECRETS_FOLDER, true)?);
+    }
     for (name, folder) in &spec.scratch.inputs {
         if name.is_empty() || name == "." || name == ".." || name.contains(['/', '\0']) {
             let detail = format!("input `{name}` cannot be the name of a folder");
@@ -221,6 +228,11 @@ mod tests {
         let seen: Vec<_> =
             mounts.iter().map(|m| (m.target.as_deref().expect("set"), m.read_only.expect("set"))).collect();
         assert_eq!(seen, [("/out", false), ("/tmp_disk", false), ("/in/scans", true)]);
+
+        spec.secrets.folder = Some("/dev/shm/longshore/x".into());
+        let mounts = self::host(&spec).mounts.expect("set");
+        let secrets = mounts.iter().find(|mount| mount.target.as_deref() == Some("/run/secrets"));
+        assert_eq!(secrets.expect("mounted").read_only, Some(true));
 
         spec.scratch.inputs.insert("../etc".to_owned(), "/data/in".into());
         assert!(body(&spec, &NODE).is_err());

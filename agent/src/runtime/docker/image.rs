@@ -1,7 +1,7 @@
 //! Makes an image present as the pull policy says, and says in the log what it did. Never decides which images a
 //! job may have.
 
-use super::{Docker, engine::status, pull::State, reference::Reference};
+use super::{Docker, engine::status, login, pull::State, reference::Reference};
 use crate::runtime::{Error, Image, ImageId, ImageRequest, Progress};
 use bollard::{models::ImageInspect, query_parameters::ListImagesOptions};
 use longshore_common::job::{Outcome, PullPolicy};
@@ -15,6 +15,7 @@ struct Local {
     arch: String,
     /// No registry has given it a digest: it was built here.
     built_here: bool,
+    user: String,
 }
 
 /// When the registry is asked.
@@ -38,6 +39,7 @@ pub(super) async fn ensure(
     let local = local(docker, image).await?;
     let plan = plan(request.policy, &reference, local.is_some());
     let before = if plan.asks() { all(docker).await? } else { HashSet::new() };
+    let mut asked = plan.asks();
     let used = match (plan, local) {
         (Plan::Use | Plan::PullOrUse, Some(found)) if request.policy == PullPolicy::Never => found,
         (Plan::Use, Some(found)) => {
@@ -46,9 +48,13 @@ pub(super) async fn ensure(
         }
         (Plan::PullOrUse, Some(found)) => {
             let patience = Some(docker.config.pull.silence());
-            match follow(&mut docker.pulls.pull(image, &docker.config.registries), patience, progress).await {
+            let mut pull = docker.pulls.pull(image, request.login.as_ref(), &docker.config.registries);
+            match follow(&mut pull, patience, progress).await {
                 Ok(()) => pulled(docker, image, Some(&found), began, progress).await?,
-                Err(error) => serve(found, error, image, progress)?,
+                Err(error) => {
+                    asked = false;
+                    serve(found, error, image, progress)?
+                }
             }
         }
         (Plan::Refuse, _) => {
@@ -56,12 +62,32 @@ pub(super) async fn ensure(
             return Err(Error::ends(Outcome::ImageNotFound, detail));
         }
         (Plan::Pull | Plan::Use | Plan::PullOrUse, found) => {
-            follow(&mut docker.pulls.pull(image, &docker.config.registries), None, progress).await?;
+            let mut pull = docker.pulls.pull(image, request.login.as_ref(), &docker.config.registries);
+            follow(&mut pull, None, progress).await?;
             pulled(docker, image, found.as_ref(), began, progress).await?
         }
     };
     let pulled = plan.asks() && !before.contains(&used.id);
-    Ok(Image { id: fits(docker, image, used).await?, pulled })
+    let user = used.user.clone();
+    Ok(Image { id: fits(docker, image, used).await?, pulled, asked, user })
+}
+
+/// Asks the registry for no more than what the image is.
+pub(super) async fn check(docker: &Docker, request: &ImageRequest) -> Result<(), Error> {
+    let (image, config) = (&request.image, &docker.config);
+    let host = Reference::parse(image).registry();
+    let credentials = login::of(host, request.login.as_ref(), &config.registries);
+    let client = docker.engine.client().await?;
+    let asked = client.api.inspect_registry_image(image, credentials);
+    match tokio::time::timeout(config.pull.stall(), asked).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(docker.pulls.read(image, &error)),
+        Err(_) => {
+            let detail =
+                format!("{host} does not say whether project `{}` may have {image}", request.project);
+            Err(Error::ends(Outcome::RegistryUnavailable, detail))
+        }
+    }
 }
 
 impl Plan {
@@ -180,6 +206,7 @@ fn read(found: ImageInspect) -> Local {
         id: found.id.unwrap_or_default(),
         arch: found.architecture.unwrap_or_default(),
         built_here: found.repo_digests.unwrap_or_default().is_empty(),
+        user: found.config.and_then(|config| config.user).unwrap_or_default(),
     }
 }
 
@@ -239,7 +266,8 @@ mod tests {
         let (sender, mut lines) = mpsc::channel(8);
         let progress = Progress::new(sender);
         let serves = |built_here, outcome| {
-            let local = Local { id: "sha256:3f9c01d2aa".to_owned(), arch: String::new(), built_here };
+            let (id, arch, user) = ("sha256:3f9c01d2aa".to_owned(), String::new(), String::new());
+            let local = Local { id, arch, built_here, user };
             serve(local, Error::ends(outcome, "x"), "app", &progress).is_ok()
         };
         assert!(serves(false, Outcome::RegistryUnavailable));

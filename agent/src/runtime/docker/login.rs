@@ -2,7 +2,7 @@
 //! helpers are not run.
 
 use super::reference::HUB;
-use crate::runtime::config::Login;
+use crate::{runtime::config::Login, secrets::RegistryLogin};
 use bollard::auth::DockerCredentials;
 use serde::Deserialize;
 use std::{collections::BTreeMap, path::PathBuf};
@@ -10,8 +10,23 @@ use std::{collections::BTreeMap, path::PathBuf};
 /// The key under which `docker login` keeps Docker Hub's.
 const HUB_KEY: &str = "https://index.docker.io/v1/";
 
+/// The project's, if it has some: then the node's own are not shown.
+pub(super) fn of(
+    registry: &str,
+    project: Option<&RegistryLogin>,
+    logins: &[Login],
+) -> Option<DockerCredentials> {
+    let own = project.filter(|login| login.host == registry).map(|login| DockerCredentials {
+        username: Some(login.username.clone()),
+        password: Some(String::from_utf8_lossy(login.password.bytes()).into_owned()),
+        serveraddress: Some(registry.to_owned()),
+        ..Default::default()
+    });
+    own.or_else(|| credentials(registry, logins))
+}
+
 /// Read at every pull, so that a login takes effect without a restart.
-pub(super) fn credentials(registry: &str, logins: &[Login]) -> Option<DockerCredentials> {
+fn credentials(registry: &str, logins: &[Login]) -> Option<DockerCredentials> {
     let own = logins.iter().find(|login| login.registry == registry).map(|login| DockerCredentials {
         username: Some(login.username.clone()),
         password: Some(login.password.clone()),

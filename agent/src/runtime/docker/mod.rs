@@ -130,6 +130,10 @@ impl Runtime for Docker {
         image::ensure(self, request, progress).await
     }
 
+    async fn check_image(&self, request: &ImageRequest) -> Result<(), Error> {
+        image::check(self, request).await
+    }
+
     async fn remove_image(&self, image: &ImageId, names: &BTreeSet<String>) -> Result<Removal, Error> {
         discard::image(&self.engine, image, names).await
     }

@@ -5,9 +5,12 @@ use super::{
     login,
     reference::Reference,
 };
-use crate::runtime::{
-    Error,
-    config::{Login, PullConfig},
+use crate::{
+    runtime::{
+        Error,
+        config::{Login, PullConfig},
+    },
+    secrets::RegistryLogin,
 };
 use bollard::{
     auth::DockerCredentials, errors::Error as DockerError, models::CreateImageInfo,
@@ -15,6 +18,7 @@ use bollard::{
 };
 use futures::StreamExt as _;
 use longshore_common::{job::Outcome, tasks};
+use sha2::{Digest as _, Sha256};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
@@ -35,12 +39,16 @@ pub(super) struct State {
     pub(super) done: Option<Result<(), Error>>,
 }
 
+/// Image, user and digest of the password.
+type Key = (String, Option<(String, [u8; 32])>);
+
 /// The pulls in progress.
 #[derive(Debug)]
 pub(super) struct Pulls {
     engine: Arc<Engine>,
     config: PullConfig,
-    running: Mutex<HashMap<String, watch::Sender<State>>>,
+    /// By image, and by the project's credentials: one project's wait is not ended by what another may.
+    running: Mutex<HashMap<Key, watch::Sender<State>>>,
 }
 
 impl Pulls {
@@ -49,44 +57,52 @@ impl Pulls {
     }
 
     /// Joins the pull of this image, or begins it. It goes on while a receiver lives.
-    pub(super) fn pull(self: &Arc<Self>, image: &str, logins: &[Login]) -> watch::Receiver<State> {
+    pub(super) fn pull(
+        self: &Arc<Self>,
+        image: &str,
+        project: Option<&RegistryLogin>,
+        logins: &[Login],
+    ) -> watch::Receiver<State> {
+        let digest =
+            |login: &RegistryLogin| (login.username.clone(), Sha256::digest(login.password.bytes()).into());
+        let key: Key = (image.to_owned(), project.map(digest));
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(state) = running.get(image) {
+        if let Some(state) = running.get(&key) {
             return state.subscribe();
         }
         let (state, receiver) = watch::channel(State::default());
-        running.insert(image.to_owned(), state.clone());
+        running.insert(key.clone(), state.clone());
         drop(running);
-        let credentials = login::credentials(Reference::parse(image).registry(), logins);
-        tasks::spawn("image.pull", Arc::clone(self).run(image.to_owned(), credentials, state));
+        let credentials = login::of(Reference::parse(image).registry(), project, logins);
+        tasks::spawn("image.pull", Arc::clone(self).run(key, credentials, state));
         receiver
     }
 
     async fn run(
         self: Arc<Self>,
-        image: String,
+        key: Key,
         credentials: Option<DockerCredentials>,
         state: watch::Sender<State>,
     ) {
-        let mut pull = std::pin::pin!(self.transfer(&image, credentials, &state));
+        let mut pull = std::pin::pin!(self.transfer(&key.0, credentials, &state));
         let result = loop {
             tokio::select! {
                 result = &mut pull => break Some(result),
-                () = state.closed() => if self.abandon(&image, &state) { break None },
+                () = state.closed() => if self.abandon(&key, &state) { break None },
             }
         };
         if let Some(result) = result {
-            self.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&image);
+            self.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
             state.send_modify(|state| state.done = Some(result));
         }
     }
 
     /// Takes the pull off the list unless somebody has joined it in this instant.
-    fn abandon(&self, image: &str, state: &watch::Sender<State>) -> bool {
+    fn abandon(&self, key: &Key, state: &watch::Sender<State>) -> bool {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let nobody = state.receiver_count() == 0;
         if nobody {
-            running.remove(image);
+            running.remove(key);
         }
         nobody
     }
@@ -127,12 +143,20 @@ impl Pulls {
         }
     }
 
-    fn read(&self, image: &str, error: &DockerError) -> Error {
+    pub(super) fn read(&self, image: &str, error: &DockerError) -> Error {
         if is_unreachable(error) {
             return self.engine.failed("pull", error);
         }
         let text = message(error);
-        Error::ends(refusal(status(error), &text), format!("pull of {image}: {text}"))
+        let outcome = refusal(status(error), &text);
+        let detail = match outcome {
+            Outcome::RegistryAuth => {
+                let host = Reference::parse(image).registry();
+                format!("{host} refused the credentials, or wants some, for {image}: {text}")
+            }
+            _ => format!("pull of {image}: {text}"),
+        };
+        Error::ends(outcome, detail)
     }
 }
 

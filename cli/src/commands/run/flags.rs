@@ -5,11 +5,13 @@ use super::words;
 use crate::failure::Failure;
 use clap::{Args, ValueEnum};
 use longshore_common::fields::FieldErrors;
+use longshore_common::job::spec::SECRETS_FOLDER;
 use longshore_common::job::{
     GpuRequest, JobSpec, NetworkMode, Outputs, PullPolicy, Security, check_name, validate,
 };
 use longshore_common::units::{ByteSize, Cores, HumanDuration};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 
 #[derive(Debug, Default, Args)]
@@ -37,6 +39,12 @@ pub(crate) struct RunArgs {
     /// A file of variables
     #[arg(long, value_name = "FILE")]
     pub(crate) env_file: Vec<PathBuf>,
+    /// A variable that nobody sees: copied from the shell and encrypted, or the project's secret of this name
+    #[arg(long, value_name = "NAME[=SECRET]")]
+    pub(crate) secret_env: Vec<String>,
+    /// A secret of the project as a file [default: /run/secrets/SECRET]
+    #[arg(long = "secret", value_name = "SECRET[=PATH]")]
+    pub(crate) secret_files: Vec<String>,
     /// Folder in the container
     #[arg(short, long, value_name = "PATH")]
     pub(crate) workdir: Option<String>,
@@ -200,11 +208,22 @@ pub(crate) enum Pull {
 }
 
 /// What `run` is to do.
-#[derive(Debug)]
 pub(crate) struct Plan {
     /// Valid, but for the inputs that are still local folders.
     pub(crate) spec: JobSpec,
     pub(crate) folders: BTreeMap<String, PathBuf>,
+    /// Values for this job alone, by name.
+    pub(crate) secrets: BTreeMap<String, String>,
+}
+
+/// Without the values.
+impl fmt::Debug for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Plan")
+            .field("spec", &self.spec)
+            .field("folders", &self.folders)
+            .finish_non_exhaustive()
+    }
 }
 
 impl RunArgs {
@@ -224,6 +243,7 @@ impl RunArgs {
         spec.workdir.clone_from(&self.workdir);
         spec.user.clone_from(&self.user);
         spec.env = words::environment(&self.env_file, &self.env, shell)?;
+        let secrets = self.secrets(&mut spec, shell)?;
         spec.labels = self.labels.iter().cloned().collect();
         for (label, value) in &self.agents {
             spec.agents.entry(label.clone()).or_default().push(value.clone());
@@ -259,7 +279,48 @@ impl RunArgs {
             errors.merge(more);
         }
         let lines: Vec<_> = errors.iter().map(ToString::to_string).collect();
-        if lines.is_empty() { Ok(Plan { spec, folders }) } else { Err(Failure::usage(lines.join("\n"))) }
+        if lines.is_empty() {
+            Ok(Plan { spec, folders, secrets })
+        } else {
+            Err(Failure::usage(lines.join("\n")))
+        }
+    }
+}
+
+impl RunArgs {
+    /// Names them in the spec; answers the values that come from the shell.
+    fn secrets(
+        &self,
+        spec: &mut JobSpec,
+        shell: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<BTreeMap<String, String>, Failure> {
+        let mut values = BTreeMap::new();
+        for text in &self.secret_env {
+            match text.split_once('=') {
+                Some((variable, secret)) => {
+                    spec.secret_env.insert(variable.to_owned(), secret.to_owned());
+                }
+                None => {
+                    let value = shell(text).filter(|value| !value.is_empty()).ok_or_else(|| {
+                        let message = format!(
+                            "--secret-env {text}: the shell has no value for it; export one, or name one of the \
+                             project's with --secret-env {text}=SECRET"
+                        );
+                        Failure::usage(message)
+                    })?;
+                    spec.secret_env.insert(text.clone(), text.clone());
+                    values.insert(text.clone(), value);
+                }
+            }
+        }
+        for text in &self.secret_files {
+            let (secret, path) = match text.split_once('=') {
+                Some((secret, path)) => (secret, path.to_owned()),
+                None => (text.as_str(), format!("{SECRETS_FOLDER}/{text}")),
+            };
+            spec.secret_files.insert(secret.to_owned(), path);
+        }
+        Ok(values)
     }
 }
 

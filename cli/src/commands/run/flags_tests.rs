@@ -41,7 +41,7 @@ fn unknown_flags_before_the_image_are_errors() {
 
 #[test]
 fn every_flag_reaches_the_spec() {
-    let Plan { spec, folders } = plan(&[
+    let Plan { spec, folders, secrets: _ } = plan(&[
         "--rm",
         "-w",
         "/work",
@@ -194,4 +194,18 @@ fn an_input_given_twice_is_a_mistake_and_a_variable_given_twice_is_not() {
         ("2", "2"),
         "the last one wins, as with Docker"
     );
+}
+
+#[test]
+fn secrets_are_named_in_the_spec_and_values_of_the_shell_are_beside_it() {
+    let shell = |name: &str| (name == "MINE").then(|| "hunter2".to_owned());
+    let run = |words: &[&str]| parse(words).expect("parses").plan(&shell);
+    let words = ["--secret-env", "MINE", "--secret-env", "HF=hf-token", "--secret", "key", "alpine"];
+    let Plan { spec, secrets, .. } = run(&words).expect("valid");
+    assert_eq!((spec.secret_env["MINE"].as_str(), spec.secret_env["HF"].as_str()), ("MINE", "hf-token"));
+    assert_eq!(spec.secret_files["key"], "/run/secrets/key");
+    assert_eq!(secrets.into_iter().collect::<Vec<_>>(), [("MINE".to_owned(), "hunter2".to_owned())]);
+    assert!(!format!("{spec:?}").contains("hunter2"));
+    let missing = run(&["--secret-env", "THEIRS", "alpine"]).expect_err("the shell has none");
+    assert!(missing.message.contains("THEIRS=SECRET"), "{missing}");
 }

@@ -42,7 +42,7 @@ pub(crate) async fn run(client: &Client, args: RunArgs, format: FormatArgs) -> a
     }
     let mut interrupts = signal(SignalKind::interrupt())?;
     let submitted = tokio::select! {
-        submitted = submit::submit(client, plan.spec, &plan.folders, args.request_id) => submitted?,
+        submitted = submit::submit(client, plan.spec, &plan.folders, plan.secrets, args.request_id) => submitted?,
         _ = interrupts.recv() => {
             return Err(Failure::with_code(code::INTERRUPTED, "interrupted before the job was submitted").into());
         }

@@ -1,8 +1,9 @@
 //! The shape of a job file, field by field. Its doc comments are the descriptions of the JSON Schema.
 
 use super::JobFile;
-use super::words::{Choices, Word, Words};
+use super::words::{Choices, Files, Setting, Word, Words};
 use crate::fields::{FieldError, FieldErrors};
+use crate::job::spec::SECRETS_FOLDER;
 use crate::job::{
     Deadlines, GpuRequest, Input, JobSpec, NetworkMode, Outputs, PullPolicy, Resources, RetryPolicy,
     RetryRule, Security, check_name,
@@ -42,8 +43,10 @@ pub(super) struct Document {
     workdir: Option<String>,
     /// `uid`, `uid:gid` or a user of the image.
     user: Option<Word>,
-    /// Environment variables. Truths and fractions must be quoted.
-    env: BTreeMap<String, Word>,
+    /// Environment variables. Truths and fractions must be quoted; `{secret: NAME}` takes one of the project's secrets.
+    env: BTreeMap<String, Setting>,
+    /// Secrets as files: a list of names puts each at `/run/secrets/NAME`; with a path, there.
+    secrets: Files,
     /// Limits, all of them enforced.
     resources: ResourcesDocument,
     /// `bridge` (default), `internet` (public addresses only) or `none`.
@@ -198,7 +201,7 @@ struct OutputsDocument {
 
 /// The tree without the fields of later versions; each is an error of its own.
 pub(super) fn without_later_fields(node: &Node, errors: &mut FieldErrors) -> Node {
-    const LATER: [&str; 7] = ["shares", "caches", "secrets", "after", "action", "set", "not_before"];
+    const LATER: [&str; 6] = ["shares", "caches", "after", "action", "set", "not_before"];
     let mut node = node.clone();
     let Value::Table(entries) = &mut node.value else { return node };
     entries.retain(|(key, value)| {
@@ -213,7 +216,7 @@ pub(super) fn without_later_fields(node: &Node, errors: &mut FieldErrors) -> Nod
         }
         !later
     });
-    for (field, key) in [("env", "secret"), ("inputs", "share"), ("inputs", "s3")] {
+    for (field, key) in [("inputs", "share"), ("inputs", "s3")] {
         let Some((_, table)) = entries.iter_mut().find(|(known, _)| known == field) else { continue };
         let Value::Table(values) = &mut table.value else { continue };
         values.retain(|(name, value)| {
@@ -251,7 +254,16 @@ impl Document {
         spec.command = self.command.map(Words::into_strings);
         spec.workdir = self.workdir;
         spec.user = self.user.map(|user| user.0);
-        spec.env = self.env.into_iter().map(|(name, value)| (name, value.0)).collect();
+        for (name, value) in self.env {
+            match value {
+                Setting::Word(word) => drop(spec.env.insert(name, word.0)),
+                Setting::Secret(secret) => drop(spec.secret_env.insert(name, secret)),
+            }
+        }
+        for (secret, path) in self.secrets.0 {
+            let path = path.unwrap_or_else(|| format!("{SECRETS_FOLDER}/{secret}"));
+            spec.secret_files.insert(secret, path);
+        }
         spec.resources = self.resources.resources();
         set(&mut spec.network, self.network.map(Network::mode));
         set(&mut spec.security, self.security.map(SecurityProfile::profile));

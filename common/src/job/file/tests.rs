@@ -97,6 +97,23 @@ fn values_that_do_not_stay_what_was_typed_must_be_quoted() {
 }
 
 #[test]
+fn secrets_are_named_as_variables_and_as_files() {
+    let text =
+        "image: alpine\nenv: {A: b, HF_TOKEN: {secret: hf-token}}\nsecrets: {ssh: /run/secrets/id_rsa}\n";
+    let spec = parse(text, "x").expect("good").remove(0).spec;
+    assert_eq!((spec.env["A"].as_str(), spec.secret_env["HF_TOKEN"].as_str()), ("b", "hf-token"));
+    assert_eq!(spec.secret_files["ssh"], "/run/secrets/id_rsa");
+    let written = serde_json::to_string(&write(&spec)).expect("JSON");
+    assert_eq!(parse(&written, "x").expect("reads back")[0].spec, spec);
+    let short = parse("image: alpine\nsecrets: [ssh]\n", "x").expect("good").remove(0).spec;
+    assert_eq!(short.secret_files["ssh"], "/run/secrets/ssh");
+    let error = only_error("image: alpine\nenv: {A: {secrets: x}}\n");
+    assert!(error.contains("secret is"), "{error}");
+    let error = only_error("image: alpine\nsecrets: {ssh: /etc/shadow}\n");
+    assert!(error.contains("secrets.ssh"), "{error}");
+}
+
+#[test]
 fn a_command_that_is_a_text_gets_the_two_ways_to_write_it() {
     let error = only_error("image: alpine\ncommand: echo hello\n");
     assert!(error.contains("[echo, hello], or [sh, -c, \"echo hello\"]"), "{error}");
@@ -104,10 +121,9 @@ fn a_command_that_is_a_text_gets_the_two_ways_to_write_it() {
 
 #[test]
 fn fields_of_later_versions_say_so() {
-    let found = errors(
-        "image: alpine\ncaches: {hf: /x}\nshares: {}\nafter: []\nenv: {T: {secret: t}}\ninputs: {s: {share: d, path: x}}\n",
-    );
-    assert_eq!(found.len(), 5, "{found:#?}");
+    let found =
+        errors("image: alpine\ncaches: {hf: /x}\nshares: {}\nafter: []\ninputs: {s: {share: d, path: x}}\n");
+    assert_eq!(found.len(), 4, "{found:#?}");
     assert!(found.iter().all(|line| line.ends_with("is not available in this version")), "{found:#?}");
     assert!(
         only_error("kind: action\nimage: alpine\n")

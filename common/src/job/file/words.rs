@@ -1,12 +1,23 @@
 //! Texts in job files, and the shapes that are often written by mistake.
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::{self, Deserialize, Deserializer, SeqAccess, Visitor};
+use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use std::{borrow::Cow, fmt};
 
 /// A text or a whole number. Truths and fractions are refused: `1.10` and `yes` do not stay what was typed.
 #[derive(Debug)]
 pub(super) struct Word(pub(super) String);
+
+/// The value of a variable: a word, or the name of a secret.
+#[derive(Debug)]
+pub(super) enum Setting {
+    Word(Word),
+    Secret(String),
+}
+
+/// Secrets as files: names, or names with paths.
+#[derive(Debug, Default)]
+pub(super) struct Files(pub(super) Vec<(String, Option<String>)>);
 
 /// A list of words; a single text is refused, for nobody agrees on how to split it.
 #[derive(Debug)]
@@ -107,6 +118,118 @@ impl<'de> Deserialize<'de> for Words {
 impl<'de> Deserialize<'de> for Choices {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         from.deserialize_any(WordsVisitor { single: true }).map(Self)
+    }
+}
+
+struct SettingVisitor;
+
+impl<'de> Visitor<'de> for SettingVisitor {
+    type Value = Setting;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a text, a whole number or {secret: NAME}")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Setting, A::Error> {
+        let mut name = None;
+        while let Some(key) = map.next_key::<String>()? {
+            if key != "secret" {
+                return Err(de::Error::custom(format_args!("`{key}` is not known here: secret is")));
+            }
+            name = Some(map.next_value::<Word>()?.0);
+        }
+        name.map(Setting::Secret).ok_or_else(|| de::Error::custom("names no secret"))
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Setting, E> {
+        WordVisitor.visit_str(text).map(Setting::Word)
+    }
+
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<Setting, E> {
+        WordVisitor.visit_i64(number).map(Setting::Word)
+    }
+
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<Setting, E> {
+        WordVisitor.visit_u64(number).map(Setting::Word)
+    }
+
+    fn visit_bool<E: de::Error>(self, truth: bool) -> Result<Setting, E> {
+        WordVisitor.visit_bool(truth).map(Setting::Word)
+    }
+
+    fn visit_f64<E: de::Error>(self, number: f64) -> Result<Setting, E> {
+        WordVisitor.visit_f64(number).map(Setting::Word)
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<Setting, E> {
+        WordVisitor.visit_unit().map(Setting::Word)
+    }
+}
+
+impl<'de> Deserialize<'de> for Setting {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(SettingVisitor)
+    }
+}
+
+struct FilesVisitor;
+
+impl<'de> Visitor<'de> for FilesVisitor {
+    type Value = Files;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of names, or names with paths")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Files, A::Error> {
+        let mut files = Vec::new();
+        while let Some(name) = list.next_element::<Word>()? {
+            files.push((name.0, None));
+        }
+        Ok(Files(files))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Files, A::Error> {
+        let mut files = Vec::new();
+        while let Some((name, path)) = map.next_entry::<String, Word>()? {
+            files.push((name, Some(path.0)));
+        }
+        Ok(Files(files))
+    }
+}
+
+impl<'de> Deserialize<'de> for Files {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(FilesVisitor)
+    }
+}
+
+impl JsonSchema for Setting {
+    fn schema_name() -> Cow<'static, str> {
+        "Setting".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let word = generator.subschema_for::<Word>();
+        json_schema!({ "anyOf": [word, {
+            "type": "object",
+            "properties": { "secret": { "type": "string" } },
+            "required": ["secret"],
+            "additionalProperties": false
+        }] })
+    }
+}
+
+impl JsonSchema for Files {
+    fn schema_name() -> Cow<'static, str> {
+        "SecretFiles".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "anyOf": [
+            { "type": "array", "items": { "type": "string" } },
+            { "type": "object", "additionalProperties": { "type": "string" } }
+        ] })
     }
 }
 

@@ -24,7 +24,8 @@ pub fn write(spec: &JobSpec) -> Value {
     put("command", json!(spec.command), false);
     put("workdir", json!(spec.workdir), false);
     put("user", json!(spec.user), false);
-    put("env", json!(spec.env), false);
+    put("env", env(spec), false);
+    put("secrets", json!(spec.secret_files), false);
     put("resources", resources(spec, &default), false);
     put("network", json!(network(spec.network)), spec.network == default.network);
     put("security", json!(security(spec.security)), spec.security == default.security);
@@ -38,6 +39,12 @@ pub fn write(spec: &JobSpec) -> Value {
     put("pool", json!(spec.pool), spec.pool == default.pool);
     put("disconnect_tolerance", spec.disconnect_tolerance.map_or(Value::Null, length), false);
     Value::Object(document)
+}
+
+fn env(spec: &JobSpec) -> Value {
+    let plain = spec.env.iter().map(|(name, value)| (name.clone(), json!(value)));
+    let secret = spec.secret_env.iter().map(|(name, secret)| (name.clone(), json!({ "secret": secret })));
+    Value::Object(plain.chain(secret).collect())
 }
 
 /// The fields that are not default.

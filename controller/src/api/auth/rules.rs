@@ -51,6 +51,7 @@ impl Rule {
 
 const VIEWER: Access = Access::Role(Role::Viewer);
 const SUBMITTER: Access = Access::Role(Role::Submitter);
+const OPERATOR: Access = Access::Role(Role::Operator);
 const ADMIN: Access = Access::Role(Role::Admin);
 
 pub const RULES: &[Rule] = &[
@@ -81,12 +82,19 @@ pub const RULES: &[Rule] = &[
     changes("/longshore.v1.Projects/Put", Access::Global(Role::Admin)),
     reads("/longshore.v1.Projects/Get", VIEWER),
     reads("/longshore.v1.Projects/List", VIEWER),
+    changes("/longshore.v1.Projects/SetSecret", OPERATOR),
+    reads("/longshore.v1.Projects/ListSecrets", OPERATOR),
+    changes("/longshore.v1.Projects/RemoveSecret", OPERATOR),
+    changes("/longshore.v1.Projects/SetRegistry", OPERATOR),
+    reads("/longshore.v1.Projects/ListRegistries", OPERATOR),
+    changes("/longshore.v1.Projects/RemoveRegistry", OPERATOR),
     // What agents do is the attempts' own history; only what is refused goes into the audit log.
     reads("/longshore.v1.AgentLink/Link", Access::Agent).within(None),
     reads("/longshore.v1.AgentLink/Claim", Access::Agent),
     reads("/longshore.v1.AgentLink/AppendLogs", Access::Agent),
     reads("/longshore.v1.AgentLink/ResumeLog", Access::Agent),
     reads("/longshore.v1.AgentLink/FetchInput", Access::Agent),
+    reads("/longshore.v1.AgentLink/FetchSecrets", Access::Agent),
     reads("/longshore.v1.AgentLink/OpenUploads", Access::Agent),
     reads("/longshore.v1.AgentLink/CompleteUploads", Access::Agent).within(LONG),
     reads("/longshore.v1.AgentLink/PutManifest", Access::Agent),

@@ -2,6 +2,7 @@
 //! attempt alone.
 
 mod fetch;
+mod secrets;
 mod stream;
 mod uploads;
 
@@ -11,7 +12,7 @@ use crate::{
     log_store::Append,
 };
 use longshore_common::{
-    agent::FinishReport,
+    agent::{FinishReport, Grant},
     artifact::ManifestEntry,
     fields::FieldError,
     ids::{AgentId, AttemptRef, ClaimId, SessionId},
@@ -52,6 +53,13 @@ impl v1::agent_link_server::AgentLink for Service {
 
     async fn fetch_input(&self, request: Request<v1::FetchInputRequest>) -> Answer<v1::FetchInputResponse> {
         fetch::fetch(&self.0, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn fetch_secrets(
+        &self,
+        request: Request<v1::FetchSecretsRequest>,
+    ) -> Answer<v1::FetchSecretsResponse> {
+        secrets::fetch(&self.0, request.into_inner()).await.map(Response::new)
     }
 
     async fn open_uploads(
@@ -107,9 +115,13 @@ async fn claim(context: &Context, request: v1::ClaimRequest) -> Result<v1::Claim
     context.counters.claims.add(1);
     context.counters.granted.add(claimed.grants.len() as u64);
     Ok(v1::ClaimResponse {
-        grants: claimed.grants.iter().map(v1::Grant::from).collect(),
+        grants: claimed.grants.iter().map(|grant| sealed(context, grant)).collect(),
         lanes: wire::lane_answers_to(&claimed.lanes),
     })
+}
+
+fn sealed(context: &Context, grant: &Grant) -> v1::Grant {
+    v1::Grant { sealed: context.secrets.seals(&grant.project, &grant.spec), ..grant.into() }
 }
 
 async fn append_logs(

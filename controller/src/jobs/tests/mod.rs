@@ -66,6 +66,7 @@ impl Bench {
             project: "default".into(),
             spec,
             retry_of: None,
+            own: Vec::new(),
         };
         self.jobs.submit(vec![new]).await.expect("stored").pop().expect("one answer")
     }

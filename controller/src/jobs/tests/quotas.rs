@@ -20,6 +20,7 @@ async fn no_more_jobs_wait_than_the_project_may_queue() {
         project: "default".into(),
         spec: spec(),
         retry_of: None,
+        own: Vec::new(),
     };
     let batch = vec![new("a"), new("b"), new("c"), new("a")];
     let answers = bench.jobs.submit(batch).await.expect("stored");

@@ -55,7 +55,7 @@ fn message(refused: SubmitError) -> String {
 }
 
 fn new(spec: JobSpec) -> NewJob {
-    NewJob { request_id: None, project: "default".into(), spec, retry_of: None }
+    NewJob { request_id: None, project: "default".into(), spec, retry_of: None, own: Vec::new() }
 }
 
 #[tokio::test]

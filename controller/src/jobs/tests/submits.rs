@@ -18,7 +18,13 @@ async fn the_same_request_is_the_same_job_and_another_body_is_refused() {
 #[tokio::test]
 async fn a_request_twice_in_one_batch_is_one_job() {
     let bench = Bench::new().await;
-    let new = || NewJob { request_id: Some("r".into()), project: "p".into(), spec: spec(), retry_of: None };
+    let new = || NewJob {
+        request_id: Some("r".into()),
+        project: "p".into(),
+        spec: spec(),
+        retry_of: None,
+        own: Vec::new(),
+    };
     let answers = bench.jobs.submit(vec![new(), new()]).await.expect("stored");
     let ids: Vec<_> = answers.into_iter().map(|answer| answer.expect("taken").job.id).collect();
     assert_eq!(ids[0], ids[1]);
@@ -62,8 +68,8 @@ async fn inputs_must_exist_and_names_become_ids() {
     let mut uploaded = spec();
     uploaded.inputs.insert("bags".into(), Input::Uploaded { id: "nowhere".into() });
     let mixed = vec![
-        NewJob { request_id: None, project: "p".into(), spec: uploaded, retry_of: None },
-        NewJob { request_id: None, project: "p".into(), spec: spec(), retry_of: None },
+        NewJob { request_id: None, project: "p".into(), spec: uploaded, retry_of: None, own: Vec::new() },
+        NewJob { request_id: None, project: "p".into(), spec: spec(), retry_of: None, own: Vec::new() },
     ];
     let answers = bench.jobs.submit(mixed).await.expect("stored");
     assert!(answers[0].is_err() && answers[1].is_ok(), "one refusal does not hinder the other");

@@ -9,7 +9,7 @@ use super::{Append, Error, LogKey, LogStore};
 use async_trait::async_trait;
 use bytes::Bytes;
 use file::Stored;
-use longshore_common::logs::{HEADER_LENGTH, MAX_PAYLOAD, whole_records};
+use longshore_common::logs::{LONGEST_RECORD, whole_records};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::HashMap,
@@ -140,7 +140,7 @@ impl Inner {
         };
         let Some(file) = file.filter(|_| from < end) else { return Ok(Bytes::new()) };
         let file = file.map_err(|error| failed(&log.path, error))?;
-        let max = max.max(HEADER_LENGTH + MAX_PAYLOAD) as u64;
+        let max = max.max(LONGEST_RECORD) as u64;
         let mut bytes = vec![0; usize::try_from(max.min(end - from)).unwrap_or(usize::MAX)];
         file.read_exact_at(&mut bytes, from).map_err(|error| failed(&log.path, error))?;
         bytes.truncate(whole_records(&bytes)?);

@@ -4,6 +4,7 @@ mod bytes;
 mod holdings;
 mod identity;
 mod jobs;
+mod secrets;
 mod work;
 
 pub(crate) use holdings::Holdings;

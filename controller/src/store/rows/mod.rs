@@ -4,11 +4,14 @@ pub(super) mod attempts;
 pub(super) mod identity;
 pub(super) mod jobs;
 pub(super) mod others;
+pub(super) mod secrets;
 
 pub(crate) use attempts::{AttemptClose, AttemptRow, AttemptUpdate, GrantedGpu};
 pub(crate) use identity::{AuditRow, TokenRow};
 pub(crate) use jobs::{JobRow, NewJobRow, ViewRow};
 pub(crate) use others::{AgentRow, RequestRow};
+pub use secrets::SecretKind;
+pub(crate) use secrets::{DataKeyRow, SecretRow};
 
 use super::Error;
 use longshore_common::clock::Timestamp;

@@ -7,6 +7,7 @@ mod inputs;
 mod jobs;
 mod others;
 mod remove;
+mod secrets;
 mod sources;
 
 pub(crate) use artifacts::Arrived;

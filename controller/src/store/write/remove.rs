@@ -59,12 +59,13 @@ macro_rules! delete {
     };
 }
 
-const DELETES: [&str; 6] = [
+const DELETES: [&str; 7] = [
     delete!("artifacts", "job_id"),
     delete!("manifest_pages", "job_id"),
     delete!("attempts", "job_id"),
     delete!("job_specs", "job_id"),
     delete!("job_sources", "job_id"),
+    delete!("job_secrets", "job_id"),
     delete!("jobs", "id"),
 ];
 

@@ -1,0 +1,22 @@
+//! What an attempt may know, for the agent that has it.
+
+use super::{Context, live, status};
+use longshore_proto::v1;
+use tonic::Status;
+
+pub(super) async fn fetch(
+    context: &Context,
+    request: v1::FetchSecretsRequest,
+) -> Result<v1::FetchSecretsResponse, Status> {
+    let attempt = live(context, request.r#ref)?.attempt;
+    let job = context.jobs.get(attempt.job).await.map_err(status::jobs)?;
+    let opened =
+        context.secrets.open(job.id, &job.project, &job.spec).await.map_err(status::unknown_secret)?;
+    let values = opened.values.into_iter().map(|(name, value)| (name, value.to_vec().into()));
+    let login = opened.login.map(|(host, username, password)| v1::RegistryLogin {
+        host,
+        username,
+        password: password.to_vec().into(),
+    });
+    Ok(v1::FetchSecretsResponse { values: values.collect(), login })
+}
