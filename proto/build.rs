@@ -10,6 +10,7 @@ const FILES: &[&str] = &[
     "longshore/v1/projects.proto",
     "longshore/v1/cluster.proto",
     "longshore/v1/link.proto",
+    "longshore/v1/enrolment.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -9,10 +9,10 @@ use std::{collections::BTreeMap, fmt, path::PathBuf};
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AgentConfig {
-    /// `http://controller:7420`
+    /// `https://controller:7420`
     pub controller: String,
-    /// Join token.
-    pub token: String,
+    /// Makes this machine an agent at its first start; good for nothing afterwards.
+    pub join_token: String,
     /// `None`: the machine's name.
     pub name: Option<String>,
     pub labels: BTreeMap<String, String>,
@@ -55,7 +55,7 @@ impl Default for AgentConfig {
     fn default() -> Self {
         Self {
             controller: "http://127.0.0.1:7420".to_owned(),
-            token: String::new(),
+            join_token: String::new(),
             name: None,
             labels: BTreeMap::new(),
             pool: DEFAULT_POOL.to_owned(),

@@ -10,6 +10,7 @@ pub mod capacity;
 pub mod config;
 pub mod contracts;
 mod control;
+pub mod credential;
 pub mod home;
 pub mod host;
 pub mod images;
@@ -31,6 +32,7 @@ pub use config::{AgentConfig, OnShutdown};
 
 use attempt::{Attempts, Held, Tools};
 use control::Control;
+use credential::{Authorities, Wallet};
 use home::Home;
 use host::Host;
 use images::Images;
@@ -77,6 +79,8 @@ pub struct Parts {
     pub runtime: Arc<dyn Runtime>,
     pub host: Arc<dyn Host>,
     pub connect: Connect,
+    /// Trusted in transfers, besides the public ones.
+    pub authorities: Authorities,
 }
 
 /// Makes the link of an agent that presents itself so, until the agent leaves.
@@ -127,12 +131,20 @@ impl Parts {
             }
             runtime::Kind::Null => Arc::new(runtime::fake::Fake::bare()),
         };
-        let (url, token) = (config.controller.clone(), config.token.clone());
+        let authorities = Authorities::default();
+        let wallet = Wallet::open(home, authorities.clone())?;
+        let url = config.controller.clone();
+        let access = link::grpc::Access::new(&url, config.join_token.clone(), home.id(), wallet)?;
         let heartbeat_every = config.heartbeat_seconds.map(Duration::from_secs);
         let connect: Connect = Box::new(move |identity, reporter, leave| {
-            link::grpc::start(link::grpc::Settings { url, token, identity, heartbeat_every }, reporter, leave)
+            link::grpc::start(
+                link::grpc::Settings { url, access, identity, heartbeat_every },
+                reporter,
+                leave,
+            )
         });
-        Ok(Self { runtime, host: Arc::new(host::Machine::new(&config.host, &config.data_dir)?), connect })
+        let host = Arc::new(host::Machine::new(&config.host, &config.data_dir)?);
+        Ok(Self { runtime, host, connect, authorities })
     }
 }
 
@@ -207,8 +219,12 @@ pub async fn start_with(
         boot_id: machine.facts().boot_id.clone(),
         dir: home.folder(ATTEMPTS)?,
         logs: logs::LogShipper::start(Arc::clone(&controller), &home.folder("logs")?, config.logs.clone())?,
-        uploads: artifacts::Uploader::new(Arc::clone(&controller), config.artifacts.clone())?,
-        inputs: inputs::Fetcher::new(Arc::clone(&controller), config.inputs.clone())?,
+        uploads: artifacts::Uploader::new(
+            Arc::clone(&controller),
+            config.artifacts.clone(),
+            &parts.authorities,
+        )?,
+        inputs: inputs::Fetcher::new(Arc::clone(&controller), config.inputs.clone(), &parts.authorities)?,
         controller: Arc::clone(&controller),
         runtime: parts.runtime,
         images,

@@ -1,8 +1,12 @@
 //! The HTTP client for the bytes of artifacts and inputs, and how an answer that is no success reads. Knows nothing
 //! of attempts; `artifacts` and `inputs` decide what to try again.
 
-use reqwest::{Client, Response, StatusCode, redirect};
-use std::time::Duration;
+use crate::credential::Authorities;
+use reqwest::{Certificate, Client, Response, StatusCode, redirect};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 /// Longer than any healthy store takes to accept a connection.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -11,11 +15,45 @@ const SILENCE: Duration = Duration::from_secs(60);
 /// How much of an answer's body can help to understand it.
 const BODY_SHOWN: usize = 2048;
 
-/// A client that keeps connections. On a machine without root certificates it still speaks plain `http`.
-pub(crate) fn client(redirects: impl Fn() -> redirect::Policy) -> Result<Client, reqwest::Error> {
+/// A client that trusts the controller's authorities too, made anew when they change. Clones share connections.
+#[derive(Clone, Debug)]
+pub(crate) struct Clients {
+    redirects: fn() -> redirect::Policy,
+    authorities: Authorities,
+    made: Arc<Mutex<(String, Client)>>,
+}
+
+impl Clients {
+    pub(crate) fn new(
+        redirects: fn() -> redirect::Policy,
+        authorities: &Authorities,
+    ) -> Result<Self, reqwest::Error> {
+        let pem = authorities.now();
+        let client = client(redirects, &pem)?;
+        let made = Arc::new(Mutex::new((pem, client)));
+        Ok(Self { redirects, authorities: authorities.clone(), made })
+    }
+
+    pub(crate) fn now(&self) -> Client {
+        let pem = self.authorities.now();
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if made.0 != pem {
+            match client(self.redirects, &pem) {
+                Ok(client) => *made = (pem, client),
+                Err(err) => tracing::error!(error = text(&err), "the new authorities are not trusted"),
+            }
+        }
+        made.1.clone()
+    }
+}
+
+/// Keeps connections. On a machine without root certificates it still speaks plain `http`, and to the controller.
+fn client(redirects: fn() -> redirect::Policy, authorities: &str) -> Result<Client, reqwest::Error> {
+    let own = Certificate::from_pem_bundle(authorities.as_bytes())?;
     let builder = || {
         Client::builder()
             .redirect(redirects())
+            .tls_certs_merge(own.clone())
             .connect_timeout(CONNECT)
             .tcp_nodelay(true)
             .tcp_user_timeout(SILENCE)
@@ -23,7 +61,7 @@ pub(crate) fn client(redirects: impl Fn() -> redirect::Policy) -> Result<Client,
     };
     builder().build().or_else(|err| {
         tracing::warn!(error = text(&err), "no root certificates: transfers over https will fail");
-        builder().tls_certs_only([]).build()
+        builder().tls_certs_only(own.clone()).build()
     })
 }
 

@@ -2,8 +2,9 @@
 
 use std::{
     ffi::OsStr,
-    fs::{self, File},
+    fs::{self, File, OpenOptions},
     io::{self, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
     path::Path,
 };
 
@@ -12,8 +13,17 @@ pub const UNFINISHED: &str = "new";
 
 /// Replaces the file. It is on disk when this returns, under its name.
 pub fn replace(path: &Path, data: &[u8]) -> io::Result<()> {
+    put(path, data, &mut File::options())
+}
+
+/// As `replace`, for its owner alone: keys and what is as good as one.
+pub fn replace_private(path: &Path, data: &[u8]) -> io::Result<()> {
+    put(path, data, File::options().mode(0o600))
+}
+
+fn put(path: &Path, data: &[u8], options: &mut OpenOptions) -> io::Result<()> {
     let fresh = path.with_extension(UNFINISHED);
-    let mut file = File::create(&fresh)?;
+    let mut file = options.write(true).create(true).truncate(true).open(&fresh)?;
     file.write_all(data)?;
     file.sync_data()?;
     fs::rename(&fresh, path)?;
@@ -38,7 +48,7 @@ mod tests {
     fn a_write_that_fails_leaves_the_file_as_it_was() {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("a.json");
-        for write in [replace, replace_for_now] {
+        for write in [replace, replace_private, replace_for_now] {
             write(&path, b"one").expect("written");
             write(&path, b"two").expect("replaced");
             assert_eq!(fs::read(&path).expect("there"), b"two");

@@ -7,6 +7,7 @@ pub mod agent;
 pub mod artifact;
 pub mod clock;
 pub mod config;
+pub mod credential;
 pub mod durable;
 pub mod fields;
 pub mod ids;

@@ -1,6 +1,12 @@
 //! Every setting of the controller, in one tree. The modules own their parts.
 
-use crate::{api, blobs::s3, identity, jobs, log_store, reconcile, secrets};
+use crate::{
+    api,
+    blobs::s3,
+    enrolment, http, identity, jobs, log_store,
+    pki::{self, Policy},
+    reconcile, secrets,
+};
 use serde::{Deserialize, Serialize};
 use std::{
     fmt,
@@ -21,6 +27,7 @@ pub struct ControllerConfig {
     pub data_dir: PathBuf,
     /// Less free space than this under `data_dir` stops submits and claims.
     pub disk_floor_bytes: u64,
+    pub tls: pki::Config,
     /// Artifacts and inputs in a bucket instead of `data_dir`.
     pub s3: Option<s3::Config>,
     /// Agents pull over AMQP instead of being rung over their link.
@@ -31,6 +38,8 @@ pub struct ControllerConfig {
     pub api: api::Config,
     pub limits: identity::Config,
     pub secrets: secrets::Config,
+    pub http: http::Config,
+    pub enrolment: enrolment::Config,
 }
 
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +63,7 @@ impl Default for ControllerConfig {
             data_dir: PathBuf::from("/var/lib/longshore/controller"),
             // The ends of a hundred running jobs and the database's own log, with room to spare.
             disk_floor_bytes: 256 << 20,
+            tls: pki::Config::default(),
             s3: None,
             rabbitmq: None,
             jobs: jobs::Config::default(),
@@ -62,6 +72,8 @@ impl Default for ControllerConfig {
             api: api::Config::default(),
             limits: identity::Config::default(),
             secrets: secrets::Config::default(),
+            http: http::Config::default(),
+            enrolment: enrolment::Config::default(),
         }
     }
 }
@@ -77,22 +89,29 @@ fn default_prefix() -> String {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
     #[error(
-        "listen is {0}, which others can reach: set public_url to the address they reach it by, such as http://HOST:{port}",
+        "listen is {0}, which others can reach: set public_url to the address they reach it by, such as https://HOST:{port}",
         port = .0.port()
     )]
     PublicUrlMissing(SocketAddr),
     #[error("public_url is `{0}`: it must be http:// or https:// with a host and no path")]
     PublicUrlWrong(Url),
+    #[error(transparent)]
+    Tls(#[from] pki::Refusal),
 }
 
 impl ControllerConfig {
+    /// Whether this one speaks TLS.
+    pub fn policy(&self, local: SocketAddr) -> Result<Policy, ConfigError> {
+        Ok(Policy::of(&self.tls, local, self.public_url.as_ref())?)
+    }
+
     /// Where others reach a controller that listens on `local`, without a slash at the end.
     pub fn base_url(&self, local: SocketAddr) -> Result<String, ConfigError> {
         let Some(url) = &self.public_url else {
             if !local.ip().is_loopback() {
                 return Err(ConfigError::PublicUrlMissing(local));
             }
-            return Ok(format!("http://{local}"));
+            return Ok(format!("{}://{local}", self.policy(local)?.scheme()));
         };
         let plain = matches!(url.scheme(), "http" | "https")
             && url.has_host()
@@ -128,7 +147,7 @@ mod tests {
         assert_eq!(base(None, "127.0.0.1:9"), Ok("http://127.0.0.1:9".to_owned()));
         assert_eq!(base(None, "[::1]:9"), Ok("http://[::1]:9".to_owned()));
         let error = base(None, "0.0.0.0:7420").expect_err("reachable by others");
-        assert!(error.to_string().contains("http://HOST:7420"), "{error}");
+        assert!(error.to_string().contains("https://HOST:7420"), "{error}");
         assert_eq!(base(Some("https://jobs.example"), "0.0.0.0:1"), Ok("https://jobs.example".to_owned()));
         assert!(base(Some("https://jobs.example/x"), "127.0.0.1:1").is_err());
         assert!(base(Some("amqp://jobs.example"), "127.0.0.1:1").is_err());

@@ -70,6 +70,11 @@ impl Links {
         self.lock().get(&agent).is_some_and(|entry| entry.session == session)
     }
 
+    /// The agent is told no more, and its link ends.
+    pub fn end(&self, agent: AgentId) {
+        self.lock().remove(&agent);
+    }
+
     pub fn count(&self) -> usize {
         self.lock().len()
     }

@@ -6,16 +6,19 @@ use crate::{
     config::{ConfigError, ControllerConfig, RabbitConfig},
     counters::Counters,
     disk::Disk,
+    enrolment::{self, Enrolment, NewJoinToken},
     http,
     identity::{self, Identity},
     jobs::{self, Jobs},
     links::Links,
     log_store::{Files, LogStore},
+    pki::{self, Pki, Policy},
     reconcile::Reconcilers,
     secrets::{self, Secrets},
     store::{self, Store},
 };
 use longshore_common::{
+    ids::AgentId,
     queue::{
         self, Publisher,
         link::Hub,
@@ -24,7 +27,7 @@ use longshore_common::{
     shutdown::Shutdown,
     tasks,
 };
-use std::{fs, io, net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{fs, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, task::JoinHandle, time::Instant};
 
 /// Why the controller did not start.
@@ -47,6 +50,10 @@ pub enum StartError {
     #[error(transparent)]
     Blobs(#[from] blobs::Error),
     #[error(transparent)]
+    Pki(#[from] pki::Error),
+    #[error(transparent)]
+    Enrolment(#[from] enrolment::Error),
+    #[error(transparent)]
     Queue(#[from] queue::Error),
     #[error("the descriptor set does not read: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -62,10 +69,18 @@ impl StartError {
             Self::Secrets(error) => error.is_transient(),
             Self::Blobs(error) => error.is_transient(),
             Self::Queue(error) => error.is_transient(),
-            Self::Config(_) | Self::Listen { .. } | Self::DataDir { .. } | Self::Reflection(_) => false,
+            Self::Enrolment(error) => error.is_transient(),
+            Self::Pki(_)
+            | Self::Config(_)
+            | Self::Listen { .. }
+            | Self::DataDir { .. }
+            | Self::Reflection(_) => false,
         }
     }
 }
+
+/// Nobody shall forget it.
+const INSECURE_REMINDER: Duration = Duration::from_secs(3600);
 
 #[derive(Debug)]
 pub struct Controller;
@@ -97,6 +112,8 @@ impl Controller {
         let local_addr =
             listener.local_addr().map_err(|error| StartError::Listen { address: config.listen, error })?;
         let base_url = config.base_url(local_addr)?;
+        let tls = open_tls(&config, local_addr, &base_url, &shutdown)?;
+        let enrolment = Enrolment::open(store.clone(), tls.clone(), config.enrolment.clone()).await?;
         let logs =
             Files::open(&data_dir.join("logs"), config.logs.clone()).map_err(at(data_dir.join("logs")))?;
         let (blobs, directory) = open_blobs(&config, &base_url)?;
@@ -109,6 +126,8 @@ impl Controller {
         let reconcilers =
             Reconcilers::start(&config.reconcile, &jobs, Arc::clone(&publisher), bytes, &shutdown);
         let context = Arc::new(Context {
+            enrolment,
+            base_url: base_url.clone(),
             lag: reconcilers.lag(),
             logs,
             blobs,
@@ -132,12 +151,23 @@ impl Controller {
             .fallback(http::not_found);
         let router = api::auth::guarded(&context, routes);
         tracing::info!(%local_addr, %base_url, data_dir = %data_dir.display(), "controller is up");
-        let served = tasks::spawn("serve", http::serve(listener, router, shutdown.clone()));
+        let served = tasks::spawn("serve", http::serve(listener, router, tls, config.http, shutdown.clone()));
         Ok(Running { local_addr, base_url, shutdown, context, store, served, reconcilers })
     }
 }
 
 impl Running {
+    /// For agents of the same process: nobody has to paste it.
+    pub async fn join_token(&self, uses: u32, valid: Duration) -> Result<String, enrolment::Error> {
+        let new = NewJoinToken { uses, valid, created_by: "this process".to_owned() };
+        Ok(self.context.enrolment.create_join_token(new).await?.0.reveal())
+    }
+
+    /// A key for an agent that never joins by itself, as simulated ones do not.
+    pub async fn enrol(&self, agent: AgentId) -> Result<String, enrolment::Error> {
+        Ok(self.context.enrolment.admit(agent).await?.reveal())
+    }
+
     /// Returns when every call has ended and nothing is written any more.
     pub async fn join(self) {
         if self.served.await.is_err() {
@@ -146,6 +176,43 @@ impl Running {
         self.reconcilers.join().await;
         self.store.close().await;
         tracing::info!("controller has left");
+    }
+}
+
+/// `None`: no TLS.
+fn open_tls(
+    config: &ControllerConfig,
+    local: SocketAddr,
+    base_url: &str,
+    shutdown: &Shutdown,
+) -> Result<Option<Pki>, StartError> {
+    match config.policy(local)? {
+        Policy::PlainLocal => Ok(None),
+        Policy::PlainInsecure => {
+            let shutdown = shutdown.clone();
+            tasks::spawn("insecure", async move {
+                loop {
+                    tracing::warn!(
+                        %local,
+                        "PLAIN TEXT: whoever is on the network reads and changes every token, secret, log and file; \
+                         take --insecure (tls.insecure) away to have TLS"
+                    );
+                    tokio::select! {
+                        () = shutdown.triggered() => return,
+                        () = tokio::time::sleep(INSECURE_REMINDER) => {}
+                    }
+                }
+            });
+            Ok(None)
+        }
+        Policy::Tls => {
+            let url = url::Url::parse(base_url).ok();
+            let host = url.as_ref().and_then(url::Url::host_str).unwrap_or("localhost");
+            let pki = Pki::open(&config.tls, &config.data_dir, host)?;
+            pki.keep_fresh(shutdown.clone());
+            tracing::info!(fingerprint = hex::encode(pki.fingerprint()), "TLS is on");
+            Ok(Some(pki))
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use crate::{
     timeline::Timeline,
 };
 use longshore_tests::env::{
-    Broker, Engine, PATIENCE, Proxy, S3, Server, agent_name, binary, free_port, fresh_dir, image,
+    Broker, Cli, Engine, PATIENCE, Proxy, S3, Server, agent_name, binary, free_port, fresh_dir, image,
 };
 use std::{
     fs,
@@ -198,8 +198,24 @@ impl Stack {
         }
     }
 
+    /// An agent that has no token to join with gets one.
+    fn join(&self, name: &str) {
+        let file = self.dir.join(format!("{name}.toml"));
+        let settings = fs::read_to_string(&file).expect("read an agent's settings");
+        if !settings.starts_with("join_token") {
+            let line = format!(
+                "join_token = \"{}\"\n",
+                Cli::new(&self.url, &self.dir.join("controller")).join_token()
+            );
+            fs::write(&file, line + &settings).expect("write an agent's settings");
+        }
+    }
+
     fn longshore(&self, name: &str) -> Server {
         let role = if name == "controller" { "controller" } else { "agent" };
+        if role == "agent" {
+            self.join(name);
+        }
         let mut command = Command::new(binary());
         command.arg(role).arg("--config").arg(self.dir.join(format!("{name}.toml")));
         command.env("DOCKER_HOST", self.engine.host());

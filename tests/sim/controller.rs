@@ -4,6 +4,7 @@
 use crate::wire::{Door, Wire};
 use futures::future::BoxFuture;
 use longshore_common::{
+    ids::AgentId,
     process::{Process, WallClock},
     shutdown::Shutdown,
     tasks,
@@ -66,6 +67,13 @@ impl ControllerSeat {
 
     pub(crate) fn up_since(&self) -> Option<Instant> {
         self.up.as_ref().map(|up| up.since)
+    }
+
+    /// What the agent will show. While it is up.
+    pub(crate) async fn enrol(&self, agent: AgentId) -> String {
+        let up = self.up.as_ref().expect("it was started");
+        let key = up.process.clone().within(up.running.enrol(agent)).await;
+        key.expect("the key is on disk")
     }
 
     pub(crate) async fn start(&mut self) {

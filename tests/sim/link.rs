@@ -7,9 +7,10 @@ use crate::{
 };
 use async_trait::async_trait;
 use futures::future::BoxFuture;
+use longshore_agent::credential::Wallet;
 use longshore_agent::link::{
     Claimed, CompletedUpload, Controller, Error, Event, InputPage, Linked, LogAppend, Reporter, WantedUpload,
-    grpc::{self, Settings},
+    grpc::{self, Access, Settings},
 };
 use longshore_common::{
     agent::{AgentIdentity, FinishReport, Offer},
@@ -30,12 +31,12 @@ const EVENTS: usize = 256;
 pub(crate) fn open(
     wire: &Arc<Wire>,
     weather: Arc<Weather>,
-    identity: AgentIdentity,
+    (identity, key): (AgentIdentity, String),
     reporter: Arc<dyn Reporter>,
     leave: Shutdown,
 ) -> Linked {
-    let settings =
-        Settings { url: "simulated".to_owned(), token: String::new(), identity, heartbeat_every: None };
+    let access = Access::fixed(identity.id, Wallet::fixed(key));
+    let settings = Settings { url: "simulated".to_owned(), access, identity, heartbeat_every: None };
     let linked = grpc::start_over(wire.channel(), settings, reporter, leave);
     let (sender, events) = mpsc::channel(EVENTS);
     drop(tasks::spawn("events", relay(linked.events, sender, Arc::clone(&weather))));

@@ -7,9 +7,11 @@ use crate::{
     wire::{Door, Silent, Wire},
 };
 use longshore_agent::{
-    self as agent, AgentConfig, OnShutdown, Parts, home::Home, host::fake::FakeHost, runtime::Runtime,
+    self as agent, AgentConfig, OnShutdown, Parts, credential::Authorities, home::Home, host::fake::FakeHost,
+    runtime::Runtime,
 };
 use longshore_common::{
+    ids::AgentId,
     process::{Process, WallClock},
     shutdown::Shutdown,
 };
@@ -19,6 +21,8 @@ use tokio::time::Instant;
 #[derive(Debug)]
 pub(crate) struct Machine {
     pub(crate) name: String,
+    /// What it shows to the controller.
+    pub(crate) key: String,
     pub(crate) wire: Arc<Wire>,
     pub(crate) engine: Arc<Engine>,
     pub(crate) clock: Arc<WallClock>,
@@ -45,6 +49,7 @@ impl Machine {
     pub(crate) fn new(seed: u64, seat: usize, dir: PathBuf, door: Door, clock: WallClock) -> Self {
         let mut machine = Self {
             name: format!("agent-{seat}"),
+            key: String::new(),
             wire: Wire::new(door),
             engine: Arc::new(Engine::new(Weather::new(seed, seat))),
             clock: Arc::new(clock),
@@ -59,6 +64,11 @@ impl Machine {
         };
         machine.boot();
         machine
+    }
+
+    /// While its agent is not up.
+    pub(crate) fn id(&self) -> AgentId {
+        Home::open(&self.dir).expect("an agent's folder is free when the agent is gone").id()
     }
 
     pub(crate) const fn is_up(&self) -> bool {
@@ -110,13 +120,15 @@ impl Machine {
         // Played containers use nothing of their own.
         config.capacity.others.count = false;
         let (wire, weather) = (Arc::clone(&self.wire), Arc::clone(&self.weather));
+        let key = self.key.clone();
         let engine: Arc<dyn Runtime> = Arc::<Engine>::clone(&self.engine);
         let parts = Parts {
             runtime: engine,
             host: Arc::<FakeHost>::clone(&self.host),
             connect: Box::new(move |identity, reporter, leave| {
-                Ok(link::open(&wire, weather, identity, reporter, leave))
+                Ok(link::open(&wire, weather, (identity, key), reporter, leave))
             }),
+            authorities: Authorities::default(),
         };
         let home = Home::open(&self.dir).expect("an agent's folder is free when the agent is gone");
         let starting = agent::start_with(config, home, parts, Shutdown::new());

@@ -79,7 +79,7 @@ impl Local {
     /// One more machine joins.
     pub async fn join(&mut self, host: &Arc<FakeHost>) {
         let seat = self.agents.len();
-        let (agent, engine) = start_agent(&self.url, self.dir.path(), seat, host).await;
+        let (agent, engine) = start_agent(&self.controller, self.dir.path(), seat, host).await;
         self.agents.push(agent);
         self.engines.push(engine);
     }
@@ -165,13 +165,14 @@ async fn start_controller(listen: SocketAddr, dir: &Path) -> longshore_controlle
 }
 
 async fn start_agent(
-    url: &str,
+    controller: &longshore_controller::Running,
     dir: &Path,
     seat: usize,
     host: &Arc<FakeHost>,
 ) -> (agent::Running, Arc<dyn Runtime>) {
     let mut config = AgentConfig {
-        controller: url.to_owned(),
+        controller: controller.base_url.clone(),
+        join_token: controller.join_token(1, PATIENCE).await.expect("a join token"),
         name: Some(format!("agent-{seat}")),
         data_dir: dir.join(format!("agent-{seat}")),
         ..AgentConfig::default()

@@ -14,7 +14,7 @@ mod tally;
 mod tests;
 mod upload;
 
-use crate::{link::Controller, runtime::Progress};
+use crate::{credential::Authorities, link::Controller, runtime::Progress};
 use longshore_common::{
     ids::AttemptRef,
     job::{Outcome, Outputs},
@@ -82,8 +82,13 @@ pub struct Uploader {
 }
 
 impl Uploader {
-    pub fn new(controller: Arc<dyn Controller>, config: Config) -> Result<Self, Error> {
-        let putter = put::Putter::new(&config).map_err(|err| Error::Client(crate::transfer::text(&err)))?;
+    pub fn new(
+        controller: Arc<dyn Controller>,
+        config: Config,
+        authorities: &Authorities,
+    ) -> Result<Self, Error> {
+        let putter = put::Putter::new(&config, authorities)
+            .map_err(|err| Error::Client(crate::transfer::text(&err)))?;
         Ok(Self { controller, putter, config })
     }
 

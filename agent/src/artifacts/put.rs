@@ -2,10 +2,13 @@
 //! to try again is `upload`'s to decide, except that a part is tried again alone.
 
 use super::source::{Sha, Source};
-use crate::transfer;
+use crate::{
+    credential::Authorities,
+    transfer::{self, Clients},
+};
 use futures::{StreamExt as _, TryStreamExt as _};
 use longshore_common::{artifact::UploadTarget, retry::Backoff};
-use reqwest::{Body, Client, StatusCode, header};
+use reqwest::{Body, StatusCode, header};
 use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
@@ -43,16 +46,16 @@ pub(super) struct Stored {
 
 #[derive(Clone, Debug)]
 pub(super) struct Putter {
-    client: Client,
+    clients: Clients,
     connections: Arc<Semaphore>,
     parts_at_once: usize,
 }
 
 impl Putter {
-    pub(super) fn new(config: &super::Config) -> Result<Self, reqwest::Error> {
+    pub(super) fn new(config: &super::Config, authorities: &Authorities) -> Result<Self, reqwest::Error> {
         Ok(Self {
             // A signature is for one address: a store that redirects is misconfigured, and says so.
-            client: transfer::client(reqwest::redirect::Policy::none)?,
+            clients: Clients::new(reqwest::redirect::Policy::none, authorities)?,
             connections: Arc::new(Semaphore::new(config.connections.max(1))),
             parts_at_once: config.parts_at_once.max(1),
         })
@@ -129,7 +132,7 @@ impl Putter {
     }
 
     async fn send(&self, url: &str, length: u64, body: Body) -> Result<Option<String>, Error> {
-        let request = self.client.put(url).header(header::CONTENT_LENGTH, length).body(body).send();
+        let request = self.clients.now().put(url).header(header::CONTENT_LENGTH, length).body(body).send();
         let until = Instant::now() + ANSWER + Duration::from_secs(length / LEAST_RATE);
         let response = tokio::time::timeout_at(until, request)
             .await

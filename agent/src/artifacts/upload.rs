@@ -206,7 +206,9 @@ impl Upload {
                 Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(LinkError::Fenced(detail))) => return Err(Stop::Fenced(detail)),
                 Ok(Err(err @ LinkError::Refused(_))) => return Err(Stop::Failed(err.to_string())),
-                Ok(Err(err @ LinkError::Unreachable(_))) => self.wait(&mut backoff, &err.to_string()).await?,
+                Ok(Err(err @ (LinkError::Unreachable(_) | LinkError::Denied(_)))) => {
+                    self.wait(&mut backoff, &err.to_string()).await?;
+                }
             }
         }
     }

@@ -198,7 +198,7 @@ impl Attempt {
                     tracing::error!(%error, outcome = %report.outcome, "the finish report was refused");
                     return;
                 }
-                Err(link::Error::Unreachable(_)) => {
+                Err(link::Error::Unreachable(_) | link::Error::Denied(_)) => {
                     tokio::select! {
                         () = backoff.wait() => {}
                         () = self.signal.revoked() => return,

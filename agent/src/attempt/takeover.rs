@@ -219,7 +219,7 @@ async fn position(controller: &dyn Controller, attempt: AttemptRef) -> Result<Po
                 let detail = format!("the log cannot be gone on with after a restart: {detail}");
                 return Err(Cut::Failed(Outcome::RuntimeError, detail));
             }
-            Err(link::Error::Unreachable(_)) => backoff.wait().await,
+            Err(link::Error::Unreachable(_) | link::Error::Denied(_)) => backoff.wait().await,
         }
     }
 }

@@ -59,7 +59,7 @@ impl Room {
 
 #[derive(Debug)]
 pub(super) struct Download<'a> {
-    pub(super) client: &'a Client,
+    pub(super) client: Client,
     pub(super) room: &'a Room,
     pub(super) promise: Promise,
     pub(super) landing: Landing,
@@ -68,7 +68,7 @@ pub(super) struct Download<'a> {
 }
 
 impl<'a> Download<'a> {
-    pub(super) const fn new(client: &'a Client, room: &'a Room, promise: Promise, landing: Landing) -> Self {
+    pub(super) const fn new(client: Client, room: &'a Room, promise: Promise, landing: Landing) -> Self {
         Self { client, room, promise, landing, etag: None }
     }
 

@@ -95,7 +95,7 @@ impl Fetch<'_> {
         loop {
             match self.fetcher.controller.fetch_input(self.attempt, self.name, token.clone()).await {
                 Ok(page) => return Ok(page),
-                Err(LinkError::Unreachable(_)) => backoff.wait().await,
+                Err(LinkError::Unreachable(_) | LinkError::Denied(_)) => backoff.wait().await,
                 Err(LinkError::Fenced(detail)) => return Err(Error::Fenced(detail)),
                 Err(err @ LinkError::Refused(_)) => return Err(self.failed(&err.to_string())),
             }
@@ -142,8 +142,8 @@ impl Fetch<'_> {
         }
     }
 
-    fn client(&self) -> &reqwest::Client {
-        if self.is_web() { &self.fetcher.web } else { &self.fetcher.store }
+    fn client(&self) -> reqwest::Client {
+        if self.is_web() { self.fetcher.web.now() } else { self.fetcher.store.now() }
     }
 
     const fn is_web(&self) -> bool {

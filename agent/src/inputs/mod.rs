@@ -7,14 +7,19 @@ mod landing;
 #[cfg(test)]
 mod tests;
 
-use crate::{link::Controller, runtime::Progress, transfer};
+use crate::{
+    credential::Authorities,
+    link::Controller,
+    runtime::Progress,
+    transfer::{self, Clients},
+};
 use download::Room;
 use fetch::Fetch;
 use longshore_common::{
     ids::AttemptRef,
     job::{Input, Outcome},
 };
-use reqwest::{Client, redirect::Policy};
+use reqwest::redirect::Policy;
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
@@ -69,18 +74,22 @@ impl Error {
 pub struct Fetcher {
     controller: Arc<dyn Controller>,
     /// For addresses that the controller signed.
-    store: Client,
+    store: Clients,
     /// For addresses that the job names.
-    web: Client,
+    web: Clients,
     config: Config,
 }
 
 impl Fetcher {
-    pub fn new(controller: Arc<dyn Controller>, config: Config) -> Result<Self, Error> {
+    pub fn new(
+        controller: Arc<dyn Controller>,
+        config: Config,
+        authorities: &Authorities,
+    ) -> Result<Self, Error> {
         let failed =
             |err| Error::Failed(format!("http client for inputs cannot be made: {}", transfer::text(&err)));
-        let store = transfer::client(Policy::none).map_err(failed)?;
-        let web = transfer::client(https_only).map_err(failed)?;
+        let store = Clients::new(Policy::none, authorities).map_err(failed)?;
+        let web = Clients::new(https_only, &Authorities::default()).map_err(failed)?;
         Ok(Self { controller, store, web, config })
     }
 

@@ -98,7 +98,7 @@ impl Source {
         limit: u64,
     ) -> Result<BTreeMap<String, PathBuf>, Error> {
         let config = Config { patience_seconds: 1, ..Config::default() };
-        let fetcher = Fetcher::new(Arc::new(self.clone()), config).unwrap();
+        let fetcher = Fetcher::new(Arc::new(self.clone()), config, &Authorities::default()).unwrap();
         let attempt = AttemptRef { job: JobId::new(), number: 1, epoch: Epoch(1) };
         let inputs = BTreeMap::from([("bags".to_owned(), input)]);
         let (lines, mut said) = mpsc::channel(10);
@@ -354,7 +354,13 @@ async fn a_redirect_away_from_https_is_not_followed() {
     let to = format!("http://{}/0", target.address);
     let routes = axum::Router::new().fallback(async move || axum::response::Redirect::temporary(&to));
     longshore_common::tasks::spawn("test redirect", async move { axum::serve(listener, routes).await });
-    let err = transfer::client(https_only).unwrap().get(format!("http://{from}/")).send().await.unwrap_err();
+    let err = Clients::new(https_only, &Authorities::default())
+        .unwrap()
+        .now()
+        .get(format!("http://{from}/"))
+        .send()
+        .await
+        .unwrap_err();
     assert!(err.is_redirect() && transfer::text(&err) == "redirects to 127.0.0.1 without https", "{err:?}");
     assert!(target.inner.ranges.lock().unwrap().is_empty());
 }

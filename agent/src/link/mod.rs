@@ -194,6 +194,9 @@ pub enum Error {
     /// Another has the job now: remove the container, report nothing.
     #[error("the attempt is fenced: {0}")]
     Fenced(String),
+    /// This agent is none for the controller, whatever it asks.
+    #[error("the controller does not take this agent: {0}")]
+    Denied(String),
     /// The call itself is wrong; repeating it does not help.
     #[error("controller refused: {0}")]
     Refused(String),
@@ -201,6 +204,7 @@ pub enum Error {
 
 impl Error {
     pub const fn is_transient(&self) -> bool {
-        matches!(self, Self::Unreachable(_))
+        // Whoever is denied may be let in again, with what it holds.
+        matches!(self, Self::Unreachable(_) | Self::Denied(_))
     }
 }

@@ -157,7 +157,7 @@ impl Shipper {
                 }
                 stored != part.append.offset
             }
-            Err(Error::Unreachable(_)) => {
+            Err(Error::Unreachable(_) | Error::Denied(_)) => {
                 self.again(log);
                 false
             }

@@ -99,6 +99,7 @@ impl Away {
                     Ok(Linked { bell: Arc::clone(&controller.bell), controller, events })
                 }
             }),
+            authorities: crate::credential::Authorities::default(),
         };
         let config = AgentConfig { data_dir: dir.path().to_owned(), on_shutdown, ..AgentConfig::default() };
         let home = Home::open(dir.path()).unwrap();

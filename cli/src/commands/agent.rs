@@ -13,6 +13,9 @@ pub(crate) struct AgentArgs {
     /// The controller's URL
     #[arg(long, value_name = "URL")]
     controller: Option<String>,
+    /// Makes this machine an agent, once: from `longshore agents join-token`
+    #[arg(long, value_name = "TOKEN")]
+    join: Option<String>,
     /// Instead of the machine's own name
     #[arg(long)]
     name: Option<String>,
@@ -31,6 +34,7 @@ pub(crate) async fn run(args: AgentArgs) -> anyhow::Result<i32> {
     let labels = (!args.labels.is_empty()).then(|| args.labels.join(","));
     let flags = [
         flag("--controller", "controller", args.controller.as_ref()),
+        flag("--join", "join_token", args.join.as_ref()),
         flag("--name", "name", args.name.as_ref()),
         flag("--label", "labels", labels.as_ref()),
         flag("--pool", "pool", args.pool.as_ref()),

@@ -1,5 +1,6 @@
 //! `longshore agents`: the machines, what they have and what is free.
 
+use super::join;
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::output::{FormatArgs, Table, age, print, size, to_json};
@@ -13,6 +14,14 @@ pub(crate) enum Command {
     Ls,
     /// Everything about one
     Show(ShowArgs),
+    /// Remove one: its credentials are good for nothing from then on
+    Rm(join::RemoveArgs),
+    /// Print the command that makes a machine an agent
+    JoinToken(join::JoinTokenArgs),
+    /// List the tokens of those commands
+    JoinTokens,
+    /// End a token before its time
+    RevokeJoinToken(join::RevokeArgs),
 }
 
 #[derive(Debug, Args)]
@@ -25,6 +34,10 @@ pub(crate) async fn run(client: &Client, command: Command, format: FormatArgs) -
     match command {
         Command::Ls => ls(client, format).await,
         Command::Show(args) => show(client, args, format).await,
+        Command::Rm(args) => join::remove(client, args, format).await,
+        Command::JoinToken(args) => join::create(client, args, format).await,
+        Command::JoinTokens => join::list(client, format).await,
+        Command::RevokeJoinToken(args) => join::revoke(client, args).await,
     }
 }
 

@@ -2,11 +2,11 @@
 
 use crate::daemon::{ConfigArgs, flag, leave_on_signal};
 use crate::failure::Failure;
-use crate::output::say;
+use crate::output::{print, say};
 use clap::{Args, Subcommand};
-use longshore_common::units::plural;
+use longshore_common::units::{HumanDuration, plural};
 use longshore_controller::config::RabbitConfig;
-use longshore_controller::{Controller, ControllerConfig, blobs::s3, secrets, store};
+use longshore_controller::{Controller, ControllerConfig, blobs::s3, pki, secrets, store};
 use std::path::{Path, PathBuf};
 
 const FILE: &str = "/etc/longshore/controller.toml";
@@ -18,6 +18,9 @@ pub(crate) struct ControllerArgs {
     /// For gRPC and HTTP alike
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<String>,
+    /// Let others reach it without TLS: they then read every token, secret and log
+    #[arg(long)]
+    insecure: bool,
     /// The address others reach it by
     #[arg(long, value_name = "URL")]
     public_url: Option<String>,
@@ -53,12 +56,28 @@ enum Command {
         #[arg(long)]
         new_data_key: bool,
     },
+    /// The authority that signs the certificates of controller and agents
+    #[command(subcommand)]
+    Ca(Ca),
+}
+
+#[derive(Debug, Subcommand)]
+enum Ca {
+    /// Print the certificates to trust, out of the data directory
+    Show,
+    /// Sign with a new authority from now on; a running controller follows within a minute
+    Rotate {
+        /// How long the old one is trusted as well: agents must come by in it. Zero: every machine joins again
+        #[arg(long, value_name = "TIME", default_value = "90d")]
+        overlap: HumanDuration,
+    },
 }
 
 pub(crate) async fn run(args: ControllerArgs) -> anyhow::Result<i32> {
     let flags = [
         flag("--listen", "listen", args.listen.as_ref()),
         flag("--public-url", "public_url", args.public_url.as_ref()),
+        flag("--insecure", "tls.insecure", args.insecure.then_some(&true)),
         flag("--data-dir", "data_dir", args.data_dir.as_ref()),
     ];
     let flags = flags.into_iter().flatten().collect();
@@ -71,6 +90,7 @@ pub(crate) async fn run(args: ControllerArgs) -> anyhow::Result<i32> {
         Some(Command::RotateSecretsKey { new_key_file, new_data_key }) => {
             rotate(&config, &new_key_file, new_data_key).await
         }
+        Some(Command::Ca(command)) => authority(command, &config),
     }
 }
 
@@ -78,6 +98,16 @@ async fn serve(config: ControllerConfig) -> anyhow::Result<i32> {
     let shutdown = leave_on_signal()?;
     let running = Controller::start(config, shutdown).await?;
     running.join().await;
+    Ok(0)
+}
+
+fn authority(command: Ca, config: &ControllerConfig) -> anyhow::Result<i32> {
+    let authority = match command {
+        Ca::Show => pki::authority(&config.tls, &config.data_dir)?,
+        Ca::Rotate { overlap } => pki::rotate(&config.tls, &config.data_dir, overlap.0)?,
+    };
+    print(&authority.bundle())?;
+    say(format!("SHA-256 {}", hex::encode(authority.fingerprint())));
     Ok(0)
 }
 
@@ -109,7 +139,14 @@ async fn rotate(config: &ControllerConfig, new: &Path, renew: bool) -> anyhow::R
 pub(super) fn example() -> ControllerConfig {
     let url = |text: &str| text.parse().expect("a constant address");
     ControllerConfig {
-        public_url: Some(url("http://ship.example:7420")),
+        public_url: Some(url("https://ship.example:7420")),
+        tls: pki::Config {
+            certificate: Some("/etc/longshore/ship.pem".into()),
+            key: Some("/etc/longshore/ship.key".into()),
+            ca_certificate: Some("/etc/longshore/authority.pem".into()),
+            ca_key: Some("/etc/longshore/authority.key".into()),
+            ..pki::Config::default()
+        },
         s3: Some(s3::Config {
             endpoint: url("https://s3.example"),
             bucket: "longshore".to_owned(),

@@ -11,6 +11,10 @@ use longshore_controller::{Controller, ControllerConfig, config::DEFAULT_PORT, i
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// For the agent of this very process.
+const JOIN_SOON: Duration = Duration::from_secs(600);
 
 /// Its login, for the other commands.
 const CONTEXT: &str = "dev";
@@ -54,7 +58,10 @@ pub(crate) async fn run(args: DevArgs) -> anyhow::Result<i32> {
     let token = controller.data_dir.join(ADMIN_TOKEN);
     let controller = Controller::start(controller, Shutdown::new()).await?;
     keep_login(&controller.base_url, &token)?;
-    let started = Box::pin(longshore_agent::start(agent_of(&controller.base_url, &data_dir), told)).await;
+    let mut agent = agent_of(&controller.base_url, &data_dir);
+    // Good for the first start alone; what it brought is in the agent's folder from then on.
+    agent.join_token = controller.join_token(1, JOIN_SOON).await?;
+    let started = Box::pin(longshore_agent::start(agent, told)).await;
     let ended = match started {
         Ok(agent) => {
             say(format!("longshore dev is up: {} · data in {}", controller.base_url, data_dir.display()));

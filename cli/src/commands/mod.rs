@@ -11,6 +11,7 @@ mod completions;
 mod controller;
 mod dev;
 mod explain;
+mod join;
 mod login;
 mod logs;
 mod ls;
@@ -83,6 +84,8 @@ enum Command {
     /// The machines
     #[command(subcommand)]
     Agents(agents::Command),
+    /// Print the certificates of the controller's own authority, for clients to trust
+    Ca,
     /// How the controller is; exit 1 if ill
     Status,
     /// Keep a controller's address and a token for it
@@ -199,6 +202,7 @@ impl Cli {
             Command::Explain(args) => explain::run(&client()?, args, format).await,
             Command::Artifacts(command) => artifacts::run(&client()?, command, format).await,
             Command::Agents(command) => agents::run(&client()?, command, format).await,
+            Command::Ca => join::authority(&client()?).await,
             Command::Status => status::run(&client()?, format).await,
             Command::Login(args) => login::login(args, &target).await,
             Command::Logout(args) => login::logout(args),

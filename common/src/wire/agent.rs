@@ -95,12 +95,10 @@ pub struct Greeting {
     pub protocol_max: u32,
     pub identity: AgentIdentity,
     pub inventory: Inventory,
-    /// Join token; empty until the cluster asks for one.
-    pub token: String,
 }
 
 pub fn hello(greeting: &Greeting) -> v1::Hello {
-    let Greeting { protocol_min, protocol_max, identity, inventory, token } = greeting;
+    let Greeting { protocol_min, protocol_max, identity, inventory } = greeting;
     v1::Hello {
         protocol_min: *protocol_min,
         protocol_max: *protocol_max,
@@ -112,7 +110,7 @@ pub fn hello(greeting: &Greeting) -> v1::Hello {
         labels: identity.labels.clone().into_iter().collect(),
         pool: identity.pool.clone(),
         inventory: Some(inventory.into()),
-        token: token.clone(),
+        token: String::new(),
     }
 }
 
@@ -136,7 +134,6 @@ impl TryFrom<v1::Hello> for Greeting {
                 pool,
             },
             inventory: required("inventory", message.inventory)?.into(),
-            token: message.token,
         })
     }
 }
@@ -215,7 +212,6 @@ mod tests {
                 pool: "default".into(),
             },
             inventory: Inventory { arch: "amd64".into(), gpus: vec![gpu], ..Inventory::default() },
-            token: "t".into(),
         }
     }
 

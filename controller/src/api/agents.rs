@@ -1,6 +1,9 @@
 //! The machines, for people.
 
-use super::{Context, page_size, status, views};
+mod joining;
+
+use super::{Context, auth::caller, enrolment, page_size, status, views};
+use crate::jobs::AgentView;
 use longshore_proto::v1;
 use std::sync::Arc;
 use tonic::{Request, Response, Status};
@@ -38,14 +41,45 @@ impl v1::agents_server::Agents for Service {
         &self,
         request: Request<v1::GetAgentRequest>,
     ) -> Result<Response<v1::GetAgentResponse>, Status> {
-        let name = request.into_inner().agent;
-        let agent = self.0.jobs.agent(&name).ok_or_else(|| {
-            status::not_found(format!(
-                "no agent `{name}`: neither a name nor an id; `longshore agents ls` lists all"
-            ))
-        })?;
+        let agent = find(&self.0, &request.into_inner().agent)?;
         Ok(Response::new(v1::GetAgentResponse { agent: Some(views::agent(&agent)) }))
     }
+
+    async fn create_join_token(
+        &self,
+        request: Request<v1::CreateJoinTokenRequest>,
+    ) -> Result<Response<v1::CreateJoinTokenResponse>, Status> {
+        joining::create(&self.0, &caller(&request)?, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_join_tokens(
+        &self,
+        _request: Request<v1::ListJoinTokensRequest>,
+    ) -> Result<Response<v1::ListJoinTokensResponse>, Status> {
+        joining::list(&self.0).await.map(Response::new)
+    }
+
+    async fn revoke_join_token(
+        &self,
+        request: Request<v1::RevokeJoinTokenRequest>,
+    ) -> Result<Response<v1::RevokeJoinTokenResponse>, Status> {
+        joining::revoke(&self.0, &caller(&request)?, &request.into_inner()).await.map(Response::new)
+    }
+
+    async fn remove(
+        &self,
+        request: Request<v1::RemoveAgentRequest>,
+    ) -> Result<Response<v1::RemoveAgentResponse>, Status> {
+        joining::remove(&self.0, &caller(&request)?, &request.into_inner()).await.map(Response::new)
+    }
+}
+
+fn find(context: &Context, name: &str) -> Result<AgentView, Status> {
+    context.jobs.agent(name).ok_or_else(|| {
+        status::not_found(format!(
+            "no agent `{name}`: neither a name nor an id; `longshore agents ls` lists all"
+        ))
+    })
 }
 
 /// Marks a token as one of this list.

@@ -38,6 +38,16 @@ impl v1::cluster_server::Cluster for Service {
             uptime: Some(wire::duration_to(context.started.elapsed())),
         }))
     }
+
+    async fn ca(&self, _request: Request<v1::CaRequest>) -> Result<Response<v1::CaResponse>, Status> {
+        let pki = self.0.enrolment.pki().ok_or_else(|| {
+            Status::failed_precondition("this controller speaks no TLS: there is no certificate to trust")
+        })?;
+        Ok(Response::new(v1::CaResponse {
+            pem: pki.bundle(),
+            fingerprint: pki.fingerprint().to_vec().into(),
+        }))
+    }
 }
 
 /// Database, queue, store and disk, asked at the same time.

@@ -6,6 +6,7 @@ mod agents;
 mod artifacts;
 pub mod auth;
 mod cluster;
+mod enrolment;
 mod inputs;
 mod jobs;
 mod link;
@@ -22,8 +23,8 @@ pub(crate) use cluster::parts;
 pub use waiters::Waiters;
 
 use crate::{
-    blobs::Blobs, counters::Counters, disk::Disk, identity::Identity, jobs::Jobs, links::Links,
-    log_store::LogStore, secrets::Secrets,
+    blobs::Blobs, counters::Counters, disk::Disk, enrolment::Enrolment, identity::Identity, jobs::Jobs,
+    links::Links, log_store::LogStore, secrets::Secrets,
 };
 use longshore_common::{queue::Publisher, shutdown::Shutdown};
 use longshore_proto::v1;
@@ -83,6 +84,10 @@ impl fmt::Debug for QueueAccess {
 pub struct Context {
     pub jobs: Jobs,
     pub identity: Identity,
+    /// Who may be an agent.
+    pub enrolment: Enrolment,
+    /// What clients and agents are told to use.
+    pub base_url: String,
     pub secrets: Secrets,
     pub logs: Arc<dyn LogStore>,
     pub blobs: Arc<dyn Blobs>,
@@ -111,6 +116,7 @@ pub async fn routes(context: &Arc<Context>) -> Result<Routes, tonic_reflection::
     let access = v1::access_server::AccessServer::new(access::Service(Arc::clone(context)));
     let projects = v1::projects_server::ProjectsServer::new(projects::Service(Arc::clone(context)));
     let cluster = v1::cluster_server::ClusterServer::new(cluster::Service(Arc::clone(context)));
+    let enrolment = v1::enrolment_server::EnrolmentServer::new(enrolment::Service(Arc::clone(context)));
     health.set_serving::<v1::jobs_server::JobsServer<jobs::Service>>().await;
     health.set_serving::<v1::agent_link_server::AgentLinkServer<link::Service>>().await;
     Ok(Routes::new(jobs.max_decoding_message_size(MESSAGE_LIMIT))
@@ -119,6 +125,7 @@ pub async fn routes(context: &Arc<Context>) -> Result<Routes, tonic_reflection::
         .add_service(cluster)
         .add_service(access)
         .add_service(projects)
+        .add_service(enrolment)
         .add_service(reflection)
         .add_service(health_server))
 }

@@ -3,10 +3,11 @@
 
 pub mod bytes;
 mod metrics;
+mod patience;
 pub mod peer;
 mod serve;
 
-pub use serve::serve;
+pub use serve::{Config, serve};
 
 use crate::{
     api::{self, Context},

@@ -74,6 +74,10 @@ impl Agents {
         }
     }
 
+    pub(super) fn forget(&self, agent: AgentId) {
+        self.write().remove(&agent);
+    }
+
     pub(super) fn arch(&self, agent: AgentId) -> String {
         let known = self.known.read().expect("nobody panics under this lock");
         known.get(&agent).map(|known| known.row.inventory.arch.clone()).unwrap_or_default()

@@ -2,7 +2,7 @@
 
 use super::{Jobs, chores::Chore, command::Command, error::Error};
 use crate::lifecycle::{Event, Loss};
-use longshore_common::{clock::Timestamp, units::HumanDuration};
+use longshore_common::{clock::Timestamp, ids::AgentId, units::HumanDuration};
 use std::time::Duration;
 
 /// Jobs looked at in one sweep; the next one follows at once if there were as many.
@@ -46,6 +46,19 @@ impl Jobs {
         });
         self.events(events.collect()).await?;
         Ok(count)
+    }
+
+    /// What the agent holds goes back to the queue, and it is on no list any more.
+    pub async fn remove_agent(&self, agent: AgentId) -> Result<(), Error> {
+        let shared = &self.inner.shared;
+        let detail = format!("agent {} was removed", shared.agents.name(agent));
+        let lost = shared.live.held_by(agent).into_iter().map(|attempt| {
+            let jitter = rand::random_range(0.0..1.0);
+            (attempt.job, Event::AgentLost(Loss { attempt, detail: detail.clone(), died: false, jitter }))
+        });
+        self.events(lost.collect()).await?;
+        shared.agents.forget(agent);
+        Ok(())
     }
 
     /// Stores when agents were last seen.

@@ -254,6 +254,12 @@ impl Live {
         silent.map(told).collect()
     }
 
+    /// Attempts that the agent holds.
+    pub(super) fn held_by(&self, agent: AgentId) -> Vec<AttemptRef> {
+        let own = |entry: &&Entry| entry.live.agent == agent && entry.state.is_held();
+        self.read().values().filter(own).map(|entry| entry.live.attempt).collect()
+    }
+
     pub(super) fn put(&self, entry: Entry) {
         let before = self.write().insert(entry.live.attempt.job, entry);
         let before = before.filter(|entry| entry.silent && !entry.state.is_held());

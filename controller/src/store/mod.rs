@@ -19,8 +19,8 @@ pub use error::Error;
 pub(crate) use read::{Holdings, ListBounds};
 pub use rows::SecretKind;
 pub(crate) use rows::{
-    AgentRow, AttemptClose, AttemptRow, AttemptUpdate, AuditRow, DataKeyRow, GrantedGpu, JobRow, NewJobRow,
-    RequestRow, SecretRow, TokenRow, ViewRow, pack_list,
+    AgentRow, AttemptClose, AttemptRow, AttemptUpdate, AuditRow, CredentialRow, DataKeyRow, GrantedGpu,
+    JobRow, JoinTokenRow, NewJobRow, RequestRow, SecretRow, TokenRow, ViewRow, pack_list,
 };
 pub(crate) use write::{Arrived, CandidateQuery, ClaimRow, Dependents, Position, Source, Tx};
 

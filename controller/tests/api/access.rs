@@ -1,11 +1,11 @@
 //! Who may make which call: every method of the descriptors and every route, with every kind of credential.
 
-use crate::harness::{Authorized, Cluster, config, http, spec};
-use longshore_common::wire::Credentials;
+use crate::harness::{Authorized, Cluster, config, http, showing, spec};
+use longshore_common::ids::AgentId;
 use longshore_proto::v1::{self, access_client::AccessClient, jobs_client::JobsClient};
 use prost::Message as _;
 use std::collections::BTreeSet;
-use tonic::{Code, Request, Status, service::interceptor::InterceptedService};
+use tonic::{Code, Request, Status};
 
 /// What a call takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +19,7 @@ enum Takes {
 }
 
 use Takes::{Agent, Global, Nothing, Role};
-use v1::Role::{Admin, Submitter, Viewer};
+use v1::Role::{Admin, Operator, Submitter, Viewer};
 
 const CALLS: &[(&str, Takes)] = &[
     ("longshore.v1.Jobs/Submit", Role(Submitter)),
@@ -40,6 +40,10 @@ const CALLS: &[(&str, Takes)] = &[
     ("longshore.v1.Jobs/CreateInput", Role(Submitter)),
     ("longshore.v1.Agents/List", Role(Viewer)),
     ("longshore.v1.Agents/Get", Role(Viewer)),
+    ("longshore.v1.Agents/CreateJoinToken", Global(Operator)),
+    ("longshore.v1.Agents/ListJoinTokens", Global(Operator)),
+    ("longshore.v1.Agents/RevokeJoinToken", Global(Operator)),
+    ("longshore.v1.Agents/Remove", Global(Operator)),
     ("longshore.v1.Access/WhoAmI", Role(Viewer)),
     ("longshore.v1.Access/CreateToken", Role(Admin)),
     ("longshore.v1.Access/ListTokens", Role(Admin)),
@@ -55,6 +59,9 @@ const CALLS: &[(&str, Takes)] = &[
     ("longshore.v1.Projects/ListRegistries", Role(v1::Role::Operator)),
     ("longshore.v1.Projects/RemoveRegistry", Role(v1::Role::Operator)),
     ("longshore.v1.Cluster/Status", Role(Viewer)),
+    ("longshore.v1.Cluster/Ca", Nothing),
+    // The join token in the message is its own permission.
+    ("longshore.v1.Enrolment/Join", Nothing),
     ("longshore.v1.AgentLink/Link", Agent),
     ("longshore.v1.AgentLink/Claim", Agent),
     ("longshore.v1.AgentLink/AppendLogs", Agent),
@@ -65,14 +72,16 @@ const CALLS: &[(&str, Takes)] = &[
     ("longshore.v1.AgentLink/CompleteUploads", Agent),
     ("longshore.v1.AgentLink/PutManifest", Agent),
     ("longshore.v1.AgentLink/Finish", Agent),
+    ("longshore.v1.AgentLink/Renew", Agent),
 ];
 
 /// Who calls.
 #[derive(Debug)]
 struct Caller {
     name: String,
-    /// `None`: nobody.
+    /// `None`: nobody, or an agent.
     role: Option<v1::Role>,
+    agent: bool,
     bound: bool,
     text: String,
     channel: Authorized,
@@ -83,18 +92,13 @@ impl Caller {
     fn expects(&self, takes: Takes) -> Option<Code> {
         let role = match takes {
             Nothing => return None,
-            // Agents have no credentials of their own yet.
-            Agent => return None,
+            Agent => return (!self.agent).then_some(Code::Unauthenticated),
             Role(role) | Global(role) => role,
         };
         let Some(own) = self.role else { return Some(Code::Unauthenticated) };
         let short = (own as i32) < role as i32 || (self.bound && matches!(takes, Global(_)));
         short.then_some(Code::PermissionDenied)
     }
-}
-
-fn with(cluster: &Cluster, text: &str) -> Authorized {
-    InterceptedService::new(cluster.bare.clone(), Credentials::new(text, "").expect("plain text"))
 }
 
 async fn token(cluster: &Cluster, name: &str, role: v1::Role, project: &str) -> String {
@@ -119,15 +123,18 @@ async fn callers(cluster: &Cluster) -> Vec<Caller> {
     project(cluster, "other").await;
     let mut callers = Vec::new();
     for (name, text) in [("nobody", ""), ("nonsense", "lst_abcdefgh_nonsense")] {
-        let (text, channel) = (text.to_owned(), with(cluster, text));
-        callers.push(Caller { name: name.to_owned(), role: None, bound: false, text, channel });
+        let (text, channel) = (text.to_owned(), showing(cluster, text));
+        callers.push(Caller { name: name.to_owned(), role: None, agent: false, bound: false, text, channel });
     }
-    for role in [Viewer, Submitter, v1::Role::Operator, Admin] {
+    let key = cluster.running.enrol(AgentId::new()).await.expect("enrolled");
+    let (name, channel) = ("agent".to_owned(), showing(cluster, &key));
+    callers.push(Caller { name, role: None, agent: true, bound: false, text: key, channel });
+    for role in [Viewer, Submitter, Operator, Admin] {
         for project in ["", "other"] {
             let name = format!("{}-{project}", role.as_str_name().to_lowercase());
             let text = token(cluster, &name, role, project).await;
-            let (bound, channel) = (!project.is_empty(), with(cluster, &text));
-            callers.push(Caller { name, role: Some(role), bound, text, channel });
+            let (bound, channel) = (!project.is_empty(), showing(cluster, &text));
+            callers.push(Caller { name, role: Some(role), agent: false, bound, text, channel });
         }
     }
     callers
@@ -204,7 +211,7 @@ async fn what_is_another_projects_is_not_there() {
     let cluster = Cluster::start().await;
     let mine = cluster.submit(v1::JobSpec { name: "secret".to_owned(), ..spec("x") }).await;
     project(&cluster, "other").await;
-    let mut other = JobsClient::new(with(&cluster, &token(&cluster, "spy", Admin, "other").await));
+    let mut other = JobsClient::new(showing(&cluster, &token(&cluster, "spy", Admin, "other").await));
     for name in [mine.id.as_str(), &mine.id[..5], mine.uuid.as_str(), "secret"] {
         let (job, jobs) = (name.to_owned(), vec![name.to_owned()]);
         let codes = [
@@ -259,7 +266,7 @@ async fn bytes_that_another_project_stored_are_not_stored_for_this_one() {
     assert!(put.status().is_success(), "{}", put.status());
     let again = cluster.jobs.clone().upload_inputs(upload.clone()).await.expect("asked").into_inner();
     assert!(again.uploads.is_empty(), "stored once");
-    let mut other = JobsClient::new(with(&cluster, &token(&cluster, "spy", Submitter, "other").await));
+    let mut other = JobsClient::new(showing(&cluster, &token(&cluster, "spy", Submitter, "other").await));
     let theirs = other.upload_inputs(upload).await.expect("asked").into_inner();
     assert_eq!(theirs.uploads.len(), 1, "knowing a digest is not having the bytes");
     let file = v1::InputFile { path: "x".into(), size: 4, sha256: sha256(b"data").into(), mode: 0o644 };
@@ -283,7 +290,7 @@ async fn a_revoked_token_and_an_expired_one_open_nothing_from_the_next_call_on()
     let cluster = Cluster::start().await;
     let mut admin = AccessClient::new(cluster.channel.clone());
     let text = token(&cluster, "ci", Submitter, "").await;
-    let mut jobs = JobsClient::new(with(&cluster, &text));
+    let mut jobs = JobsClient::new(showing(&cluster, &text));
     jobs.list(v1::ListJobsRequest::default()).await.expect("it lives");
     let listed = admin.list_tokens(v1::ListTokensRequest {}).await.expect("listed").into_inner();
     assert!(!format!("{listed:?}").contains(&text), "its text is nowhere else");
@@ -299,13 +306,13 @@ async fn a_revoked_token_and_an_expired_one_open_nothing_from_the_next_call_on()
         ..v1::CreateTokenRequest::default()
     };
     let brief = admin.create_token(short).await.expect("made").into_inner().text;
-    let late = JobsClient::new(with(&cluster, &brief)).list(v1::ListJobsRequest::default()).await;
+    let late = JobsClient::new(showing(&cluster, &brief)).list(v1::ListJobsRequest::default()).await;
     let late = late.expect_err("expired");
     assert!(late.code() == Code::Unauthenticated && late.message().contains("expired"), "{late}");
     // Of the whole cluster's life, over a restart.
     let folder = cluster.stop().await;
     let cluster = Cluster::start_in(folder).await;
-    let refused = JobsClient::new(with(&cluster, &text)).list(v1::ListJobsRequest::default()).await;
+    let refused = JobsClient::new(showing(&cluster, &text)).list(v1::ListJobsRequest::default()).await;
     assert_eq!(refused.expect_err("still revoked").code(), Code::Unauthenticated);
 }
 
@@ -315,9 +322,9 @@ async fn what_is_changed_and_what_is_refused_is_in_the_audit_log() {
     let job = cluster.submit(spec("x")).await;
     let viewer = token(&cluster, "eve", Viewer, "").await;
     let cancel = v1::CancelJobsRequest { jobs: vec![job.id.clone()], ..v1::CancelJobsRequest::default() };
-    let refused = JobsClient::new(with(&cluster, &viewer)).cancel(cancel).await.expect_err("a viewer");
+    let refused = JobsClient::new(showing(&cluster, &viewer)).cancel(cancel).await.expect_err("a viewer");
     assert!(refused.message().contains("eve") && refused.message().contains("submitter"), "{refused}");
-    JobsClient::new(with(&cluster, "")).list(v1::ListJobsRequest::default()).await.expect_err("nobody");
+    JobsClient::new(showing(&cluster, "")).list(v1::ListJobsRequest::default()).await.expect_err("nobody");
     let mut access = AccessClient::new(cluster.channel.clone());
     let mut request = v1::ListAuditRequest { page_size: 2, ..v1::ListAuditRequest::default() };
     let mut lines = Vec::new();
@@ -351,7 +358,7 @@ async fn an_address_that_is_wrong_too_often_is_slowed_down_and_right_tokens_are_
     config.limits.burst = 5.try_into().expect("not zero");
     config.limits.calls_per_second = 1.try_into().expect("not zero");
     let cluster = Cluster::start_as(config, folder).await;
-    let spy = with(&cluster, "lst_abcdefgh_nonsense");
+    let spy = showing(&cluster, "lst_abcdefgh_nonsense");
     let mut codes = Vec::new();
     for _ in 0..4 {
         codes.push(call(&spy, "longshore.v1.Jobs/List").await.expect_err("wrong").code());

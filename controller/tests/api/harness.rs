@@ -32,6 +32,11 @@ pub(crate) fn admin_text(folder: &Path) -> String {
     text.trim().to_owned()
 }
 
+/// A channel that shows this text, a token or an agent's key.
+pub(crate) fn showing(cluster: &Cluster, text: &str) -> Authorized {
+    InterceptedService::new(cluster.bare.clone(), Credentials::new(text, "").expect("plain text"))
+}
+
 pub(crate) struct Cluster {
     pub(crate) running: Running,
     pub(crate) folder: TempDir,
@@ -153,8 +158,9 @@ impl Agent {
     }
 
     async fn connect_as(cluster: &Cluster, id: AgentId, name: &str) -> Self {
-        let mut link = AgentLinkClient::new(cluster.channel.clone());
         let session = SessionId::new();
+        let key = cluster.running.enrol(id).await.expect("enrolled");
+        let mut link = AgentLinkClient::new(showing(cluster, &key));
         let (up, requests) = mpsc::channel(16);
         let hello = v1::Hello {
             protocol_min: 1,

@@ -51,7 +51,7 @@ impl Finished {
 }
 
 impl Cli {
-    pub(super) fn new(url: &str, data: &Path) -> Self {
+    pub fn new(url: &str, data: &Path) -> Self {
         base();
         Self { url: url.to_owned(), data: data.to_owned(), folder: fresh_dir("cli") }
     }
@@ -77,6 +77,12 @@ impl Cli {
     /// The working directory of its calls.
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// A new join token, good once.
+    pub fn join_token(&self) -> String {
+        let printed = self.call(&["agents", "join-token"]).expect(0).text();
+        printed.split_whitespace().last().expect("a command").to_owned()
     }
 
     pub(super) fn answers(&self) -> bool {

@@ -199,6 +199,7 @@ impl Cluster {
     /// Starts an agent (again), with its data.
     pub fn start_agent(&mut self, seat: usize) {
         self.agents[seat] = None;
+        self.join(seat);
         let mut command = Command::new(binary());
         command.arg("agent").arg("--config").arg(self.agent_dir(seat).join("agent.toml"));
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
@@ -213,6 +214,16 @@ impl Cluster {
     pub fn outputs(&self) -> String {
         let agents = self.agents.iter().flatten();
         self.controller.iter().chain(agents).map(|server| server.tail() + "\n").collect()
+    }
+
+    /// Gives an agent that has none a token to join with.
+    fn join(&self, seat: usize) {
+        let file = self.agent_dir(seat).join("agent.toml");
+        let settings = fs::read_to_string(&file).expect("read the agent's configuration");
+        if !settings.starts_with("join_token") {
+            let line = format!("join_token = \"{}\"\n", self.cli().join_token());
+            fs::write(&file, line + &settings).expect("write the agent's configuration");
+        }
     }
 
     fn agent_dir(&self, seat: usize) -> PathBuf {

@@ -24,7 +24,7 @@ fn progress() -> (Progress, mpsc::Receiver<String>) {
 }
 
 async fn collect(store: &Store, out: &Path, outputs: &Outputs, within: Duration) -> Result<Collected, Error> {
-    let uploader = Uploader::new(store.controller(), Config::default()).unwrap();
+    let uploader = Uploader::new(store.controller(), Config::default(), &Authorities::default()).unwrap();
     uploader.collect(attempt(), out, (outputs, 1 << 30), Instant::now() + within, &progress().0).await
 }
 

@@ -1,6 +1,6 @@
 //! The unary calls, each with its own deadline. Never tries twice: callers know what a retry means.
 
-use super::{error, finish::FinishQueue, refusal};
+use super::{error, finish::FinishQueue, line::Line, refusal};
 use crate::link::{
     Claimed, CompletedUpload, Controller, Error, InputFile, InputPage, LogAppend, WantedUpload,
 };
@@ -16,7 +16,7 @@ use longshore_common::{
 };
 use longshore_proto::v1::{self, agent_link_client::AgentLinkClient};
 use std::{collections::BTreeMap, future::Future, time::Duration};
-use tonic::{Request, Response, Status, transport::Channel};
+use tonic::{Request, Response, Status};
 
 /// A claim is one transaction; an agent that waits longer asks again with the same id.
 const CLAIM: Duration = Duration::from_secs(15);
@@ -24,7 +24,7 @@ const APPEND: Duration = Duration::from_secs(30);
 /// Signing thousands of addresses, or completing multipart uploads at a slow store.
 const BYTES: Duration = Duration::from_secs(60);
 
-pub(super) type Client = AgentLinkClient<Channel>;
+pub(super) type Client = AgentLinkClient<Line>;
 
 #[derive(Debug)]
 pub(super) struct GrpcController {

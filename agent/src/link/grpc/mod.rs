@@ -1,14 +1,20 @@
 //! The real controller over gRPC: `session` keeps the one stream up, `calls` are the unary ones, `finish` sends
 //! reports together. Only this folder knows tonic. Never decides about an attempt.
 
+mod access;
 mod calls;
 mod finish;
+mod line;
 mod session;
 #[cfg(test)]
 mod tests;
+mod tls;
+
+pub use access::Access;
 
 use super::{Error, Linked, Reporter};
 use calls::GrpcController;
+use line::Line;
 use longshore_common::{
     agent::AgentIdentity, queue::link::LinkConsumer, shutdown::Shutdown, tasks, wire::status::Refusal,
 };
@@ -30,10 +36,10 @@ const EVENTS: usize = 256;
 /// Whom to speak to, and as whom.
 #[derive(Clone)]
 pub struct Settings {
-    /// `http://controller:7420`
+    /// `https://controller:7420`
     pub url: String,
-    /// Empty until the cluster asks for one.
-    pub token: String,
+    /// What it shows there.
+    pub access: Access,
     pub identity: AgentIdentity,
     /// `None`: as the controller says.
     pub heartbeat_every: Option<Duration>,
@@ -50,8 +56,11 @@ impl fmt::Debug for Settings {
 
 /// Keeps a link up until `leave`; never gives up on a controller that does not answer.
 pub fn start(settings: Settings, reporter: Arc<dyn Reporter>, leave: Shutdown) -> Result<Linked, Error> {
-    let channel = endpoint(&settings.url)?.connect_lazy();
-    Ok(start_over(channel, settings, reporter, leave))
+    let line = settings.access.line()?.ok_or_else(|| Error::Refused("no controller is named".to_owned()))?;
+    let client = client(line.clone());
+    let keep = settings.access.clone().keep(client.clone(), line, leave.clone());
+    drop(tasks::spawn("credential", keep));
+    Ok(start_with(client, settings, reporter, leave))
 }
 
 /// As `start`, over a channel that somebody else made.
@@ -61,9 +70,22 @@ pub fn start_over(
     reporter: Arc<dyn Reporter>,
     leave: Shutdown,
 ) -> Linked {
-    let client = AgentLinkClient::new(channel)
+    let client = client(Line::over(channel, settings.access.wallet().clone()));
+    start_with(client, settings, reporter, leave)
+}
+
+fn client(line: Line) -> calls::Client {
+    AgentLinkClient::new(line)
         .max_decoding_message_size(MESSAGE_LIMIT)
-        .max_encoding_message_size(MESSAGE_LIMIT);
+        .max_encoding_message_size(MESSAGE_LIMIT)
+}
+
+fn start_with(
+    client: calls::Client,
+    settings: Settings,
+    reporter: Arc<dyn Reporter>,
+    leave: Shutdown,
+) -> Linked {
     let (events, received) = mpsc::channel(EVENTS);
     let bell = Arc::new(LinkConsumer::new());
     let controller =
@@ -91,12 +113,17 @@ pub fn endpoint(url: &str) -> Result<Endpoint, Error> {
 
 /// What a status means for whoever called.
 fn error(status: &Status) -> Error {
-    refusal(&Refusal::from(status))
+    match std::error::Error::source(status) {
+        // Of the connection: only the last cause says what happened.
+        Some(cause) => Error::Unreachable(line::causes(cause)),
+        None => refusal(&Refusal::from(status)),
+    }
 }
 
 fn refusal(refusal: &Refusal) -> Error {
     match refusal.code {
         Code::FailedPrecondition => Error::Fenced(refusal.message.clone()),
+        Code::Unauthenticated => Error::Denied(refusal.message.clone()),
         // A broken connection, a controller that restarts, or one that fails: all of them pass.
         Code::Unavailable
         | Code::DeadlineExceeded

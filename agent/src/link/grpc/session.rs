@@ -23,6 +23,8 @@ const PROTOCOL: u32 = 1;
 /// Messages on their way up.
 const UP: usize = 16;
 const WELCOME: Duration = Duration::from_secs(15);
+/// Between tries of an agent that is not let in: somebody has to do something first.
+const DENIED: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
 
 #[derive(Debug)]
 pub(super) struct Session {
@@ -57,6 +59,7 @@ struct Asked {
 impl Session {
     pub(super) async fn run(self) {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+        let mut denied = Backoff::new(DENIED.0, DENIED.1);
         let leave = self.leave.clone();
         let mut told = false;
         loop {
@@ -65,6 +68,9 @@ impl Session {
                 ended = self.once(&mut backoff, &mut told) => ended,
             };
             self.bell.disconnected();
+            let patient = matches!(ended, Error::Denied(_) | Error::Refused(_));
+            // Only once, unless it is for a person to mend.
+            told &= !patient;
             if !std::mem::replace(&mut told, true) {
                 tracing::warn!(reason = %ended, url = %self.settings.url, "link to the controller is down");
             }
@@ -73,7 +79,8 @@ impl Session {
             }
             tokio::select! {
                 () = leave.triggered() => return,
-                () = backoff.wait() => {}
+                () = denied.wait(), if patient => {}
+                () = backoff.wait(), if !patient => denied.reset(),
             }
         }
     }
@@ -82,26 +89,33 @@ impl Session {
     async fn once(&self, backoff: &mut Backoff, told: &mut bool) -> Error {
         let mut stream = match self.open().await {
             Ok(stream) => stream,
-            Err(error) => return error,
+            Err(error) => return self.not_taken(error).await,
         };
         tracing::info!(url = %self.settings.url, "linked to the controller");
         backoff.reset();
         *told = false;
         loop {
             if let Err(error) = self.turn(&mut stream).await {
-                return error;
+                return self.not_taken(error).await;
             }
         }
     }
 
+    async fn not_taken(&self, error: Error) -> Error {
+        match self.settings.access.explain(error) {
+            error @ (Error::Denied(_) | Error::Refused(_)) => self.settings.access.refused(error).await,
+            error => error,
+        }
+    }
+
     async fn open(&self) -> Result<Stream, Error> {
+        self.settings.access.ready().await?;
         let (up, requests) = mpsc::channel(UP);
         let greeting = Greeting {
             protocol_min: PROTOCOL,
             protocol_max: PROTOCOL,
             identity: self.settings.identity.clone(),
             inventory: self.reporter.inventory(),
-            token: self.settings.token.clone(),
         };
         send(&up, link_request::Message::Hello(wire::hello(&greeting))).await?;
         let mut client = self.client.clone();
@@ -114,6 +128,7 @@ impl Session {
         let Some(link_response::Message::Welcome(message)) = first.and_then(|first| first.message) else {
             return Err(Error::Unreachable("the controller did not say welcome".to_owned()));
         };
+        self.settings.access.compare(&message.ca);
         let welcome = welcome(message)
             .map_err(|error| Error::Refused(format!("the controller's welcome cannot be read: {error}")))?;
         let rings = welcome.queue == QueueAccess::Link;
@@ -145,6 +160,9 @@ impl Session {
                 }
                 turn = self.bell.next_turn(), if stream.rings => {
                     send(&stream.up, link_request::Message::Listen(listen(turn))).await?;
+                }
+                () = self.settings.access.renewed() => {
+                    return Err(Error::Unreachable("the agent shows its renewed credential".to_owned()));
                 }
                 () = self.reporter.changed(), if !hurried => {
                     hurried = true;

@@ -53,6 +53,7 @@ impl AgentLink for Server {
     type LinkStream = Pin<Box<dyn Stream<Item = Result<v1::LinkResponse, Status>> + Send>>;
 
     async fn link(&self, request: Request<Streaming<v1::LinkRequest>>) -> Answer<Self::LinkStream> {
+        assert_eq!(request.metadata().get("authorization").unwrap(), "Bearer lsk_key");
         let (down, messages) = mpsc::channel(16);
         let opened = Opened { up: request.into_inner(), down };
         assert!(self.opened.send(opened).await.is_ok());
@@ -75,6 +76,10 @@ impl AgentLink for Server {
             error: (report.detail == "fenced").then(|| fenced.clone()),
         };
         Ok(Response::new(v1::FinishResponse { results: reports.iter().map(result).collect() }))
+    }
+
+    async fn renew(&self, _: Request<v1::RenewRequest>) -> Answer<v1::RenewResponse> {
+        unused()
     }
 
     async fn append_logs(&self, _: Request<v1::AppendLogsRequest>) -> Answer<v1::AppendLogsResponse> {
@@ -158,7 +163,9 @@ async fn rig() -> Rig {
         labels: BTreeMap::new(),
         pool: "default".to_owned(),
     };
-    let settings = Settings { url, token: "t".to_owned(), identity, heartbeat_every: None };
+    let wallet = crate::credential::Wallet::fixed("lsk_key".to_owned());
+    let access = Access::new(&url, String::new(), identity.id, wallet).unwrap();
+    let settings = Settings { url, access, identity, heartbeat_every: None };
     let linked = start(settings, Arc::<Told>::clone(&told), Shutdown::new()).unwrap();
     Rig { linked, told, opened, finishes, server }
 }
@@ -168,7 +175,7 @@ impl Rig {
     async fn welcome(&mut self) -> Opened {
         let mut link = self.opened.recv().await.unwrap();
         let Up::Hello(hello) = link.next().await else { panic!("no hello") };
-        assert_eq!((hello.name.as_str(), hello.token.as_str()), ("bench", "t"));
+        assert_eq!(hello.name, "bench");
         link.say(Down::Welcome(v1::Welcome {
             protocol: 1,
             cluster_id: ClusterId::new().to_string(),
@@ -176,6 +183,7 @@ impl Rig {
             heartbeat_every: Some(wire::duration_to(Duration::from_secs(3600))),
             queue: None,
             lanes: vec!["default.cpu".to_owned()],
+            ca: bytes::Bytes::new(),
         }))
         .await;
         let Some(Event::Connected(welcome)) = self.linked.events.recv().await else {
@@ -330,7 +338,8 @@ async fn a_status_says_whether_to_try_again() {
         assert!(claim(Some(code)).await.unwrap_err().is_transient(), "{code:?}");
     }
     assert!(matches!(claim(Some(Code::FailedPrecondition)).await, Err(Error::Fenced(_))));
-    for code in [Code::InvalidArgument, Code::Unauthenticated, Code::PermissionDenied, Code::DataLoss] {
+    assert!(matches!(claim(Some(Code::Unauthenticated)).await, Err(Error::Denied(_))));
+    for code in [Code::InvalidArgument, Code::PermissionDenied, Code::DataLoss] {
         assert!(matches!(claim(Some(code)).await, Err(Error::Refused(_))), "{code:?}");
     }
 }

@@ -1,6 +1,9 @@
 //! Refusals in the caller's own protocol.
 
-use crate::identity::{Denied, Token};
+use crate::{
+    enrolment,
+    identity::{Denied, Token},
+};
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, StatusCode, header};
 use longshore_common::access::Role;
@@ -108,6 +111,12 @@ impl Refused {
 
 impl From<Denied> for Refused {
     fn from(denied: Denied) -> Self {
+        Self::new(Code::Unauthenticated, denied.to_string())
+    }
+}
+
+impl From<enrolment::Denied> for Refused {
+    fn from(denied: enrolment::Denied) -> Self {
         Self::new(Code::Unauthenticated, denied.to_string())
     }
 }

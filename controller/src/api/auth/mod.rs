@@ -8,6 +8,7 @@ pub(crate) use answer::is_grpc;
 
 use super::Context;
 use crate::{
+    enrolment,
     http::peer::Peer,
     identity::{Caller, Denied, Who},
     store::AuditRow,
@@ -76,8 +77,15 @@ type Admitted = Result<Caller, (Refused, Who)>;
 
 fn admit(context: &Context, rule: &Rule, request: &Request<Body>, address: IpAddr) -> Admitted {
     let (least, global) = match rule.access {
-        Access::Open | Access::Signed => return Ok(Caller::new(Who::Nobody, None)),
-        Access::Agent => return Ok(Caller::new(Who::Nobody, None)),
+        Access::Open | Access::Signed | Access::Invited => return Ok(Caller::new(Who::Nobody, None)),
+        Access::Agent => {
+            let agent = super::link::agent(context, request.extensions(), request.headers());
+            let refused = |denied: enrolment::Denied| match context.identity.limits().may_fail(address) {
+                true => (denied.into(), Who::Nobody),
+                false => (Refused::too_wrong(), Who::Nobody),
+            };
+            return agent.map(|agent| Caller::new(Who::Agent(agent), None)).map_err(refused);
+        }
         Access::Role(least) => (least, false),
         Access::Global(least) => (least, true),
     };

@@ -17,6 +17,8 @@ pub enum Access {
     Global(Role),
     /// An agent's own credential.
     Agent,
+    /// Whoever has the join token in the message: its own check follows.
+    Invited,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -52,6 +54,8 @@ impl Rule {
 const VIEWER: Access = Access::Role(Role::Viewer);
 const SUBMITTER: Access = Access::Role(Role::Submitter);
 const OPERATOR: Access = Access::Role(Role::Operator);
+/// Machines are everybody's.
+const MACHINES: Access = Access::Global(Role::Operator);
 const ADMIN: Access = Access::Role(Role::Admin);
 
 pub const RULES: &[Rule] = &[
@@ -73,7 +77,14 @@ pub const RULES: &[Rule] = &[
     reads("/longshore.v1.Jobs/GetArtifactUrls", VIEWER),
     reads("/longshore.v1.Agents/List", VIEWER),
     reads("/longshore.v1.Agents/Get", VIEWER),
+    changes("/longshore.v1.Agents/CreateJoinToken", MACHINES),
+    reads("/longshore.v1.Agents/ListJoinTokens", MACHINES),
+    changes("/longshore.v1.Agents/RevokeJoinToken", MACHINES),
+    changes("/longshore.v1.Agents/Remove", MACHINES),
     reads("/longshore.v1.Cluster/Status", VIEWER),
+    // Certificates are shown to whoever connects anyway.
+    reads("/longshore.v1.Cluster/Ca", Access::Open),
+    changes("/longshore.v1.Enrolment/Join", Access::Invited),
     reads("/longshore.v1.Access/WhoAmI", VIEWER),
     changes("/longshore.v1.Access/CreateToken", ADMIN),
     reads("/longshore.v1.Access/ListTokens", ADMIN),
@@ -99,6 +110,7 @@ pub const RULES: &[Rule] = &[
     reads("/longshore.v1.AgentLink/CompleteUploads", Access::Agent).within(LONG),
     reads("/longshore.v1.AgentLink/PutManifest", Access::Agent),
     reads("/longshore.v1.AgentLink/Finish", Access::Agent),
+    changes("/longshore.v1.AgentLink/Renew", Access::Agent),
     reads("/grpc.health.v1.Health/Check", Access::Open),
     reads("/grpc.health.v1.Health/List", Access::Open),
     reads("/grpc.health.v1.Health/Watch", Access::Open).within(None),

@@ -1,6 +1,6 @@
 //! An attempt's inputs as addresses to fetch, in pages.
 
-use super::{Context, live, status};
+use super::{Caller, Context, live, status};
 use crate::{
     api::artifacts::sign,
     blobs::content_key,
@@ -14,9 +14,10 @@ const PAGE: u32 = 500;
 
 pub(super) async fn fetch(
     context: &Context,
+    caller: &Caller,
     request: v1::FetchInputRequest,
 ) -> Result<v1::FetchInputResponse, Status> {
-    let attempt = live(context, request.r#ref)?.attempt;
+    let attempt = live(context, caller, request.r#ref)?.attempt;
     let job = context.jobs.get(attempt.job).await.map_err(status::jobs)?;
     let Some(input) = job.spec.inputs.get(&request.name) else {
         return Err(status::not_found(format!("job {} has no input `{}`", job.short_id, request.name)));

@@ -1,16 +1,19 @@
 //! The service `AgentLink`: what agents say. Every call checks the attempt's token; a stale one is refused for that
 //! attempt alone.
 
+mod caller;
 mod fetch;
 mod secrets;
 mod stream;
 mod uploads;
 
-use super::{Context, at_most, status};
+use super::{Context, at_most, enrolment, status};
 use crate::{
     jobs::{ClaimCommand, LiveAttempt},
     log_store::Append,
 };
+pub(super) use caller::agent;
+use caller::{Caller, agent_of};
 use longshore_common::{
     agent::{FinishReport, Grant},
     artifact::ManifestEntry,
@@ -36,23 +39,27 @@ impl v1::agent_link_server::AgentLink for Service {
     type LinkStream = stream::Down;
 
     async fn link(&self, request: Request<Streaming<v1::LinkRequest>>) -> Answer<Self::LinkStream> {
-        stream::open(&self.0, request.into_inner()).await.map(Response::new)
+        stream::open(&self.0, agent_of(&self.0, &request)?, request.into_inner()).await.map(Response::new)
     }
 
     async fn claim(&self, request: Request<v1::ClaimRequest>) -> Answer<v1::ClaimResponse> {
-        claim(&self.0, request.into_inner()).await.map(Response::new)
+        let caller = agent_of(&self.0, &request)?;
+        claim(&self.0, &caller, request.into_inner()).await.map(Response::new)
     }
 
     async fn append_logs(&self, request: Request<v1::AppendLogsRequest>) -> Answer<v1::AppendLogsResponse> {
-        append_logs(&self.0, request.into_inner()).await.map(Response::new)
+        let caller = agent_of(&self.0, &request)?;
+        append_logs(&self.0, &caller, request.into_inner()).await.map(Response::new)
     }
 
     async fn resume_log(&self, request: Request<v1::ResumeLogRequest>) -> Answer<v1::ResumeLogResponse> {
-        resume_log(&self.0, request.into_inner()).await.map(Response::new)
+        let caller = agent_of(&self.0, &request)?;
+        resume_log(&self.0, &caller, request.into_inner()).await.map(Response::new)
     }
 
     async fn fetch_input(&self, request: Request<v1::FetchInputRequest>) -> Answer<v1::FetchInputResponse> {
-        fetch::fetch(&self.0, request.into_inner()).await.map(Response::new)
+        let caller = agent_of(&self.0, &request)?;
+        fetch::fetch(&self.0, &caller, request.into_inner()).await.map(Response::new)
     }
 
     async fn fetch_secrets(
@@ -66,39 +73,62 @@ impl v1::agent_link_server::AgentLink for Service {
         &self,
         request: Request<v1::OpenUploadsRequest>,
     ) -> Answer<v1::OpenUploadsResponse> {
-        uploads::open(&self.0, request.into_inner()).await.map(Response::new)
+        let caller = agent_of(&self.0, &request)?;
+        uploads::open(&self.0, &caller, request.into_inner()).await.map(Response::new)
     }
 
     async fn complete_uploads(
         &self,
         request: Request<v1::CompleteUploadsRequest>,
     ) -> Answer<v1::CompleteUploadsResponse> {
-        uploads::complete(&self.0, request.into_inner()).await.map(Response::new)
+        let caller = agent_of(&self.0, &request)?;
+        uploads::complete(&self.0, &caller, request.into_inner()).await.map(Response::new)
     }
 
     async fn put_manifest(
         &self,
         request: Request<v1::PutManifestRequest>,
     ) -> Answer<v1::PutManifestResponse> {
-        put_manifest(&self.0, request.into_inner()).await.map(Response::new)
+        let caller = agent_of(&self.0, &request)?;
+        put_manifest(&self.0, &caller, request.into_inner()).await.map(Response::new)
     }
 
     async fn finish(&self, request: Request<v1::FinishRequest>) -> Answer<v1::FinishResponse> {
-        finish(&self.0, request.into_inner()).await.map(Response::new)
+        let caller = agent_of(&self.0, &request)?;
+        finish(&self.0, &caller, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn renew(&self, request: Request<v1::RenewRequest>) -> Answer<v1::RenewResponse> {
+        let caller = agent_of(&self.0, &request)?;
+        let v1::RenewRequest { csr, key_hash } = request.into_inner();
+        let asked = enrolment::asked(&csr, &key_hash)?;
+        let renewed = self.0.enrolment.renew(caller.agent, &caller.proof, asked).await;
+        let credential = Some(renewed.map_err(enrolment::refused)?.into());
+        Ok(Response::new(v1::RenewResponse { credential }))
     }
 }
 
-/// The attempt a call speaks for, if its token is the latest.
-fn live(context: &Context, message: Option<v1::AttemptRef>) -> Result<LiveAttempt, Refusal> {
+/// The attempt a call speaks for, if its token is the latest and it is the caller's own.
+fn live(context: &Context, caller: &Caller, message: Option<v1::AttemptRef>) -> Result<LiveAttempt, Refusal> {
     let attempt = AttemptRef::try_from(message)?;
-    context.jobs.check_attempt(attempt).map_err(|refusal| status::of_refusal(&refusal))
+    let live = context.jobs.check_attempt(attempt).map_err(|refusal| status::of_refusal(&refusal))?;
+    if live.agent == caller.agent { Ok(live) } else { Err(not_yours(attempt)) }
 }
 
-async fn claim(context: &Context, request: v1::ClaimRequest) -> Result<v1::ClaimResponse, Status> {
+fn not_yours(attempt: AttemptRef) -> Refusal {
+    Refusal::new(tonic::Code::PermissionDenied, format!("attempt {attempt} is another agent's"))
+}
+
+async fn claim(
+    context: &Context,
+    caller: &Caller,
+    request: v1::ClaimRequest,
+) -> Result<v1::ClaimResponse, Status> {
     let bad = |path, error: longshore_common::ids::ParseIdError| {
         status::invalid(FieldError::new(path, error.to_string()))
     };
     let agent = AgentId::from_slice(&request.agent_id).map_err(|error| bad("agent_id", error))?;
+    caller.is(agent)?;
     let session = SessionId::from_slice(&request.session).map_err(|error| bad("session", error))?;
     if !context.links.has(agent, session) {
         // Without a link there would be no lease, and no way to stop what was granted.
@@ -126,13 +156,14 @@ fn sealed(context: &Context, grant: &Grant) -> v1::Grant {
 
 async fn append_logs(
     context: &Context,
+    caller: &Caller,
     request: v1::AppendLogsRequest,
 ) -> Result<v1::AppendLogsResponse, Status> {
     at_most("appends", request.appends.len(), BATCH)?;
     let mut good = Vec::with_capacity(request.appends.len());
     let mut refused = Vec::with_capacity(request.appends.len());
     for append in request.appends {
-        refused.push(live(context, append.r#ref).map_or_else(Some, |live| {
+        refused.push(live(context, caller, append.r#ref).map_or_else(Some, |live| {
             good.push(Append { key: live.attempt.into(), offset: append.offset, data: append.data });
             None
         }));
@@ -152,9 +183,10 @@ async fn append_logs(
 
 async fn resume_log(
     context: &Context,
+    caller: &Caller,
     request: v1::ResumeLogRequest,
 ) -> Result<v1::ResumeLogResponse, Status> {
-    let attempt = live(context, request.r#ref)?.attempt;
+    let attempt = live(context, caller, request.r#ref)?.attempt;
     let position = crate::log_store::position(&*context.logs, attempt.into()).await;
     let position = position.map_err(|error| Status::from(status::of_logs(&error)))?;
     Ok(position.into())
@@ -169,10 +201,11 @@ fn appended(result: Result<u64, Refusal>) -> v1::LogAppended {
 
 async fn put_manifest(
     context: &Context,
+    caller: &Caller,
     request: v1::PutManifestRequest,
 ) -> Result<v1::PutManifestResponse, Status> {
     at_most("entries", request.entries.len(), MANIFEST_PAGE)?;
-    let LiveAttempt { attempt, agent, .. } = live(context, request.r#ref)?;
+    let LiveAttempt { attempt, agent, .. } = live(context, caller, request.r#ref)?;
     let mut entries = Vec::with_capacity(request.entries.len());
     for (index, entry) in request.entries.into_iter().enumerate() {
         let entry = ManifestEntry::try_from(entry);
@@ -194,12 +227,25 @@ async fn put_manifest(
 }
 
 /// Not refused on a full disk: ending a job frees more than it takes.
-async fn finish(context: &Context, request: v1::FinishRequest) -> Result<v1::FinishResponse, Status> {
+async fn finish(
+    context: &Context,
+    caller: &Caller,
+    request: v1::FinishRequest,
+) -> Result<v1::FinishResponse, Status> {
     at_most("reports", request.reports.len(), BATCH)?;
     let mut good = Vec::with_capacity(request.reports.len());
     let mut refused = Vec::with_capacity(request.reports.len());
     for report in request.reports {
         refused.push(match FinishReport::try_from(report) {
+            // What is over is answered as it was, and changes nothing whoever asks.
+            Ok(report)
+                if context
+                    .jobs
+                    .check_attempt(report.attempt)
+                    .is_ok_and(|live| live.agent != caller.agent) =>
+            {
+                Some(not_yours(report.attempt))
+            }
             Ok(report) => {
                 good.push(report);
                 None

@@ -1,7 +1,7 @@
 //! One agent's link: hello, heartbeats and turns up; welcome, renewals, stops and work down. Ends when either side
 //! does, when a newer link of the same agent comes, or when this process leaves.
 
-use super::{Context, status};
+use super::{Caller, Context, status};
 use crate::{api::QueueAccess, jobs::AgentReport, links::Linked};
 use futures::Stream;
 use longshore_common::{
@@ -27,7 +27,11 @@ const HELLO_PATIENCE: Duration = Duration::from_secs(10);
 /// Messages on their way down; the agent reads them at once, or it is stuck.
 const WAITING: usize = 64;
 
-pub(super) async fn open(context: &Arc<Context>, mut up: Streaming<v1::LinkRequest>) -> Result<Down, Status> {
+pub(super) async fn open(
+    context: &Arc<Context>,
+    caller: Caller,
+    mut up: Streaming<v1::LinkRequest>,
+) -> Result<Down, Status> {
     let first = tokio::time::timeout(HELLO_PATIENCE, up.message())
         .await
         .map_err(|_| Status::deadline_exceeded("no hello came; the first message of a link must be one"))??;
@@ -35,6 +39,7 @@ pub(super) async fn open(context: &Arc<Context>, mut up: Streaming<v1::LinkReque
         return Err(status::field("message", "the first message of a link must be a hello"));
     };
     let greeting = Greeting::try_from(hello).map_err(|error| status::invalid(error.under("hello")))?;
+    caller.is(greeting.identity.id)?;
     check_protocol(&greeting)?;
     let lanes = Lane::of_pool(&greeting.identity.pool);
     context.jobs.hello(greeting.identity.clone(), greeting.inventory.clone()).await.map_err(status::jobs)?;
@@ -49,7 +54,7 @@ pub(super) async fn open(context: &Arc<Context>, mut up: Streaming<v1::LinkReque
     let linked = context.links.enter(greeting.identity.id, greeting.identity.session);
     let (down, messages) = mpsc::channel(WAITING);
     tracing::info!(agent.id = %greeting.identity.id, agent.name = greeting.identity.name, "agent linked");
-    let session = Session { context: Arc::clone(context), linked, line, down };
+    let session = Session { context: Arc::clone(context), caller, linked, line, down };
     let welcome = welcome(context, &lanes);
     tasks::spawn("agent link", session.run(welcome, up));
     Ok(Box::pin(ReceiverStream::new(messages)))
@@ -81,11 +86,13 @@ fn welcome(context: &Context, lanes: &[Lane]) -> v1::Welcome {
         heartbeat_every: Some(wire::duration_to(context.config.heartbeat_every)),
         queue: Some(v1::QueueAccess { kind: Some(kind) }),
         lanes: lanes.iter().map(Lane::to_string).collect(),
+        ca: context.enrolment.pki().map(|pki| pki.bundle_digest().to_vec().into()).unwrap_or_default(),
     }
 }
 
 struct Session {
     context: Arc<Context>,
+    caller: Caller,
     linked: Linked,
     line: Option<Line>,
     down: mpsc::Sender<Result<v1::LinkResponse, Status>>,
@@ -114,7 +121,7 @@ impl Session {
                 },
                 stop = self.linked.stop() => match stop {
                     Some(stop) => self.send(Message::Stop(wire::stop_to(stop.attempt, stop.reason))).await,
-                    None => return "a newer link of the agent took its place",
+                    None => return self.replaced().await,
                 },
                 work = next_work(self.line.as_ref()) => {
                     let work = v1::Work { lane: work.lane.to_string(), hints: work.hints };
@@ -131,7 +138,20 @@ impl Session {
         }
     }
 
+    /// By a newer link, or because the agent was removed.
+    async fn replaced(&self) -> &'static str {
+        let Err(denied) = self.caller.check(&self.context) else {
+            return "a newer link of the agent took its place";
+        };
+        drop(self.down.send(Err(denied)).await);
+        "the agent was removed"
+    }
+
     async fn hear(&mut self, message: v1::LinkRequest) -> Result<(), Over> {
+        if let Err(denied) = self.caller.check(&self.context) {
+            drop(self.down.send(Err(denied)).await);
+            return Err(Over);
+        }
         let heard = match message.message {
             Some(Up::Heartbeat(heartbeat)) => self.heartbeat(heartbeat).await,
             Some(Up::Listen(listen)) => self.listen(listen),

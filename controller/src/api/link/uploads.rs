@@ -1,6 +1,6 @@
 //! Where an attempt puts its files. What is uploaded counts only when a manifest names it.
 
-use super::{Context, at_most, live, status};
+use super::{Caller, Context, at_most, live, status};
 use crate::{
     api::artifacts::AT_ONCE,
     jobs::{LiveAttempt, object_key},
@@ -14,10 +14,11 @@ const FILES: usize = 500;
 
 pub(super) async fn open(
     context: &Context,
+    caller: &Caller,
     request: v1::OpenUploadsRequest,
 ) -> Result<v1::OpenUploadsResponse, Status> {
     at_most("files", request.files.len(), FILES)?;
-    let LiveAttempt { attempt, nonce, .. } = live(context, request.r#ref)?;
+    let LiveAttempt { attempt, nonce, .. } = live(context, caller, request.r#ref)?;
     if request.files.iter().any(|file| file.ordinal >= MOST_FILES) {
         return Err(status::field("files", format!("an ordinal is not below {MOST_FILES}")));
     }
@@ -42,10 +43,11 @@ pub(super) async fn open(
 
 pub(super) async fn complete(
     context: &Context,
+    caller: &Caller,
     request: v1::CompleteUploadsRequest,
 ) -> Result<v1::CompleteUploadsResponse, Status> {
     at_most("uploads", request.uploads.len(), FILES)?;
-    let nonce = live(context, request.r#ref)?.nonce;
+    let nonce = live(context, caller, request.r#ref)?.nonce;
     let uploads = request.uploads.into_iter().map(|upload| (object_key(&nonce, upload.ordinal), upload));
     stream::iter(uploads)
         .map(|(key, upload)| async move {

@@ -206,8 +206,9 @@ impl Store {
     }
 
     pub(crate) async fn agents(&self) -> Result<Vec<AgentRow>, Error> {
-        let rows =
-            sqlx::query("SELECT identity, inventory, seen_at FROM agents").fetch_all(&self.read).await?;
+        let rows = sqlx::query("SELECT identity, inventory, seen_at FROM agents WHERE removed_at IS NULL")
+            .fetch_all(&self.read)
+            .await?;
         rows.iter().map(AgentRow::read).collect()
     }
 

@@ -1,6 +1,7 @@
 //! Reads, on connections of their own: they never wait for the writer, and see what is committed.
 
 mod bytes;
+mod enrolment;
 mod holdings;
 mod identity;
 mod jobs;

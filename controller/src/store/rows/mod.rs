@@ -1,12 +1,14 @@
 //! Rows as Rust sees them, and the one way each value is stored and read back.
 
 pub(super) mod attempts;
+pub(super) mod enrolment;
 pub(super) mod identity;
 pub(super) mod jobs;
 pub(super) mod others;
 pub(super) mod secrets;
 
 pub(crate) use attempts::{AttemptClose, AttemptRow, AttemptUpdate, GrantedGpu};
+pub(crate) use enrolment::{CredentialRow, JoinTokenRow};
 pub(crate) use identity::{AuditRow, TokenRow};
 pub(crate) use jobs::{JobRow, NewJobRow, ViewRow};
 pub(crate) use others::{AgentRow, RequestRow};

@@ -2,6 +2,7 @@
 
 mod artifacts;
 mod claims;
+mod enrolment;
 mod identity;
 mod inputs;
 mod jobs;

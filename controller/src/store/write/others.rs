@@ -71,7 +71,7 @@ impl Tx {
         sqlx::query(
             "INSERT INTO agents (id, name, identity, inventory, seen_at) VALUES ($1, $2, $3, $4, $5) \
              ON CONFLICT (id) DO UPDATE SET name = excluded.name, identity = excluded.identity, \
-             inventory = excluded.inventory, seen_at = excluded.seen_at",
+             inventory = excluded.inventory, seen_at = excluded.seen_at, removed_at = NULL",
         )
         .bind(&agent.identity.id.as_bytes()[..])
         .bind(&agent.identity.name)

@@ -1,0 +1,62 @@
+//! Which agent a call comes from. Nothing else in this folder may ask: a call without a good credential ends here.
+
+use super::Context;
+use crate::{
+    enrolment::{Denied, Proof},
+    http::peer::Peer,
+};
+use http::{Extensions, HeaderMap, header::AUTHORIZATION};
+use longshore_common::ids::AgentId;
+use tonic::{Request, Status};
+
+/// An agent that has shown who it is.
+#[derive(Clone, Debug)]
+pub(super) struct Caller {
+    pub(super) agent: AgentId,
+    pub(super) proof: Proof,
+}
+
+impl Caller {
+    /// Whether it would still be taken: a stream asks with every message.
+    pub(super) fn check(&self, context: &Context) -> Result<(), Status> {
+        context.enrolment.check(&self.proof).map(drop).map_err(denied)
+    }
+
+    /// An agent speaks for itself alone.
+    pub(super) fn is(&self, agent: AgentId) -> Result<(), Status> {
+        if agent == self.agent {
+            return Ok(());
+        }
+        Err(Status::permission_denied(format!("agent {} must not speak for agent {agent}", self.agent)))
+    }
+}
+
+pub(super) fn agent_of<T>(context: &Context, request: &Request<T>) -> Result<Caller, Status> {
+    let key = request.metadata().get(AUTHORIZATION.as_str()).and_then(|value| value.to_str().ok());
+    let proof = shown(request.extensions().get(), key).map_err(denied)?;
+    let agent = context.enrolment.check(&proof).map_err(denied)?;
+    Ok(Caller { agent, proof })
+}
+
+/// Before the call is looked at.
+pub(in crate::api) fn agent(
+    context: &Context,
+    extensions: &Extensions,
+    headers: &HeaderMap,
+) -> Result<AgentId, Denied> {
+    let key = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    context.enrolment.check(&shown(extensions.get(), key)?)
+}
+
+/// A certificate, or a key.
+fn shown(peer: Option<&Peer>, authorization: Option<&str>) -> Result<Proof, Denied> {
+    if let Some(certificate) = peer.and_then(|peer| peer.agent.clone()) {
+        return Ok(Proof::Certificate(certificate));
+    }
+    let key = authorization.and_then(|text| text.strip_prefix("Bearer ")?.parse().ok());
+    key.map(Proof::Key).ok_or(Denied::NotShown)
+}
+
+fn denied(denied: Denied) -> Status {
+    Status::unauthenticated(denied.to_string())
+}
