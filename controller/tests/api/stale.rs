@@ -9,8 +9,8 @@ use longshore_proto::v1::{self, JobState, link_request, link_response::Message};
 use prost::Message as _;
 use tonic::Code;
 
-/// The only call before an attempt.
-const CLAIM: &str = "Claim";
+/// The calls that name no attempt.
+const BESIDE: [&str; 2] = ["Claim", "Renew"];
 
 /// What the token of the attempt in question has against it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +60,7 @@ fn calls_after_the_claim() -> Vec<String> {
     let service = contract.file.iter().flat_map(|file| &file.service).find(|one| one.name() == "AgentLink");
     let methods =
         service.expect("agents have a service").method.iter().map(|method| method.name().to_owned());
-    methods.filter(|name| name != CLAIM).collect()
+    methods.filter(|name| !BESIDE.contains(&&**name)).collect()
 }
 
 /// One job with a stale token and the attempt that speaks for it, if one does.
