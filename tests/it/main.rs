@@ -8,4 +8,5 @@ mod gpus;
 mod reliability;
 mod restore;
 mod submit_to_done;
+mod tls;
 mod two_agents;

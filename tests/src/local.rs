@@ -9,7 +9,7 @@ use longshore_agent::{
     runtime::{self, Runtime},
 };
 use longshore_common::shutdown::Shutdown;
-use longshore_controller::{Controller, ControllerConfig};
+use longshore_controller::{Controller, ControllerConfig, api::Context, pki};
 use longshore_proto::v1::{
     CancelJobsRequest, GetJobRequest, GetJobResponse, Job, JobSpec, JobState, LogRecord, StreamLogsRequest,
     SubmitRequest, WaitJobRequest, jobs_client::JobsClient,
@@ -21,7 +21,7 @@ use std::{
     time::Duration,
 };
 use tempfile::TempDir;
-use tonic::transport::Channel;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig};
 
 /// Far longer than anything here takes on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -34,28 +34,67 @@ pub struct Local {
     agents: Vec<agent::Running>,
     /// What the agents' containers run on, in the order of their machines.
     pub engines: Vec<Arc<dyn Runtime>>,
+    /// With TLS: how long agents' certificates are good.
+    secured: Option<Duration>,
     dir: TempDir,
 }
 
 fn client(url: &str, dir: &Path) -> JobsClient<Authorized> {
-    let channel = Channel::from_shared(url.to_owned()).expect("an address").connect_lazy();
-    JobsClient::new(token::authorized(channel, &dir.join("controller")))
+    let mut endpoint = Channel::from_shared(url.to_owned()).expect("an address");
+    if url.starts_with("https:") {
+        let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(authorities(dir)));
+        endpoint = endpoint.tls_config(tls).expect("an authority");
+    }
+    JobsClient::new(token::authorized(endpoint.connect_lazy(), &dir.join("controller")))
+}
+
+fn authorities(dir: &Path) -> String {
+    let authority = pki::authority(&pki::Config::default(), &dir.join("controller"));
+    authority.expect("made at the first start").bundle()
 }
 
 impl Local {
     /// A controller, and an agent for each machine.
     pub async fn start(hosts: &[Arc<FakeHost>]) -> Self {
+        Self::start_as(hosts, None).await
+    }
+
+    /// With TLS, and certificates of agents that are good for so long.
+    pub async fn secured(hosts: &[Arc<FakeHost>], valid: Duration) -> Self {
+        Self::start_as(hosts, Some(valid)).await
+    }
+
+    async fn start_as(hosts: &[Arc<FakeHost>], secured: Option<Duration>) -> Self {
         // As the binary does; a second installation would be this one again.
         drop(rustls::crypto::ring::default_provider().install_default());
         let dir = tempfile::tempdir().expect("a folder for the test");
-        let controller = start_controller(SocketAddr::from(([127, 0, 0, 1], 0)), dir.path()).await;
+        let controller = start_controller(SocketAddr::from(([127, 0, 0, 1], 0)), dir.path(), secured).await;
         let url = controller.base_url.clone();
         let jobs = client(&url, dir.path());
-        let mut local = Self { jobs, url, controller, agents: Vec::new(), engines: Vec::new(), dir };
+        let mut local = Self { jobs, url, controller, agents: Vec::new(), engines: Vec::new(), secured, dir };
         for host in hosts {
             local.join(host).await;
         }
         local
+    }
+
+    /// Where everybody's data is, each in a folder of its name.
+    pub fn folder(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The controller from inside.
+    pub fn context(&self) -> &Context {
+        &self.controller.context
+    }
+
+    /// What clients trust, in PEM.
+    pub fn authorities(&self) -> String {
+        authorities(self.dir.path())
+    }
+
+    pub async fn join_token(&self, uses: u32, valid: Duration) -> String {
+        self.controller.join_token(uses, valid).await.expect("made")
     }
 
     /// The controller's database file.
@@ -65,21 +104,25 @@ impl Local {
 
     /// Stops the controller, does something, and starts another one in its place. The agents stay.
     pub async fn while_down(self, deed: impl AsyncFnOnce()) -> Self {
-        let Self { url, controller, agents, engines, dir, jobs } = self;
+        let Self { url, controller, agents, engines, secured, dir, jobs } = self;
         let address = controller.local_addr;
         drop(jobs);
         controller.shutdown.trigger();
         controller.join().await;
         deed().await;
-        let controller = start_controller(address, dir.path()).await;
+        let controller = start_controller(address, dir.path(), secured).await;
         let jobs = client(&url, dir.path());
-        Self { jobs, url, controller, agents, engines, dir }
+        Self { jobs, url, controller, agents, engines, secured, dir }
     }
 
     /// One more machine joins.
     pub async fn join(&mut self, host: &Arc<FakeHost>) {
         let seat = self.agents.len();
         let (agent, engine) = start_agent(&self.controller, self.dir.path(), seat, host).await;
+        while self.controller.context.jobs.agents().iter().all(|known| known.identity.id != agent.identity.id)
+        {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         self.agents.push(agent);
         self.engines.push(engine);
     }
@@ -158,9 +201,17 @@ pub fn scripted(env: &[(&str, &str)]) -> JobSpec {
     }
 }
 
-async fn start_controller(listen: SocketAddr, dir: &Path) -> longshore_controller::Running {
+async fn start_controller(
+    listen: SocketAddr,
+    dir: &Path,
+    secured: Option<Duration>,
+) -> longshore_controller::Running {
     let data_dir = dir.join("controller");
-    let config = ControllerConfig { listen, data_dir, ..ControllerConfig::default() };
+    let mut config = ControllerConfig { listen, data_dir, ..ControllerConfig::default() };
+    if let Some(valid) = secured {
+        config.tls.mode = pki::Mode::On;
+        config.enrolment.credential_valid = valid;
+    }
     Controller::start(config, Shutdown::new()).await.expect("the controller starts")
 }
 

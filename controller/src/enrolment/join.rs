@@ -82,8 +82,8 @@ impl Enrolment {
                 authorities = pki.bundle();
             }
             (Asked::Key(hash), None) => {
-                let serial: [u8; 16] = rand::random();
-                (row.serial, row.hash) = (serial.to_vec(), Some(hash.to_vec()));
+                let id = self.0.marker.id(agent, row.not_after, &hash);
+                (row.serial, row.hash) = (id.to_vec(), Some(hash.to_vec()));
             }
             (Asked::Certificate(_), None) => return Err(wrong("csr", "speaks no TLS: ask for a key")),
             (Asked::Key(_), Some(_)) => return Err(wrong("key_hash", "speaks TLS: ask for a certificate")),

@@ -4,6 +4,7 @@
 
 mod error;
 mod join;
+mod mark;
 #[cfg(test)]
 mod tests;
 mod tokens;
@@ -17,6 +18,7 @@ use crate::{
     store::{CredentialRow, Store},
 };
 use longshore_common::{clock::Timestamp, credential::AgentKey, ids::AgentId};
+use mark::Marker;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use std::{
@@ -77,6 +79,7 @@ struct Inner {
     store: Store,
     pki: Option<Pki>,
     config: Config,
+    marker: Marker,
     /// As committed.
     known: RwLock<Known>,
 }
@@ -92,7 +95,8 @@ impl Enrolment {
         for row in store.credentials().await? {
             known.credentials.insert(row.serial.clone(), row);
         }
-        Ok(Self(Arc::new(Inner { store, pki, config, known: RwLock::new(known) })))
+        let marker = Marker::new(&store.cluster().await?.token_key);
+        Ok(Self(Arc::new(Inner { store, pki, config, marker, known: RwLock::new(known) })))
     }
 
     /// TLS, if this controller speaks it.
@@ -132,10 +136,18 @@ impl Enrolment {
             Proof::Key(key) => key,
         };
         let known = self.known();
-        let row = known.credentials.get(&key.id[..]).filter(|row| row.agent == key.agent);
-        let row = row.ok_or(Denied::Unknown)?;
-        let hash = row.hash.as_ref().ok_or(Denied::Unknown)?;
-        if !same(hash, &Sha256::digest(key.secret)) {
+        let shown = Sha256::digest(key.secret);
+        let Some(row) = known.credentials.get(&key.id[..]) else {
+            // As with certificates: from before a restore.
+            return match self.0.marker.ends(key.agent, &key.id, &shown) {
+                None => Err(Denied::Unknown),
+                Some(_) if known.was_removed(key.agent) => Err(Denied::Removed),
+                Some(end) if end <= Timestamp::now() => Err(Denied::Ended(end)),
+                Some(_) => Ok(key.agent),
+            };
+        };
+        let good = row.agent == key.agent && row.hash.as_ref().is_some_and(|hash| same(hash, &shown));
+        if !good {
             return Err(Denied::Unknown);
         }
         if row.revoked_at.is_some() {

@@ -77,6 +77,14 @@ async fn a_key_is_good_until_it_ends_is_renewed_or_its_agent_removed() {
     let rig = rig.again(false).await;
     assert_eq!((rig.enrolment.by_key(&shown), rig.enrolment.by_key(&next)), (Ok(agent), Ok(agent)));
 
+    // A backup that knows nothing of it: it is ours all the same, and nobody else's.
+    rig.enrolment.0.known.write().expect("no panic").credentials.clear();
+    assert_eq!(rig.enrolment.by_key(&shown), Ok(agent));
+    for wrong in [text(AgentId::new(), &first, secret), text(agent, &first, [9; 32])] {
+        assert_eq!(rig.enrolment.by_key(&wrong), Err(Denied::Unknown));
+    }
+    let rig = rig.again(false).await;
+
     rig.enrolment.remove(agent).await.expect("removed");
     for shown in [&shown, &next] {
         assert_eq!(rig.enrolment.by_key(shown), Err(Denied::Removed));
