@@ -62,7 +62,7 @@ pub(super) async fn fetch(controller: &dyn Controller, grant: &Grant) -> Result<
             Err(link::Error::Refused(detail)) => {
                 return Err(Cut::Failed(Outcome::InputFailed, format!("secrets: {detail}")));
             }
-            Err(link::Error::Unreachable(_)) => backoff.wait().await,
+            Err(link::Error::Unreachable(_) | link::Error::Denied(_)) => backoff.wait().await,
         }
     }
 }

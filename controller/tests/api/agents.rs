@@ -20,6 +20,7 @@ async fn another_agent_can_neither_feed_nor_read_nor_end_an_attempt() {
     let link = &mut thief.link;
     let statuses = [
         link.resume_log(v1::ResumeLogRequest { r#ref: r#ref.clone() }).await.map(drop),
+        link.fetch_secrets(v1::FetchSecretsRequest { r#ref: r#ref.clone() }).await.map(drop),
         link.fetch_input(v1::FetchInputRequest { r#ref: r#ref.clone(), ..Default::default() })
             .await
             .map(drop),

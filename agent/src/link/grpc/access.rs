@@ -236,6 +236,9 @@ impl Access {
     pub(super) fn explain(&self, error: Error) -> Error {
         let Some(now) = self.0.wallet.now() else { return error };
         let ended = now.ends_at() <= Timestamp::now() && matches!(now.shown, Shown::Certificate { .. });
+        let refused = |why: &str| {
+            ["CertificateExpired", "UnknownCA", "CertificateUnknown"].iter().any(|alert| why.contains(alert))
+        };
         match error {
             Error::Unreachable(why) if ended => Error::Refused(format!(
                 "the agent's certificate ended at {} ({why}): join again with the command that `longshore agents \
@@ -245,6 +248,10 @@ impl Access {
             Error::Unreachable(why) if why.contains("UnknownIssuer") => Error::Refused(format!(
                 "the controller's certificate is not of the authority that this agent has joined ({why}): this is \
                  another controller, or its authority was replaced; in that case join again with the command that \
+                 `longshore agents join-token` prints"
+            )),
+            Error::Unreachable(why) if refused(&why) => Error::Refused(format!(
+                "the controller does not take the agent's certificate ({why}): join again with the command that \
                  `longshore agents join-token` prints"
             )),
             error => error,

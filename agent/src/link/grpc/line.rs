@@ -126,7 +126,10 @@ impl Address {
     /// For one call of somebody who is no agent yet.
     pub(super) async fn once(&self, config: Option<ClientConfig>) -> Result<Channel, Error> {
         let endpoint = endpoint(&self.plain())?;
-        let lost = |error: tonic::transport::Error| Error::Unreachable(causes(&error));
+        let lost = |error: tonic::transport::Error| match causes(&error) {
+            why if why.contains(tls::NOT_THE_ONE) => Error::Refused(why),
+            why => Error::Unreachable(why),
+        };
         let Some(config) = config else { return endpoint.connect().await.map_err(lost) };
         let address = self.clone();
         let connect = move |_: Uri| {

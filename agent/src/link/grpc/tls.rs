@@ -30,6 +30,10 @@ pub(super) async fn connect(
     TlsConnector::from(Arc::new(config)).connect(name, stream).await
 }
 
+/// Nothing that is tried again soon.
+pub(super) const NOT_THE_ONE: &str = "the controller's authority does not have the fingerprint of the join token: this is \
+                                      another controller, or somebody in between; nothing was sent";
+
 pub(super) const AS_AGENT: &str = AGENT_NAME;
 pub(super) const AS_NEWCOMER: &str = JOIN_NAME;
 
@@ -91,11 +95,7 @@ impl ServerCertVerifier for ByFingerprint {
     ) -> Result<ServerCertVerified, rustls::Error> {
         let wanted = |certificate: &&CertificateDer<'_>| Sha256::digest(certificate)[..] == self.fingerprint;
         let Some(root) = intermediates.iter().find(wanted) else {
-            return Err(rustls::Error::General(
-                "its authority does not have the fingerprint of the join token: this is another controller, or \
-                 somebody in between; nothing was sent"
-                    .to_owned(),
-            ));
+            return Err(rustls::Error::General(NOT_THE_ONE.to_owned()));
         };
         let mut roots = RootCertStore::empty();
         roots.add(root.clone().into_owned())?;

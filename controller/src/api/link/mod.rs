@@ -66,7 +66,8 @@ impl v1::agent_link_server::AgentLink for Service {
         &self,
         request: Request<v1::FetchSecretsRequest>,
     ) -> Answer<v1::FetchSecretsResponse> {
-        secrets::fetch(&self.0, request.into_inner()).await.map(Response::new)
+        let caller = agent_of(&self.0, &request)?;
+        secrets::fetch(&self.0, &caller, request.into_inner()).await.map(Response::new)
     }
 
     async fn open_uploads(

@@ -1,14 +1,15 @@
 //! What an attempt may know, for the agent that has it.
 
-use super::{Context, live, status};
+use super::{Caller, Context, live, status};
 use longshore_proto::v1;
 use tonic::Status;
 
 pub(super) async fn fetch(
     context: &Context,
+    caller: &Caller,
     request: v1::FetchSecretsRequest,
 ) -> Result<v1::FetchSecretsResponse, Status> {
-    let attempt = live(context, request.r#ref)?.attempt;
+    let attempt = live(context, caller, request.r#ref)?.attempt;
     let job = context.jobs.get(attempt.job).await.map_err(status::jobs)?;
     let opened =
         context.secrets.open(job.id, &job.project, &job.spec).await.map_err(status::unknown_secret)?;
