@@ -22,4 +22,4 @@ mod start;
 pub mod store;
 
 pub use config::ControllerConfig;
-pub use start::{Controller, Running, StartError};
+pub use start::{Controller, Running, StartError, renew_admin_token};

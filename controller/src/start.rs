@@ -82,6 +82,17 @@ impl StartError {
 /// Nobody shall forget it.
 const INSECURE_REMINDER: Duration = Duration::from_secs(3600);
 
+/// Makes a new first token while no controller runs, and answers the file it lies in.
+pub async fn renew_admin_token(config: &ControllerConfig) -> Result<PathBuf, StartError> {
+    let path = config.data_dir.join("longshore.db");
+    let store = Store::open(&store::Config { path, ..store::Config::default() }).await?;
+    let jobs = Jobs::start(store.clone(), config.jobs.clone()).await?;
+    let identity = Identity::start(&jobs, &config.data_dir, &config.limits, Shutdown::new()).await?;
+    let file = identity.renew_admin(&config.data_dir).await?;
+    store.close().await;
+    Ok(file)
+}
+
 #[derive(Debug)]
 pub struct Controller;
 

@@ -173,6 +173,7 @@ fn a_backup_taken_under_way_can_be_restored() {
     assert!(said.stderr.contains("epoch 2"), "{}", said.stderr);
     let refused = cli.call(&["controller", "restore", "--data-dir", &data, "--from", &copy, "--force"]);
     assert_ne!(refused.code, 0, "a database in use must not be replaced");
+    cli.call(&["controller", "admin-token", "--data-dir", &restored]).expect(0);
     let second = longshore_tests::env::embedded().data(restored.into()).agents(0).start();
     assert!(second.cli().call(&["show", &id]).expect(0).text().contains("exit_code"));
 }

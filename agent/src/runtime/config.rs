@@ -2,7 +2,7 @@
 
 use longshore_common::job::{NetworkMode, Security};
 use serde::{Deserialize, Serialize};
-use std::{fmt, net::Ipv4Addr, num::NonZeroU32, time::Duration};
+use std::{fmt, net::Ipv4Addr, num::NonZeroU32, path::PathBuf, time::Duration};
 
 /// `[runtime]` of the agent's configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +21,36 @@ pub struct Config {
     pub pull: PullConfig,
     /// The least that containers are locked in here: `baseline` or `restricted`; a job may ask for more.
     pub security: Security,
+    /// Another OCI runtime that the engine has, such as `runsc` or `kata`; `None`: the engine's own.
+    pub oci_runtime: Option<String>,
+    /// Devices of the node that every container gets. Jobs cannot ask for any.
+    pub devices: Vec<Device>,
+    /// Folders of the node that every container gets. Jobs cannot ask for any.
+    pub mounts: Vec<HostMount>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Device {
+    /// `/dev/fuse`; the same inside.
+    pub path: PathBuf,
+    /// Of `r`, `w` and `m` (make nodes).
+    #[serde(default = "read_and_write")]
+    pub permissions: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HostMount {
+    /// On the node.
+    pub host: PathBuf,
+    pub container: PathBuf,
+    #[serde(default)]
+    pub writable: bool,
+}
+
+fn read_and_write() -> String {
+    "rw".to_owned()
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -135,6 +165,10 @@ impl Default for Config {
             pull: PullConfig::default(),
             // Most images change users or owners while they start, which takes capabilities.
             security: Security::Baseline,
+            oci_runtime: None,
+            // What an operator does not open stays shut.
+            devices: Vec::new(),
+            mounts: Vec::new(),
         }
     }
 }

@@ -9,7 +9,9 @@ pub mod docker;
 pub mod fake;
 pub mod sweep;
 
-pub use config::{Block, Config, DiskLimit, Firewall, Kind, Login, NetworkConfig, PullConfig};
+pub use config::{
+    Block, Config, Device, DiskLimit, Firewall, HostMount, Kind, Login, NetworkConfig, PullConfig,
+};
 
 use crate::{
     secrets::{RegistryLogin, Value},

@@ -39,6 +39,8 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         to: PathBuf,
     },
+    /// Make a new token for everything, for a stopped controller whose first one is lost
+    AdminToken,
     /// Put a backup in the place of the database of a stopped controller, and begin a new epoch
     Restore {
         #[arg(long, value_name = "FILE")]
@@ -86,6 +88,7 @@ pub(crate) async fn run(args: ControllerArgs) -> anyhow::Result<i32> {
     match args.command {
         None => serve(config).await,
         Some(Command::Backup { to }) => backup(&database, &to).await,
+        Some(Command::AdminToken) => admin_token(&config).await,
         Some(Command::Restore { from, force }) => restore(&from, &database, force).await,
         Some(Command::RotateSecretsKey { new_key_file, new_data_key }) => {
             rotate(&config, &new_key_file, new_data_key).await
@@ -114,6 +117,13 @@ fn authority(command: Ca, config: &ControllerConfig) -> anyhow::Result<i32> {
 async fn backup(database: &Path, to: &Path) -> anyhow::Result<i32> {
     store::backup(database, to).await.map_err(|error| Failure::new(error.to_string()))?;
     say(format!("{} is a backup of {}; logs and artifacts are not in it", to.display(), database.display()));
+    Ok(0)
+}
+
+async fn admin_token(config: &ControllerConfig) -> anyhow::Result<i32> {
+    let made = longshore_controller::renew_admin_token(config).await;
+    let file = made.map_err(|error| Failure::new(error.to_string()))?;
+    say(format!("a new token is in {}; the one before opens nothing any more", file.display()));
     Ok(0)
 }
 

@@ -1,6 +1,6 @@
 //! Where a log's records go: the container's stdout to ours and nothing else to it, or every record as JSON or YAML.
 
-use crate::output::{FormatArgs, say};
+use crate::output::{FormatArgs, Harmless, say};
 use longshore_common::logs::{Record, Stream};
 use longshore_common::wire;
 use serde_json::{Value, json};
@@ -61,6 +61,8 @@ pub(crate) struct Printer {
     screen: Arc<Screen>,
     /// A line that is open on stdout is open on stderr too.
     one_screen: bool,
+    /// For stdout and stderr, where they are terminals.
+    harmless: [Option<Harmless>; 2],
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +74,9 @@ enum Target {
 impl Printer {
     pub(crate) fn new(timestamps: bool, outlive_reader: bool, format: FormatArgs) -> Self {
         let one_screen = std::io::stdout().is_terminal() && std::io::stderr().is_terminal();
-        Self { timestamps, outlive_reader, format, one_screen, ..Self::default() }
+        let harmless = [std::io::stdout().is_terminal(), std::io::stderr().is_terminal()]
+            .map(|terminal| terminal.then(Harmless::default));
+        Self { timestamps, outlive_reader, format, one_screen, harmless, ..Self::default() }
     }
 
     /// Output may come sooner than the news that the container runs.
@@ -145,9 +149,13 @@ impl Printer {
         if target == Target::Out && self.closed {
             return;
         }
+        let shown = match &mut self.harmless[usize::from(target == Target::Err)] {
+            Some(harmless) => harmless.pass(bytes),
+            None => bytes.to_vec(),
+        };
         match self.pending.last_mut() {
-            Some((last, buffer)) if *last == target => buffer.extend_from_slice(bytes),
-            _ => self.pending.push((target, bytes.to_vec())),
+            Some((last, buffer)) if *last == target => buffer.extend_from_slice(&shown),
+            _ => self.pending.push((target, shown)),
         }
     }
 

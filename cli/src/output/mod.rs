@@ -1,17 +1,19 @@
 //! What people and scripts read: tables, JSON, YAML. Data goes to stdout, words about it to stderr.
 
 mod amounts;
+mod harmless;
 mod progress;
 mod reflect;
 mod table;
 
 pub(crate) use amounts::{age, amount, size, span};
+pub(crate) use harmless::Harmless;
 pub(crate) use progress::Progress;
 pub(crate) use reflect::to_json;
 pub(crate) use table::Table;
 
 use clap::{Args, ValueEnum};
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 
 /// How results are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -72,12 +74,22 @@ impl FormatArgs {
 /// Writes to stdout; an error if the reader has gone.
 pub(crate) fn print(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())?;
+    if out.is_terminal() {
+        out.write_all(&Harmless::default().pass(text.as_bytes()))?;
+    } else {
+        out.write_all(text.as_bytes())?;
+    }
     out.flush()
 }
 
 /// Writes a line to stderr. What cannot be said is not an error.
 pub(crate) fn say(line: impl AsRef<str>) {
     let mut err = io::stderr().lock();
-    drop(writeln!(err, "{}", line.as_ref()));
+    // Names and reasons in it may be others' words.
+    if err.is_terminal() {
+        let line = Harmless::default().pass(line.as_ref().as_bytes());
+        drop(err.write_all(&[&line[..], b"\n"].concat()));
+    } else {
+        drop(writeln!(err, "{}", line.as_ref()));
+    }
 }

@@ -17,7 +17,7 @@ use crate::{jobs::Jobs, store::TokenRow};
 use longshore_common::{access::Role, clock::Timestamp, job, shutdown::Shutdown, tasks};
 use std::{
     collections::HashMap,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard},
     time::Duration,
 };
@@ -27,6 +27,8 @@ use token::Text;
 pub const DEFAULT_PROJECT: &str = "default";
 /// The first token of a cluster, beside its database.
 pub const ADMIN_TOKEN: &str = "admin.token";
+/// Its name.
+const ADMIN: &str = "admin";
 /// How exact the last use of a token is.
 const USED_EVERY: Duration = Duration::from_secs(60);
 
@@ -66,9 +68,19 @@ impl Identity {
         Ok(identity)
     }
 
+    /// In the place of the first token, for whoever has lost it. The file it lies in.
+    pub async fn renew_admin(&self, data_dir: &Path) -> Result<PathBuf, Error> {
+        match self.revoke_token(ADMIN, None).await {
+            Ok(_) | Err(Error::NoToken(_)) => {}
+            Err(error) => return Err(error),
+        }
+        self.found(data_dir).await?;
+        Ok(data_dir.join(ADMIN_TOKEN))
+    }
+
     /// The token's text goes to its file first: a crash in between makes another one.
     async fn found(&self, data_dir: &Path) -> Result<(), Error> {
-        let (text, row) = token::new("admin".to_owned(), Role::Admin, None, "the first start", None);
+        let (text, row) = token::new(ADMIN.to_owned(), Role::Admin, None, "the first start", None);
         let path = data_dir.join(ADMIN_TOKEN);
         let written = token::write(&path, &text);
         written.map_err(|error| Error::File { path: path.clone(), message: error.to_string() })?;

@@ -2,10 +2,10 @@
 //! refusal of privilege stands here.
 
 use super::labels;
-use crate::runtime::{ContainerSpec, Error, try_name};
+use crate::runtime::{ContainerSpec, Device, Error, HostMount, try_name};
 use bollard::models::{
-    ContainerCreateBody, DeviceRequest, HostConfig, HostConfigLogConfig, Mount, MountType, ResourcesUlimits,
-    RestartPolicy, RestartPolicyNameEnum,
+    ContainerCreateBody, DeviceMapping, DeviceRequest, HostConfig, HostConfigLogConfig, Mount, MountType,
+    ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
 };
 use longshore_common::job::{NetworkMode, Outcome, Security, spec::SECRETS_FOLDER};
 use std::{collections::HashMap, path::Path};
@@ -19,6 +19,10 @@ pub(super) struct Node<'a> {
     pub(super) layer_quota: bool,
     /// The most files a process may open here: an engine confined like the agent cannot grant more.
     pub(super) open_files: u64,
+    /// What the operator gives to every container.
+    pub(super) oci_runtime: Option<&'a str>,
+    pub(super) devices: &'a [Device],
+    pub(super) mounts: &'a [HostMount],
 }
 
 /// Docker's own defaults less these: raw packets, device nodes and audit records are no job's business.
@@ -94,7 +98,9 @@ fn host_config(spec: &ContainerSpec, node: &Node<'_>) -> Result<HostConfig, Erro
             NetworkMode::Bridge | NetworkMode::Internet => node.network.to_owned(),
             NetworkMode::None => "none".to_owned(),
         }),
-        mounts: Some(mounts(spec)?),
+        mounts: Some(mounts(spec, node.mounts)?),
+        devices: devices(node.devices)?,
+        runtime: node.oci_runtime.map(str::to_owned),
         log_config: Some(log_config(node.engine_log_bytes)),
         restart_policy: Some(RestartPolicy {
             name: Some(RestartPolicyNameEnum::NO),
@@ -120,7 +126,20 @@ fn gpus(spec: &ContainerSpec) -> Option<Vec<DeviceRequest>> {
     })
 }
 
-fn mounts(spec: &ContainerSpec) -> Result<Vec<Mount>, Error> {
+fn devices(extra: &[Device]) -> Result<Option<Vec<DeviceMapping>>, Error> {
+    let mapping = |device: &Device| {
+        let path = Some(text(&device.path)?);
+        Ok(DeviceMapping {
+            path_on_host: path.clone(),
+            path_in_container: path,
+            cgroup_permissions: Some(device.permissions.clone()),
+        })
+    };
+    let devices = extra.iter().map(mapping).collect::<Result<Vec<_>, Error>>()?;
+    Ok((!devices.is_empty()).then_some(devices))
+}
+
+fn mounts(spec: &ContainerSpec, extra: &[HostMount]) -> Result<Vec<Mount>, Error> {
     let mut mounts =
         vec![bind(&spec.scratch.out, "/out", false)?, bind(&spec.scratch.tmp, "/tmp_disk", false)?];
     if let Some(folder) = &spec.secrets.folder {
@@ -133,20 +152,27 @@ fn mounts(spec: &ContainerSpec) -> Result<Vec<Mount>, Error> {
         }
         mounts.push(bind(folder, &format!("/in/{name}"), true)?);
     }
+    for mount in extra {
+        mounts.push(bind(&mount.host, &text(&mount.container)?, !mount.writable)?);
+    }
     Ok(mounts)
 }
 
 fn bind(source: &Path, target: &str, read_only: bool) -> Result<Mount, Error> {
-    let source = source.to_str().ok_or_else(|| {
-        let detail = format!("the agent's data folder {} is not UTF-8: move it", source.display());
-        Error::ends(Outcome::RuntimeError, detail)
-    })?;
     Ok(Mount {
         typ: Some(MountType::BIND),
-        source: Some(source.to_owned()),
+        source: Some(text(source)?),
         target: Some(target.to_owned()),
         read_only: Some(read_only),
         ..Default::default()
+    })
+}
+
+/// The engine takes paths as text.
+fn text(path: &Path) -> Result<String, Error> {
+    path.to_str().map(str::to_owned).ok_or_else(|| {
+        let detail = format!("the path {} is not UTF-8: move it", path.display());
+        Error::ends(Outcome::RuntimeError, detail)
     })
 }
 
@@ -174,8 +200,15 @@ mod tests {
     use super::*;
     use crate::runtime::contract::sample_spec;
 
-    const NODE: Node<'static> =
-        Node { network: "longshore-x", engine_log_bytes: 320 << 20, layer_quota: false, open_files: 1024 };
+    const NODE: Node<'static> = Node {
+        network: "longshore-x",
+        engine_log_bytes: 320 << 20,
+        layer_quota: false,
+        open_files: 1024,
+        oci_runtime: None,
+        devices: &[],
+        mounts: &[],
+    };
 
     fn host(spec: &ContainerSpec) -> HostConfig {
         body(spec, &NODE).expect("valid").host_config.expect("always there")
@@ -188,6 +221,25 @@ mod tests {
         assert!(first.starts_with(&format!("longshore-{}-1-", spec.short_id)), "{first}");
         spec.attempt.epoch.0 += 1;
         assert!(name(&spec) != first && try_name(&spec.attempt) != folder);
+    }
+
+    #[test]
+    fn what_the_operator_opens_is_open_and_nothing_else() {
+        let spec = sample_spec();
+        let closed = host(&spec);
+        assert!(closed.devices.is_none() && closed.runtime.is_none());
+        let device = Device { path: "/dev/fuse".into(), permissions: "rw".into() };
+        let mount = HostMount { host: "/data".into(), container: "/mnt/data".into(), writable: false };
+        let node = Node { oci_runtime: Some("runsc"), devices: &[device], mounts: &[mount], ..NODE };
+        let open = body(&spec, &node).expect("valid").host_config.expect("always there");
+        assert_eq!(open.runtime.as_deref(), Some("runsc"));
+        let devices = open.devices.expect("set");
+        assert_eq!(devices[0].path_in_container.as_deref(), Some("/dev/fuse"));
+        let mounts = open.mounts.expect("set");
+        let given =
+            mounts.iter().find(|mount| mount.target.as_deref() == Some("/mnt/data")).expect("mounted");
+        assert_eq!((given.source.as_deref(), given.read_only), (Some("/data"), Some(true)));
+        assert_eq!(mounts.len(), closed.mounts.expect("set").len() + 1);
     }
 
     #[test]

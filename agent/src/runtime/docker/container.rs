@@ -50,6 +50,9 @@ impl Docker {
             network: network.map_or("none", Network::name),
             engine_log_bytes: self.config.engine_log_bytes,
             layer_quota: limits.layer,
+            oci_runtime: self.config.oci_runtime.as_deref(),
+            devices: &self.config.devices,
+            mounts: &self.config.mounts,
             open_files: rustix::process::getrlimit(Resource::Nofile).maximum.unwrap_or(body::OPEN_FILES),
         };
         let body = body::body(spec, &node)?;

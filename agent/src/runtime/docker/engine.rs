@@ -21,6 +21,8 @@ const OLDEST: (usize, usize) = (1, 40);
 
 pub(super) struct Engine {
     host: String,
+    /// Containers are run by this one of the engine's OCI runtimes; `None`: by the engine's own choice.
+    oci_runtime: Option<String>,
     client: Mutex<Option<Client>>,
     /// When an earlier process of this agent was there last.
     pub(super) watched_until: OnceLock<Moment>,
@@ -45,6 +47,8 @@ pub(super) struct Facts {
     pub(super) live_restore: bool,
     /// The data root has project quotas, so a writable layer can be given a size.
     pub(super) layer_quota: bool,
+    /// OCI runtimes, by name.
+    pub(super) runtimes: Vec<String>,
 }
 
 impl Engine {
@@ -52,7 +56,13 @@ impl Engine {
         let host = host
             .or_else(|| std::env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty()))
             .unwrap_or_else(|| DEFAULT_HOST.to_owned());
-        Self { host, client: Mutex::new(None), watched_until: OnceLock::new() }
+        Self { host, oci_runtime: None, client: Mutex::new(None), watched_until: OnceLock::new() }
+    }
+
+    /// Without this OCI runtime it cannot be used.
+    pub(super) fn with_oci_runtime(mut self, name: Option<String>) -> Self {
+        self.oci_runtime = name;
+        self
     }
 
     /// The negotiated client. `Unreachable` says how to mend it.
@@ -102,6 +112,13 @@ impl Engine {
     pub(super) async fn describe(&self) -> Result<EngineInfo, Error> {
         // Asked anew, so that an engine that is gone is not described from memory.
         let client = self.client().await?;
+        if let Some(wanted) = self.oci_runtime.as_ref().filter(|name| !client.facts.runtimes.contains(name)) {
+            return Err(Error::Unreachable(format!(
+                "Docker at {} has no OCI runtime `{wanted}`, only {}: add it to the engine, or change runtime.oci_runtime",
+                self.host,
+                client.facts.runtimes.join(", ")
+            )));
+        }
         match tokio::time::timeout(CONNECT_TIMEOUT, client.api.ping()).await {
             Ok(Ok(_)) => client.tether.note_contact(),
             Ok(Err(error)) => return Err(self.failed("ask the engine", &error)),
@@ -176,6 +193,7 @@ impl Engine {
             arch: docker_arch(info.architecture.as_deref().unwrap_or_default()).to_owned(),
             layer_quota: Self::has_layer_quota(info.driver.as_deref().unwrap_or_default(), &data_root),
             data_root,
+            runtimes: info.runtimes.unwrap_or_default().into_keys().collect(),
             live_restore: info.live_restore_enabled.unwrap_or(false),
         };
         tether.note_contact();

@@ -75,7 +75,8 @@ pub struct Docker {
 impl Docker {
     /// Connects at the first call, and again whenever the engine went away.
     pub fn new(config: Config, agent: AgentId) -> Self {
-        let engine = Arc::new(engine::Engine::new(config.host.clone()));
+        let engine = engine::Engine::new(config.host.clone());
+        let engine = Arc::new(engine.with_oci_runtime(config.oci_runtime.clone()));
         let networks = networks::Networks::new(&engine, agent, &config.network);
         Self {
             agent,
