@@ -22,8 +22,8 @@ bench: ## measures against raw floors of the same run; leaves target/bench/summa
 chaos: ## jobs outlive everything that is killed, in ten minutes; leaves target/chaos/summary.json
 	@scripts/chaos
 
-fuzz: ## plays a hundred seeds of the simulated cluster; SIM_SEEDS=N or SIM_SEED=N others
-	SIM_SEEDS=$${SIM_SEEDS:-100} cargo test --locked -p longshore-tests --test sim -- --nocapture
+fuzz: ## fuzzes what reads others' bytes (FUZZ_SECONDS each), then plays a hundred seeds of the simulated cluster
+	@scripts/fuzz
 
 install: ## puts the binary into ~/.cargo/bin, optimised
 	cargo install --locked --path cli

@@ -9,7 +9,7 @@ pub mod spec;
 pub mod state;
 mod validate;
 
-pub use image::policy::ImagePolicy;
+pub use image::policy::{ImagePolicy, Pattern};
 pub use outcome::{Blame, Outcome};
 pub use resources::{GpuRequest, Resources};
 pub use retry::{RetryPolicy, RetryRule};

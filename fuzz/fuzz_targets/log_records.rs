@@ -1,0 +1,30 @@
+//! Records that are no records are an error, never a panic; what decodes encodes to the same bytes.
+#![no_main]
+
+use bytes::Bytes;
+use libfuzzer_sys::fuzz_target;
+use longshore_common::logs::{decode, whole_records};
+
+fuzz_target!(|data: &[u8]| {
+    let whole = whole_records(data);
+    let bytes = Bytes::copy_from_slice(data);
+    let (mut at, mut again) = (0, Vec::new());
+    loop {
+        match decode(&bytes.slice(at..)) {
+            Ok(Some((record, length))) => {
+                assert!(length > 0, "it goes on");
+                record.header.encode(&record.data, &mut again);
+                at += length;
+            }
+            Ok(None) => {
+                assert_eq!(whole.expect("every record was read"), at);
+                break;
+            }
+            Err(_) => {
+                assert!(whole.is_err(), "both readers see the same mistake");
+                break;
+            }
+        }
+    }
+    assert_eq!(&again[..], &data[..at]);
+});
