@@ -97,6 +97,16 @@ impl Contexts {
         Ok(path)
     }
 
+    fn current(&self) -> Option<&Context> {
+        self.contexts.get(self.current.as_ref()?)
+    }
+
+    /// Of this address; the current one if it is.
+    fn of(&self, url: &str) -> Option<&Context> {
+        let mut all = self.current().into_iter().chain(self.contexts.values());
+        all.find(|context| same_address(&context.url, url))
+    }
+
     /// Flags first; then the context that was named, that is of the same address, or that is current.
     pub(crate) fn target(&self, args: &TargetArgs) -> Result<Target, Failure> {
         let given = |value: &Option<String>| value.clone().filter(|value| !value.is_empty());
@@ -104,11 +114,8 @@ impl Contexts {
             (Some(name), _) => Some(self.contexts.get(&name).ok_or_else(|| {
                 Failure::usage(format!("no context `{name}`; `longshore contexts` lists all"))
             })?),
-            (None, Some(url)) => self.contexts.values().find(|context| same_address(&context.url, &url)),
-            (None, None) => match &self.current {
-                Some(name) => self.contexts.get(name),
-                None => self.contexts.values().find(|context| same_address(&context.url, DEFAULT_URL)),
-            },
+            (None, Some(url)) => self.of(&url),
+            (None, None) => self.current().or_else(|| self.of(DEFAULT_URL)),
         };
         let context = named.cloned().unwrap_or_default();
         let url = given(&args.url).or(Some(context.url.clone()).filter(|url| !url.is_empty()));
@@ -165,6 +172,7 @@ mod tests {
         Contexts {
             current: Some("lab".to_owned()),
             contexts: BTreeMap::from([
+                ("a-second".to_owned(), context("https://lab:7420", "s")),
                 ("dev".to_owned(), context(DEFAULT_URL, "d")),
                 ("lab".to_owned(), context("https://lab:7420", "l")),
             ]),
@@ -181,6 +189,7 @@ mod tests {
         for (url, context, token, wanted) in [
             ("", "", "", ("https://lab:7420", "l")),
             ("", "dev", "", (DEFAULT_URL, "d")),
+            ("https://lab:7420", "", "", ("https://lab:7420", "l")),
             ("http://127.0.0.1:7420/", "", "", ("http://127.0.0.1:7420/", "d")),
             ("https://evil", "", "", ("https://evil", "")),
             ("https://evil", "lab", "", ("https://evil", "")),
