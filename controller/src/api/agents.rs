@@ -17,6 +17,7 @@ impl v1::agents_server::Agents for Service {
         &self,
         request: Request<v1::ListAgentsRequest>,
     ) -> Result<Response<v1::ListAgentsResponse>, Status> {
+        let caller = caller(&request)?;
         let request = request.into_inner();
         let size = page_size(request.page_size, 100, 1_000) as usize;
         let after = after(&request.page_token)?;
@@ -33,7 +34,7 @@ impl v1::agents_server::Agents for Service {
         let next_page_token = last
             .map(|agent| token(&format!("{} {}", agent.identity.name, agent.identity.id)))
             .unwrap_or_default();
-        let agents = agents.iter().map(views::agent).collect();
+        let agents = agents.iter().map(|agent| views::agent(agent, &caller)).collect();
         Ok(Response::new(v1::ListAgentsResponse { agents, next_page_token }))
     }
 
@@ -41,8 +42,9 @@ impl v1::agents_server::Agents for Service {
         &self,
         request: Request<v1::GetAgentRequest>,
     ) -> Result<Response<v1::GetAgentResponse>, Status> {
+        let caller = caller(&request)?;
         let agent = find(&self.0, &request.into_inner().agent)?;
-        Ok(Response::new(v1::GetAgentResponse { agent: Some(views::agent(&agent)) }))
+        Ok(Response::new(v1::GetAgentResponse { agent: Some(views::agent(&agent, &caller)) }))
     }
 
     async fn create_join_token(

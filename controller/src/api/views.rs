@@ -1,7 +1,7 @@
 //! What jobs, attempts and agents look like on the wire.
 
 use crate::{
-    identity::{Project, Quotas, Token},
+    identity::{Caller, Project, Quotas, Token},
     jobs::{AgentView, AttemptView, Ending, Explanation, JobView, StoredArtifact},
     store::AuditRow,
 };
@@ -69,13 +69,20 @@ pub(super) fn explanation(explanation: Explanation) -> v1::JobExplanation {
     }
 }
 
-pub(super) fn agent(view: &AgentView) -> v1::Agent {
+/// Jobs of projects that the caller does not see are not named.
+pub(super) fn agent(view: &AgentView, caller: &Caller) -> v1::Agent {
     // The GPUs as the last heartbeat told them; the inventory's are those of the start.
     let mut inventory = v1::Inventory::from(&view.inventory);
     if !view.gpus.is_empty() {
         inventory.gpus = view.gpus.iter().map(v1::Gpu::from).collect();
     }
-    let held = |job: &crate::jobs::HeldJob| v1::HeldJob {
+    let (seen, others): (Vec<_>, Vec<_>) = view.jobs.iter().partition(|job| caller.sees(&job.project));
+    for gpu in &mut inventory.gpus {
+        if others.iter().any(|job| job.job.as_str() == gpu.job) {
+            "another project".clone_into(&mut gpu.job);
+        }
+    }
+    let held = |job: &&crate::jobs::HeldJob| v1::HeldJob {
         job: job.job.to_string(),
         attempt: job.attempt,
         gpus: job.gpus.clone(),
@@ -88,7 +95,7 @@ pub(super) fn agent(view: &AgentView) -> v1::Agent {
         seen_at: Some(wire::timestamp_to(view.seen_at)),
         inventory: Some(inventory),
         free: Some(view.free.into()),
-        jobs: view.jobs.iter().map(held).collect(),
+        jobs: seen.iter().map(held).collect(),
         note: view.note.clone(),
         labels: view.identity.labels.clone().into_iter().collect(),
         pool: view.identity.pool.clone(),

@@ -284,6 +284,7 @@ impl Live {
         for entry in self.read().values().filter(|entry| entry.state.is_held()) {
             held.entry(entry.live.agent).or_default().push(super::types::HeldJob {
                 job: entry.live.short_id.clone(),
+                project: entry.live.project.clone(),
                 attempt: entry.live.attempt.number,
                 gpus: entry.gpus.clone(),
             });

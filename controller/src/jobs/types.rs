@@ -180,6 +180,7 @@ pub struct AgentView {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeldJob {
     pub job: ShortId,
+    pub project: String,
     pub attempt: u32,
     /// UUIDs.
     pub gpus: Vec<String>,

@@ -109,7 +109,8 @@ async fn gpus_are_granted_by_uuid_and_remembered() {
         (vec!["1 NVIDIA A10 GPU-1".to_owned()], "gpu-04")
     );
     let held = &bench.jobs.agent("gpu-04").expect("known").jobs;
-    let expected = HeldJob { job: job.short_id, attempt: 1, gpus: vec!["GPU-1".into()] };
+    let expected =
+        HeldJob { job: job.short_id, project: "default".into(), attempt: 1, gpus: vec!["GPU-1".into()] };
     assert_eq!(held, &[expected]);
 }
 
