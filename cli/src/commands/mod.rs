@@ -266,6 +266,22 @@ mod tests {
     }
 
     #[test]
+    fn no_command_takes_a_global_flag_for_its_own() {
+        fn check(command: &clap::Command, global: &[String]) {
+            for own in command.get_arguments().filter(|own| !own.is_global_set()) {
+                let id = own.get_id().to_string();
+                assert!(!global.contains(&id), "`{}` has an argument `{id}` of its own", command.get_name());
+            }
+            command.get_subcommands().for_each(|sub| check(sub, global));
+        }
+        let line = Cli::command();
+        let global = line.get_arguments().filter(|flag| flag.is_global_set());
+        let global: Vec<_> = global.map(|flag| flag.get_id().to_string()).collect();
+        assert!(global.contains(&"token".to_owned()), "{global:?}");
+        line.get_subcommands().for_each(|sub| check(sub, &global));
+    }
+
+    #[test]
     fn global_flags_go_anywhere() {
         let cli = Cli::try_parse_from(["longshore", "ls", "--url", "http://x:1", "-a"]).expect("parses");
         assert_eq!(cli.target.url.as_deref(), Some("http://x:1"));

@@ -32,7 +32,8 @@ pub(crate) struct CreateArgs {
 #[derive(Debug, Args)]
 pub(crate) struct RevokeArgs {
     /// Its name or id
-    token: String,
+    #[arg(value_name = "TOKEN")]
+    revoked: String,
 }
 
 pub(crate) async fn run(client: &Client, command: Command, format: FormatArgs) -> anyhow::Result<i32> {
@@ -92,7 +93,7 @@ async fn ls(client: &Client, format: FormatArgs) -> anyhow::Result<i32> {
 
 async fn revoke(client: &Client, args: RevokeArgs, format: FormatArgs) -> anyhow::Result<i32> {
     let answer =
-        client.ask(client.access().revoke_token(v1::RevokeTokenRequest { token: args.token })).await?;
+        client.ask(client.access().revoke_token(v1::RevokeTokenRequest { token: args.revoked })).await?;
     let token = answer.token.ok_or_else(|| Failure::new("the controller answered without a token"))?;
     if !format.write(|| to_json("Token", &token))? {
         say(format!("token {} ({}) is revoked", token.name, token.id));
