@@ -87,7 +87,7 @@ pub(super) async fn remove(
     context.links.end(id);
     context.jobs.remove_agent(id).await.map_err(status::jobs)?;
     tracing::info!(agent.id = %id, agent.name = agent.identity.name, "agent removed");
-    Ok(v1::RemoveAgentResponse { agent: Some(views::agent(&agent)) })
+    Ok(v1::RemoveAgentResponse { agent: Some(views::agent(&agent, caller)) })
 }
 
 fn message(view: JoinTokenView) -> v1::JoinToken {
