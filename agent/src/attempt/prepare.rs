@@ -66,6 +66,10 @@ impl Attempt {
             shared.tools.journal.intend(intent)
         );
         let ((image, in_use), inputs) = ready??;
+        // Told while the write went on: that is why the attempt ends, whatever became of the write.
+        if let Some(cause) = self.signal.said() {
+            return Err(cause.into());
+        }
         journalled?;
         self.image = Some(in_use);
         let secrets = self.secret_mounts(&dir, &image.user).await?;
