@@ -163,6 +163,27 @@ fn open_images(config: &AgentConfig, home: &Home, runtime: &Arc<dyn runtime::Run
     Images::open(book, config.images.clone(), Arc::clone(runtime))
 }
 
+fn identity(config: &AgentConfig, home: &Home, machine: &Machine) -> AgentIdentity {
+    AgentIdentity {
+        id: home.id(),
+        name: config.name.clone().unwrap_or_else(|| machine.facts().hostname.clone()),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        boot_id: machine.facts().boot_id.clone(),
+        session: SessionId::new(),
+        labels: machine.labels().clone(),
+        pool: config.pool.clone(),
+    }
+}
+
+/// With the files of those attempts alone that may be taken over.
+fn open_vault(home: &Home, left_behind: &[attempt::Left]) -> Result<Vault, Error> {
+    let vault = Vault::open(home.id(), home.folder("secrets")?);
+    let names =
+        left_behind.iter().map(|left| runtime::folder_name(&left.intent.short_id, &left.intent.attempt));
+    vault.keep_only(&names.collect());
+    Ok(vault)
+}
+
 /// As `start`, of other parts.
 pub async fn start_with(
     config: AgentConfig,
@@ -189,25 +210,14 @@ pub async fn start_with(
     };
     // Before the first heartbeat and the first offer.
     let left_behind = recovery::admit(&journal, &held, &slots)?;
-    let vault = Vault::open(home.id(), home.folder("secrets")?);
-    let names =
-        left_behind.iter().map(|left| runtime::folder_name(&left.intent.short_id, &left.intent.attempt));
-    vault.keep_only(&names.collect());
+    let vault = open_vault(&home, &left_behind)?;
     // Without a journal nobody could take over what was left.
     let on_shutdown = if journal.is_kept() { config.on_shutdown } else { OnShutdown::Drain };
     let machine =
         Machine::start(config.capacity.clone(), config.labels.clone(), config.pool.clone(), sources, &leave)
             .await?;
     let machine = Arc::new(machine);
-    let identity = AgentIdentity {
-        id: home.id(),
-        name: config.name.clone().unwrap_or_else(|| machine.facts().hostname.clone()),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        boot_id: machine.facts().boot_id.clone(),
-        session: SessionId::new(),
-        labels: machine.labels().clone(),
-        pool: config.pool.clone(),
-    };
+    let identity = identity(&config, &home, &machine);
     let reporter: Arc<dyn Reporter> = Arc::<Machine>::clone(&machine);
     let Linked { controller, events, bell } = (parts.connect)(identity.clone(), reporter, leave.clone())?;
     let attempts = Attempts::new(Tools {

@@ -46,8 +46,8 @@ fn holders(folder: &Path, texts: &[&str]) -> Vec<String> {
                 folders.push(path);
             } else if kind.is_file() {
                 let bytes = fs::read(&path).unwrap_or_default();
-                let holds = |text: &&str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
-                if texts.iter().any(|text| holds(&text)) {
+                let holds = |text: &str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
+                if texts.iter().any(|text| holds(text)) {
                     found.push(path.display().to_string());
                 }
             }

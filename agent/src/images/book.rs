@@ -179,8 +179,8 @@ mod tests {
         book.opened(&image, "lab", true, true);
         book.begin(&image, "app:1", true, at(1));
         assert!(book.is_open(&image, "lab") && !book.is_open(&image, "other"));
-        let mut next = Book::default();
-        next.pulled = serde_json::from_slice(&book.text()).expect("it reads back");
+        let pulled = serde_json::from_slice(&book.text()).expect("it reads back");
+        let next = Book { pulled, ..Book::default() };
         assert!(!next.is_open(&image, "other"), "also after a restart");
         book.opened(&image, "other", true, false);
         assert!(book.is_open(&image, "other") && !book.is_open(&image, "third"));

@@ -45,7 +45,7 @@ pub struct Vault {
 impl Vault {
     /// This agent's. `otherwise`: where there is no file system in memory.
     pub fn open(agent: AgentId, otherwise: PathBuf) -> Self {
-        let in_memory = |path: &&&str| statfs(**path).is_ok_and(|found| found.f_type as i64 == TMPFS);
+        let in_memory = |path: &&&str| statfs(**path).is_ok_and(|found| found.f_type == TMPFS);
         for candidate in CANDIDATES.iter().filter(in_memory) {
             let base = Path::new(candidate).join("longshore").join(agent.to_string());
             if private(&base).is_ok() {

@@ -51,7 +51,6 @@ pub enum Mode {
     Off,
 }
 
-#[expect(clippy::derivable_impls, reason = "each default stands beside its reason")]
 impl Default for Config {
     fn default() -> Self {
         Self {

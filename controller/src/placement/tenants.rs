@@ -30,14 +30,11 @@ impl Tenants {
     pub fn refuse(&self, project: &str, spec: &JobSpec) -> Option<Reason> {
         let (quotas, held) = self.0.get(project)?;
         let asked = held_by(spec);
-        let cores = |millis: u64| Cores(u32::try_from(millis).unwrap_or(u32::MAX)).to_string();
-        let bytes = |bytes: u64| ByteSize(bytes).rounded();
-        let count = |count: u64| count.to_string();
-        let bounds: [(&str, Option<u64>, u64, u64, &dyn Fn(u64) -> String); 4] = [
-            ("running jobs", quotas.running, held.running, asked.running, &count),
-            ("cpus", quotas.cpu_millis, held.cpu_millis, asked.cpu_millis, &cores),
-            ("memory", quotas.memory, held.memory, asked.memory, &bytes),
-            ("GPUs", quotas.gpus, held.gpus, asked.gpus, &count),
+        let bounds: [(&str, Option<u64>, u64, u64, Shown); 4] = [
+            ("running jobs", quotas.running, held.running, asked.running, count),
+            ("cpus", quotas.cpu_millis, held.cpu_millis, asked.cpu_millis, cores),
+            ("memory", quotas.memory, held.memory, asked.memory, bytes),
+            ("GPUs", quotas.gpus, held.gpus, asked.gpus, count),
         ];
         let mut reasons = bounds.into_iter().filter_map(|(what, bound, held, asked, shown)| {
             let bound = bound.filter(|bound| asked > 0 && held.saturating_add(asked) > *bound)?;
@@ -66,6 +63,21 @@ impl Tenants {
             held.gpus += asked.gpus;
         }
     }
+}
+
+/// An amount for people.
+type Shown = fn(u64) -> String;
+
+fn count(count: u64) -> String {
+    count.to_string()
+}
+
+fn cores(millis: u64) -> String {
+    Cores(u32::try_from(millis).unwrap_or(u32::MAX)).to_string()
+}
+
+fn bytes(bytes: u64) -> String {
+    ByteSize(bytes).rounded()
 }
 
 fn held_by(spec: &JobSpec) -> Held {

@@ -44,7 +44,8 @@ async fn guard(State(context): State<Arc<Context>>, mut request: Request<Body>, 
     let address = address.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
     let caller = match admit(&context, rule, &request, address.ip()) {
         Ok(caller) => caller,
-        Err((refused, who)) => {
+        Err(turned_away) => {
+            let (refused, who) = *turned_away;
             if refused.is_worth_a_line() {
                 note(&context, rule, &Caller::new(who, None), address, Some(&refused)).await;
             }
@@ -73,7 +74,7 @@ pub(super) fn caller<T>(request: &tonic::Request<T>) -> Result<Caller, Status> {
     caller.ok_or_else(|| Status::internal("a call came past its guard"))
 }
 
-type Admitted = Result<Caller, (Refused, Who)>;
+type Admitted = Result<Caller, Box<(Refused, Who)>>;
 
 fn admit(context: &Context, rule: &Rule, request: &Request<Body>, address: IpAddr) -> Admitted {
     let (least, global) = match rule.access {
@@ -81,8 +82,8 @@ fn admit(context: &Context, rule: &Rule, request: &Request<Body>, address: IpAdd
         Access::Agent => {
             let agent = super::link::agent(context, request.extensions(), request.headers());
             let refused = |denied: enrolment::Denied| match context.identity.limits().may_fail(address) {
-                true => (denied.into(), Who::Nobody),
-                false => (Refused::too_wrong(), Who::Nobody),
+                true => Box::new((denied.into(), Who::Nobody)),
+                false => Box::new((Refused::too_wrong(), Who::Nobody)),
             };
             return agent.map(|agent| Caller::new(Who::Agent(agent), None)).map_err(refused);
         }
@@ -93,22 +94,22 @@ fn admit(context: &Context, rule: &Rule, request: &Request<Body>, address: IpAdd
     let token = token.map_err(|denied| {
         let refused =
             if context.identity.limits().may_fail(address) { denied.into() } else { Refused::too_wrong() };
-        (refused, Who::Nobody)
+        Box::new((refused, Who::Nobody))
     })?;
     let who = || Who::Token(token.clone());
     if !context.identity.limits().may_call(&token.id) {
-        return Err((Refused::too_fast(&token.name), who()));
+        return Err(Box::new((Refused::too_fast(&token.name), who())));
     }
     if token.role < least {
-        return Err((Refused::role(&token, least), who()));
+        return Err(Box::new((Refused::role(&token, least), who())));
     }
     if global && token.project.is_some() {
-        return Err((Refused::bound(&token), who()));
+        return Err(Box::new((Refused::bound(&token), who())));
     }
     let asked = request.headers().get(PROJECT).map(|project| project.to_str().unwrap_or_default());
     let scope = match (token.project.as_deref(), asked.filter(|project| !project.is_empty())) {
         (Some(own), Some(asked)) if own != asked => {
-            return Err((Refused::elsewhere(&token, asked), who()));
+            return Err(Box::new((Refused::elsewhere(&token, asked), who())));
         }
         (own, asked) => own.or(asked).map(str::to_owned),
     };
