@@ -6,6 +6,7 @@ use crate::{
     stream::{Accepted, ended},
 };
 use longshore_proto::v1::{Attempt, Blame, GetJobResponse, Job, Outcome};
+use std::collections::BTreeSet;
 
 /// Whether it ended as its program did, or as somebody asked.
 pub(super) fn check(
@@ -90,6 +91,8 @@ fn spent(job: &Job, attempts: &[Attempt]) -> bool {
     let counted = attempts.len() - attempts.iter().filter(handed_back).count();
     let lost =
         |attempt: &&Attempt| attempt.outcome.as_ref().is_some_and(|outcome| outcome.name == "agent_lost");
-    let poison = text(job) == "lost_too_often" && attempts.iter().filter(lost).count() >= 2;
+    // Twice on one agent is no such end: two of them must have died.
+    let agents: BTreeSet<_> = attempts.iter().filter(lost).map(|attempt| &attempt.agent).collect();
+    let poison = text(job) == "lost_too_often" && agents.len() >= 2;
     poison || attempts.iter().all(platform) && counted >= ATTEMPTS as usize
 }
