@@ -11,6 +11,7 @@ import argparse
 import hashlib
 import os
 import pathlib
+import ssl
 import sys
 import time
 import urllib.request
@@ -89,7 +90,7 @@ def artifacts(jobs, job_id):
             return
 
 
-def download(jobs, job_id, artifact, folder):
+def download(jobs, job_id, artifact, folder, trust):
     """Fetches one file through its signed address, and keeps it only if size and SHA-256 are right."""
     request = jobs_pb2.GetArtifactUrlsRequest(job=job_id, paths=[artifact.path])
     url = persist(lambda: jobs.GetArtifactUrls(request, timeout=30)).urls[0]
@@ -99,7 +100,7 @@ def download(jobs, job_id, artifact, folder):
     target.parent.mkdir(parents=True, exist_ok=True)
     digest, size = hashlib.sha256(), 0
     part = target.with_name(target.name + ".part")
-    with urllib.request.urlopen(url, timeout=60) as source, open(part, "wb") as sink:
+    with urllib.request.urlopen(url, timeout=60, context=trust) as source, open(part, "wb") as sink:
         while chunk := source.read(1 << 20):
             digest.update(chunk)
             size += len(chunk)
@@ -143,6 +144,10 @@ def main():
     parser.add_argument("command", nargs=argparse.REMAINDER)
     options = parser.parse_args()
 
+    # Addresses of files are on the controller too, unless it keeps them in an object store.
+    trust = ssl.create_default_context(cafile=options.ca_file)
+    if options.ca_file:
+        trust.load_default_certs()
     with connect(options.address, options.ca_file) as bare:
         channel = grpc.intercept_channel(bare, Authorized(os.environ.get("LONGSHORE_TOKEN", "")))
         jobs = jobs_pb2_grpc.JobsStub(channel)
@@ -152,7 +157,7 @@ def main():
         job = wait(jobs, job.id)
         options.out.mkdir(parents=True, exist_ok=True)
         for artifact in artifacts(jobs, job.id):
-            target = download(jobs, job.id, artifact, options.out)
+            target = download(jobs, job.id, artifact, options.out, trust)
             print(f"{artifact.sha256.hex()}  {target}", file=sys.stderr)
         print(f"{job.outcome.name} {job.outcome.detail}".rstrip(), file=sys.stderr)
         return job.outcome.exit_code

@@ -28,6 +28,7 @@ mod room;
 mod run;
 mod runtime;
 mod secrets;
+mod secured;
 mod servers;
 mod store;
 mod store_away;

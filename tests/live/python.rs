@@ -13,6 +13,12 @@ on_both! {
     the_python_client_runs_a_job_and_verifies_its_files
 }
 
+#[tokio::test]
+async fn the_python_client_needs_only_the_protos_and_the_authority() {
+    let cluster = longshore_tests::env::embedded().secured().start();
+    the_python_client_runs_a_job_and_verifies_its_files(&cluster).await;
+}
+
 async fn the_python_client_runs_a_job_and_verifies_its_files(cluster: &Cluster) {
     let (python, stubs) = client();
     let result = fresh_dir("python-result");
@@ -22,7 +28,10 @@ async fn the_python_client_runs_a_job_and_verifies_its_files(cluster: &Cluster) 
         .env("PYTHONPATH", stubs)
         .env("LONGSHORE_TOKEN", token::text(&cluster.data()).expect("made at the first start"))
         .arg(root().join("examples/python/client.py"))
-        .args(["--address", &cluster.address(), "--memory-mib", "64", "--out"])
+        .args(["--address", &cluster.address(), "--memory-mib", "64"])
+        .args(cluster.url().starts_with("https").then(|| "--ca-file".to_owned()))
+        .args(cluster.url().starts_with("https").then(|| cluster.cli().authorities()))
+        .arg("--out")
         .arg(&result)
         .args([&image(), "/bin/sh", "-c", script]);
     let output = command.output().expect("run the client");

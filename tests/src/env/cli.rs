@@ -2,7 +2,9 @@
 
 use super::{base, fresh_dir};
 use crate::token;
+use longshore_controller::pki;
 use std::{
+    fs,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     sync::OnceLock,
@@ -67,7 +69,21 @@ impl Cli {
             .env("HOME", &self.folder)
             .env_remove("RUST_LOG")
             .stdin(Stdio::null());
+        if self.url.starts_with("https:") {
+            command.env("LONGSHORE_CA_FILE", self.authorities());
+        }
         command
+    }
+
+    /// A file with what is to be trusted of a controller under TLS, once it has started.
+    pub fn authorities(&self) -> PathBuf {
+        let file = self.folder.join("ca.pem");
+        // Asked for sooner, it would be made here.
+        if self.data.join("pki/authority.json").exists() {
+            let authority = pki::authority(&pki::Config::default(), &self.data).expect("it reads");
+            fs::write(&file, authority.bundle()).expect("write what is trusted");
+        }
+        file
     }
 
     pub fn call(&self, arguments: &[&str]) -> Finished {

@@ -19,6 +19,7 @@ pub struct Plan {
     data: Option<PathBuf>,
     agent_data: Option<PathBuf>,
     environment: Vec<(String, String)>,
+    secured: bool,
 }
 
 impl Default for Plan {
@@ -32,6 +33,7 @@ impl Default for Plan {
             data: None,
             agent_data: None,
             environment: Vec::new(),
+            secured: false,
         }
     }
 }
@@ -51,6 +53,11 @@ impl Plan {
             "[s3]\nendpoint = \"{endpoint}\"\nregion = \"{region}\"\nbucket = \"{bucket}\"\n\
              access_key = \"{access_key}\"\nsecret_key = \"{secret_key}\"\nprefix = \"{prefix}/\"\n"
         ))
+    }
+
+    /// Under TLS, of the controller's own authority.
+    pub fn secured(self) -> Self {
+        Self { secured: true, ..self }
     }
 
     pub fn agents(self, agents: u32) -> Self {
@@ -119,10 +126,18 @@ impl Plan {
         let port = free_port();
         let settings = dir.join("controller.toml");
         let head = format!("listen = \"127.0.0.1:{port}\"\ndata_dir = \"{}\"\n", data.display());
-        fs::write(&settings, head + &self.head + &self.controller)
+        let tls = if self.secured { "[tls]\nmode = \"on\"\n" } else { "" };
+        fs::write(&settings, head + &self.head + tls + &self.controller)
             .expect("write the controller's configuration");
-        let mut cluster =
-            Cluster { dir, data, port, controller: None, agents: Vec::new(), environment: self.environment };
+        let mut cluster = Cluster {
+            dir,
+            data,
+            port,
+            secured: self.secured,
+            controller: None,
+            agents: Vec::new(),
+            environment: self.environment,
+        };
         cluster.start_controller();
         for seat in 0..self.agents {
             cluster.write_agent(seat, self.agent_data.as_deref(), &self.agent);
@@ -138,15 +153,16 @@ pub struct Cluster {
     dir: PathBuf,
     data: PathBuf,
     port: u16,
+    secured: bool,
     controller: Option<Server>,
     agents: Vec<Option<Server>>,
     environment: Vec<(String, String)>,
 }
 
 impl Cluster {
-    /// `http://127.0.0.1:port`
+    /// `http://127.0.0.1:port`, or `https://` under TLS.
     pub fn url(&self) -> String {
-        format!("http://{}", self.address())
+        format!("{}://{}", if self.secured { "https" } else { "http" }, self.address())
     }
 
     /// `127.0.0.1:port`
