@@ -152,7 +152,8 @@ async fn bombs_are_contained_while_a_neighbour_works_on() {
     let mut fork = shell(&image(), "f() { f | f & }; f 2>/dev/null; sleep 5; echo over");
     fork.resources.get_or_insert_default().pids = Some(64);
     let bombs = [
-        ("fork", fork, "succeeded"),
+        // A shell that cannot fork for its own next command ends by that.
+        ("fork", fork, "succeeded|exit_code"),
         ("memory", shell(&image(), "exec tail -c 200m /dev/zero >/dev/null"), "oom_killed"),
         (
             "shm",
@@ -169,7 +170,8 @@ async fn bombs_are_contained_while_a_neighbour_works_on() {
     }
     for (name, id, expected) in jobs {
         let job = client.ended(&id).await;
-        assert_eq!(outcome(&job), expected, "{name}: {job:?}");
+        let ended = outcome(&job);
+        assert!(expected.split('|').any(|expected| expected == ended), "{name}: {job:?}");
         if name == "log" {
             let kept = client.printed(&id, Stream::Stdout).await.len();
             assert!(kept <= 1 << 20, "{kept} bytes are kept");
