@@ -1,6 +1,6 @@
 //! The built `longshore` binary, as people call it.
 
-use super::{base, fresh_dir};
+use super::{PATIENCE, base, fresh_dir};
 use crate::token;
 use longshore_controller::pki;
 use std::{
@@ -8,6 +8,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     sync::OnceLock,
+    time::{Duration, Instant},
 };
 
 /// `target/debug/longshore`, beside the test binary's own folder.
@@ -95,10 +96,17 @@ impl Cli {
         &self.folder
     }
 
-    /// A new join token, good once.
+    /// A new join token, good once. A controller that has just begun to listen may not have its first token yet.
     pub fn join_token(&self) -> String {
-        let printed = self.call(&["agents", "join-token"]).expect(0).text();
-        printed.split_whitespace().last().expect("a command").to_owned()
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let made = self.call(&["agents", "join-token"]);
+            if made.code == 0 {
+                return made.text().split_whitespace().last().expect("a command").to_owned();
+            }
+            assert!(Instant::now() < deadline, "no join token: {}", made.stderr);
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 
     pub(super) fn answers(&self) -> bool {
