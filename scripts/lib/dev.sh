@@ -30,6 +30,8 @@ start_dev() {
   setsid nohup "$BINARY" dev --data-dir "$STATE/data" --listen "127.0.0.1:$port" \
     >"$STATE/dev.log" 2>&1 </dev/null &
   echo "$!" >"$STATE/dev.pid"
+  # Until it has become the program, nothing tells it from this script.
+  while kill -0 "$!" 2>/dev/null && ! dev_running; do sleep 0.02; done
   until_ready 60 dev_ready && return
   tail -n 20 "$STATE/dev.log" >&2
   refuse "longshore dev did not become ready within 60 seconds; its log is $STATE/dev.log"
