@@ -1,4 +1,4 @@
-//! Records that are no records are an error, never a panic; what decodes encodes to the same bytes.
+//! Records that are no records are an error, never a panic, and both readers of them see the same.
 #![no_main]
 
 use bytes::Bytes;
@@ -8,12 +8,11 @@ use longshore_common::logs::{decode, whole_records};
 fuzz_target!(|data: &[u8]| {
     let whole = whole_records(data);
     let bytes = Bytes::copy_from_slice(data);
-    let (mut at, mut again) = (0, Vec::new());
+    let mut at = 0;
     loop {
         match decode(&bytes.slice(at..)) {
             Ok(Some((record, length))) => {
-                assert!(length > 0, "it goes on");
-                record.header.encode(&record.data, &mut again);
+                assert!(length > record.data.len(), "a record has a head");
                 at += length;
             }
             Ok(None) => {
@@ -26,5 +25,4 @@ fuzz_target!(|data: &[u8]| {
             }
         }
     }
-    assert_eq!(&again[..], &data[..at]);
 });
