@@ -3,11 +3,12 @@
 use crate::client::DEFAULT_URL;
 use crate::failure::Failure;
 use clap::Args;
+use longshore_common::durable;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::{fmt, fs, io, io::Write as _};
+use std::{fmt, fs, io};
 
 /// What every command that calls a controller takes.
 #[derive(Clone, Default, Args)]
@@ -152,11 +153,7 @@ fn path() -> Option<PathBuf> {
 fn write(path: &Path, text: &str) -> io::Result<()> {
     let folder = path.parent().expect("it has a folder");
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    let new = path.with_extension(format!("{}.new", std::process::id()));
-    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(new, path)
+    durable::replace_private(path, text.as_bytes())
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ pub use project::{Project, Quotas, Settings};
 pub use token::Token;
 
 use crate::{jobs::Jobs, store::TokenRow};
-use longshore_common::{access::Role, clock::Timestamp, job, shutdown::Shutdown, tasks};
+use longshore_common::{access::Role, clock::Timestamp, durable, job, shutdown::Shutdown, tasks};
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
@@ -82,7 +82,7 @@ impl Identity {
     async fn found(&self, data_dir: &Path) -> Result<(), Error> {
         let (text, row) = token::new(ADMIN.to_owned(), Role::Admin, None, "the first start", None);
         let path = data_dir.join(ADMIN_TOKEN);
-        let written = token::write(&path, &text);
+        let written = durable::replace_private(&path, format!("{text}\n").as_bytes());
         written.map_err(|error| Error::File { path: path.clone(), message: error.to_string() })?;
         self.keep(row).await?;
         tracing::info!(path = %path.display(), "the first token of this cluster is in this file");

@@ -5,12 +5,6 @@ use crate::store::TokenRow;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use longshore_common::{access::Role, clock::Timestamp, ids::ShortId};
 use sha2::{Digest as _, Sha256};
-use std::{
-    fs, io,
-    io::Write as _,
-    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
-    path::Path,
-};
 use subtle::ConstantTimeEq as _;
 
 const PREFIX: &str = "lst";
@@ -70,15 +64,6 @@ pub(super) fn new(
     let created_by = by.to_owned();
     let token = Token { id, name, role, project, created_at, created_by, expires_at, used_at: None };
     (text, TokenRow { token, digest: digest_of(&secret), revoked_at: None })
-}
-
-/// For the owner's eyes alone.
-pub(super) fn write(path: &Path, text: &str) -> io::Result<()> {
-    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    // A file that was there keeps its mode unless told otherwise.
-    file.set_permissions(fs::Permissions::from_mode(0o600))?;
-    file.write_all(format!("{text}\n").as_bytes())?;
-    file.sync_all()
 }
 
 fn digest_of(secret: &str) -> [u8; 32] {

@@ -2,7 +2,7 @@
 
 use super::{Jobs, chores::Chore, error::Error, types::SubmitError};
 use crate::{
-    identity::{DEFAULT_PROJECT, Project, Quotas, Settings},
+    identity::{DEFAULT_PROJECT, Project, Quotas},
     placement::Tenants,
     store::{self, Holdings},
 };
@@ -68,13 +68,17 @@ impl Projects {
         Self { known: RwLock::new(known), stored: RwLock::default() }
     }
 
-    fn get(&self, name: &str) -> Option<Arc<Project>> {
+    pub(super) fn get(&self, name: &str) -> Option<Arc<Project>> {
         self.known.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
 
-    fn quotas(&self) -> Vec<(String, Quotas)> {
+    /// Of the projects for which it answers something.
+    fn quotas<T>(&self, of: impl Fn(&str, &Quotas) -> Option<T>) -> Vec<(String, T)> {
         let projects = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        projects.values().map(|project| (project.name.clone(), project.settings.quotas)).collect()
+        let one = |project: &Arc<Project>| {
+            Some((project.name.clone(), of(&project.name, &project.settings.quotas)?))
+        };
+        projects.values().filter_map(one).collect()
     }
 
     /// Those that are bounded, with what they hold. Costs nothing where none is.
@@ -82,8 +86,7 @@ impl Projects {
         let bounded = |quotas: &Quotas| {
             [quotas.running, quotas.cpu_millis, quotas.memory, quotas.gpus].iter().any(Option::is_some)
         };
-        let mut quotas = self.quotas();
-        quotas.retain(|(_, quotas)| bounded(quotas));
+        let quotas = self.quotas(|_, quotas| bounded(quotas).then_some(*quotas));
         if quotas.is_empty() {
             return Ok(Tenants::default());
         }
@@ -100,9 +103,7 @@ impl Projects {
         asked: HashSet<&str>,
         store: &mut impl Holdings,
     ) -> Result<Queues, store::Error> {
-        let bound = |(name, quotas): (String, Quotas)| Some((name, quotas.queued?));
-        let mut bounds: Vec<_> = self.quotas().into_iter().filter_map(bound).collect();
-        bounds.retain(|(name, _)| asked.contains(name.as_str()));
+        let bounds = self.quotas(|name, quotas| quotas.queued.filter(|_| asked.contains(name)));
         if bounds.is_empty() {
             return Ok(Queues::default());
         }
@@ -120,18 +121,14 @@ impl Projects {
             projects.values().filter_map(|project| Some((project.name.clone(), project.settings.retention?)));
         Retention { usual, own: own.collect() }
     }
-
-    /// Of a project that nobody made: the defaults.
-    pub(super) fn settings(&self, name: &str) -> Settings {
-        self.get(name).map(|project| project.settings.clone()).unwrap_or_default()
-    }
 }
 
 impl Jobs {
     /// Why the project may not begin anything that would keep more.
     pub(super) async fn is_full(&self, name: &str) -> Result<Option<SubmitError>, Error> {
         let projects = &self.inner.shared.projects;
-        let Some(bound) = projects.settings(name).quotas.storage else { return Ok(None) };
+        let bound = projects.get(name).and_then(|project| project.settings.quotas.storage);
+        let Some(bound) = bound else { return Ok(None) };
         let stored = self.stored(name).await?;
         let what = format!(
             "keeps {} of its {} of artifacts; remove some jobs",

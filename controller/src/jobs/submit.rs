@@ -36,9 +36,11 @@ impl Jobs {
     pub(super) async fn check(&self, mut new: NewJob) -> Result<Checked, Error> {
         let digest = digest(&new);
         let shared = &self.inner.shared;
-        let images = shared.projects.settings(&new.project).images;
+        let project = shared.projects.get(&new.project);
         let allowed =
-            shared.config.images.check(&new.spec.image).and_then(|()| images.check(&new.spec.image));
+            shared.config.images.check(&new.spec.image).and_then(|()| {
+                project.map_or(Ok(()), |project| project.settings.images.check(&new.spec.image))
+            });
         let refused = match allowed {
             Ok(()) => match self.check_inputs(&mut new).await?.err() {
                 Some(error) => Some(error),

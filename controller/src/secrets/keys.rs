@@ -2,11 +2,12 @@
 //! AES-256-GCM throughout, a random nonce in front of each text. Knows no names and no tables.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use longshore_common::durable;
 use ring::{
     aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey},
     hmac,
 };
-use std::{fmt, fs, io, io::Write as _, os::unix::fs::OpenOptionsExt as _, path::Path};
+use std::{fmt, fs, io, path::Path};
 use zeroize::Zeroizing;
 
 /// Bytes of every key here.
@@ -94,10 +95,9 @@ pub(crate) fn from_file(path: &Path) -> io::Result<Key> {
 
 fn make(path: &Path) -> io::Result<Key> {
     let key = Key::random();
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     let text = Zeroizing::new(format!("{}\n", STANDARD.encode(&key.0[..])));
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
+    // Whole or not at all: half a key would lock the controller out at its next start.
+    durable::replace_private(path, text.as_bytes())?;
     Ok(key)
 }
 

@@ -42,7 +42,7 @@ async fn guard(State(context): State<Arc<Context>>, mut request: Request<Body>, 
     };
     let address = request.extensions().get::<Peer>().map(|peer| peer.address);
     let address = address.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
-    let caller = match admit(&context, rule, &request, address.ip()) {
+    let caller = match admit(&context, rule, &mut request, address.ip()) {
         Ok(caller) => caller,
         Err(turned_away) => {
             let (refused, who) = *turned_away;
@@ -76,7 +76,7 @@ pub(super) fn caller<T>(request: &tonic::Request<T>) -> Result<Caller, Status> {
 
 type Admitted = Result<Caller, Box<(Refused, Who)>>;
 
-fn admit(context: &Context, rule: &Rule, request: &Request<Body>, address: IpAddr) -> Admitted {
+fn admit(context: &Context, rule: &Rule, request: &mut Request<Body>, address: IpAddr) -> Admitted {
     let (least, global) = match rule.access {
         Access::Open | Access::Signed | Access::Invited => return Ok(Caller::new(Who::Nobody, None)),
         Access::Agent => {
@@ -85,7 +85,10 @@ fn admit(context: &Context, rule: &Rule, request: &Request<Body>, address: IpAdd
                 true => Box::new((denied.into(), Who::Nobody)),
                 false => Box::new((Refused::too_wrong(), Who::Nobody)),
             };
-            return agent.map(|agent| Caller::new(Who::Agent(agent), None)).map_err(refused);
+            let agent = agent.map_err(refused)?;
+            let who = Who::Agent(agent.agent);
+            request.extensions_mut().insert(agent);
+            return Ok(Caller::new(who, None));
         }
         Access::Role(least) => (least, false),
         Access::Global(least) => (least, true),

@@ -9,10 +9,10 @@ use http::{Extensions, HeaderMap, header::AUTHORIZATION};
 use longshore_common::ids::AgentId;
 use tonic::{Request, Status};
 
-/// An agent that has shown who it is.
+/// An agent that has shown who it is. The guard leaves it with the request.
 #[derive(Clone, Debug)]
-pub(super) struct Caller {
-    pub(super) agent: AgentId,
+pub(in crate::api) struct Caller {
+    pub(in crate::api) agent: AgentId,
     pub(super) proof: Proof,
 }
 
@@ -31,11 +31,10 @@ impl Caller {
     }
 }
 
-pub(super) fn agent_of<T>(context: &Context, request: &Request<T>) -> Result<Caller, Status> {
-    let key = request.metadata().get(AUTHORIZATION.as_str()).and_then(|value| value.to_str().ok());
-    let proof = shown(request.extensions().get(), key).map_err(denied)?;
-    let agent = context.enrolment.check(&proof).map_err(denied)?;
-    Ok(Caller { agent, proof })
+/// Whom the guard let in.
+pub(super) fn agent_of<T>(request: &Request<T>) -> Result<Caller, Status> {
+    let caller = request.extensions().get::<Caller>().cloned();
+    caller.ok_or_else(|| denied(Denied::NotShown))
 }
 
 /// Before the call is looked at.
@@ -43,9 +42,10 @@ pub(in crate::api) fn agent(
     context: &Context,
     extensions: &Extensions,
     headers: &HeaderMap,
-) -> Result<AgentId, Denied> {
+) -> Result<Caller, Denied> {
     let key = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-    context.enrolment.check(&shown(extensions.get(), key)?)
+    let proof = shown(extensions.get(), key)?;
+    Ok(Caller { agent: context.enrolment.check(&proof)?, proof })
 }
 
 /// A certificate, or a key.

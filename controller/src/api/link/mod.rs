@@ -39,26 +39,26 @@ impl v1::agent_link_server::AgentLink for Service {
     type LinkStream = stream::Down;
 
     async fn link(&self, request: Request<Streaming<v1::LinkRequest>>) -> Answer<Self::LinkStream> {
-        stream::open(&self.0, agent_of(&self.0, &request)?, request.into_inner()).await.map(Response::new)
+        stream::open(&self.0, agent_of(&request)?, request.into_inner()).await.map(Response::new)
     }
 
     async fn claim(&self, request: Request<v1::ClaimRequest>) -> Answer<v1::ClaimResponse> {
-        let caller = agent_of(&self.0, &request)?;
+        let caller = agent_of(&request)?;
         claim(&self.0, &caller, request.into_inner()).await.map(Response::new)
     }
 
     async fn append_logs(&self, request: Request<v1::AppendLogsRequest>) -> Answer<v1::AppendLogsResponse> {
-        let caller = agent_of(&self.0, &request)?;
+        let caller = agent_of(&request)?;
         append_logs(&self.0, &caller, request.into_inner()).await.map(Response::new)
     }
 
     async fn resume_log(&self, request: Request<v1::ResumeLogRequest>) -> Answer<v1::ResumeLogResponse> {
-        let caller = agent_of(&self.0, &request)?;
+        let caller = agent_of(&request)?;
         resume_log(&self.0, &caller, request.into_inner()).await.map(Response::new)
     }
 
     async fn fetch_input(&self, request: Request<v1::FetchInputRequest>) -> Answer<v1::FetchInputResponse> {
-        let caller = agent_of(&self.0, &request)?;
+        let caller = agent_of(&request)?;
         fetch::fetch(&self.0, &caller, request.into_inner()).await.map(Response::new)
     }
 
@@ -66,7 +66,7 @@ impl v1::agent_link_server::AgentLink for Service {
         &self,
         request: Request<v1::FetchSecretsRequest>,
     ) -> Answer<v1::FetchSecretsResponse> {
-        let caller = agent_of(&self.0, &request)?;
+        let caller = agent_of(&request)?;
         secrets::fetch(&self.0, &caller, request.into_inner()).await.map(Response::new)
     }
 
@@ -74,7 +74,7 @@ impl v1::agent_link_server::AgentLink for Service {
         &self,
         request: Request<v1::OpenUploadsRequest>,
     ) -> Answer<v1::OpenUploadsResponse> {
-        let caller = agent_of(&self.0, &request)?;
+        let caller = agent_of(&request)?;
         uploads::open(&self.0, &caller, request.into_inner()).await.map(Response::new)
     }
 
@@ -82,7 +82,7 @@ impl v1::agent_link_server::AgentLink for Service {
         &self,
         request: Request<v1::CompleteUploadsRequest>,
     ) -> Answer<v1::CompleteUploadsResponse> {
-        let caller = agent_of(&self.0, &request)?;
+        let caller = agent_of(&request)?;
         uploads::complete(&self.0, &caller, request.into_inner()).await.map(Response::new)
     }
 
@@ -90,17 +90,17 @@ impl v1::agent_link_server::AgentLink for Service {
         &self,
         request: Request<v1::PutManifestRequest>,
     ) -> Answer<v1::PutManifestResponse> {
-        let caller = agent_of(&self.0, &request)?;
+        let caller = agent_of(&request)?;
         put_manifest(&self.0, &caller, request.into_inner()).await.map(Response::new)
     }
 
     async fn finish(&self, request: Request<v1::FinishRequest>) -> Answer<v1::FinishResponse> {
-        let caller = agent_of(&self.0, &request)?;
+        let caller = agent_of(&request)?;
         finish(&self.0, &caller, request.into_inner()).await.map(Response::new)
     }
 
     async fn renew(&self, request: Request<v1::RenewRequest>) -> Answer<v1::RenewResponse> {
-        let caller = agent_of(&self.0, &request)?;
+        let caller = agent_of(&request)?;
         let v1::RenewRequest { csr, key_hash } = request.into_inner();
         let asked = enrolment::asked(&csr, &key_hash)?;
         let renewed = self.0.enrolment.renew(caller.agent, &caller.proof, asked).await;
