@@ -258,6 +258,7 @@ impl Reporter for Machine {
             kernel: self.facts.kernel.clone(),
             engine: engine.as_ref().map(|engine| engine.name.clone()).unwrap_or_default(),
             driver: self.facts.driver.clone().unwrap_or_default(),
+            cuda: self.facts.cuda.clone().unwrap_or_default(),
             total: self.total(),
             allocatable: self.allocatable(),
             gpus: self.gpus(),

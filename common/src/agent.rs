@@ -17,6 +17,7 @@ pub struct Capacity {
 
 /// What is on the machine; changes only when the machine does.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Inventory {
     pub os: String,
     /// Docker's word: `amd64`, `arm64`. Also the built-in label `arch`.
@@ -26,6 +27,8 @@ pub struct Inventory {
     pub engine: String,
     /// NVIDIA driver version; empty: none.
     pub driver: String,
+    /// The newest CUDA its driver runs, `12.4`; empty: none.
+    pub cuda: String,
     pub total: Capacity,
     /// What jobs may have of it: the configured reserve is taken off.
     pub allocatable: Capacity,
@@ -34,8 +37,9 @@ pub struct Inventory {
     pub disk_limit: String,
 }
 
-/// One GPU as NVML tells it now.
+/// One GPU as NVML tells it now: a whole one, or an instance of one in MIG mode. What is granted has a UUID.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Gpu {
     pub index: u32,
     pub uuid: String,
@@ -47,6 +51,26 @@ pub struct Gpu {
     pub job: Option<String>,
     /// Why it is not free although no job of ours has it: `python of anna (pid 4711) holds 22 GiB`.
     pub busy: Option<String>,
+    /// Compute capability, major and minor.
+    pub capability: Option<(u16, u16)>,
+    /// The profile of a MIG instance, `1g.10gb`. A GPU in MIG mode is not offered itself.
+    pub mig: Option<String>,
+    /// UUID of the GPU this MIG instance is a part of.
+    pub parent: Option<String>,
+    /// GPUs of one machine with equal numbers are connected by NVLink.
+    pub nvlink: Option<u32>,
+    /// `00000000:3B:00.0`
+    pub pci: String,
+    pub numa: Option<u32>,
+    /// Whether ECC is on; `None`: it has none, or does not say.
+    pub ecc: Option<bool>,
+    pub temperature_c: Option<u32>,
+    pub power_watts: Option<u32>,
+    pub power_limit_watts: Option<u32>,
+    /// What slows it down: `thermal`, `power brake`.
+    pub throttled: Vec<String>,
+    /// Why it is set aside; `None`: it is healthy.
+    pub health: Option<String>,
 }
 
 /// How an agent presents itself.
@@ -90,6 +114,18 @@ pub struct Usage {
     pub cpu_micros: u64,
     pub memory_peak_bytes: u64,
     pub disk_peak_bytes: u64,
+    pub gpu: GpuUsage,
+}
+
+/// What an attempt used of its GPUs while it ran: memory over all of them, utilisation on average of them. All
+/// zero: it had none, or they do not say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct GpuUsage {
+    pub memory_peak_bytes: u64,
+    pub memory_mean_bytes: u64,
+    pub percent_peak: u32,
+    pub percent_mean: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -25,6 +25,7 @@ impl Default for FakeHost {
             cpu_millis: 8000,
             memory_bytes: 32 * GIB,
             driver: None,
+            cuda: None,
             driver_problem: None,
         };
         let reading = Reading {
@@ -46,7 +47,10 @@ impl FakeHost {
     /// The same machine with `count` free GPUs of a model.
     pub fn with_gpus(count: u32, model: &str, memory_bytes: u64) -> Self {
         let host = Self::new();
-        host.change_facts(|facts| facts.driver = Some("550.54.15".into()));
+        host.change_facts(|facts| {
+            facts.driver = Some("550.54.15".into());
+            facts.cuda = Some("12.4".into());
+        });
         host.change(|reading| {
             reading.gpus = (0..count).map(|index| gpu(index, model, memory_bytes)).collect()
         });

@@ -4,7 +4,8 @@
 use super::{GpuProcess, GpuReading, process};
 use longshore_common::agent::Gpu;
 use nvml_wrapper::{
-    Device, Nvml, enums::device::UsedGpuMemory, error::NvmlError, struct_wrappers::device::ProcessInfo,
+    Device, Nvml, cuda_driver_version_major, cuda_driver_version_minor, enums::device::UsedGpuMemory,
+    error::NvmlError, struct_wrappers::device::ProcessInfo,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -57,6 +58,11 @@ impl Gpus {
 
     pub(super) fn driver(&self) -> Option<String> {
         self.nvml.as_ref()?.sys_driver_version().ok()
+    }
+
+    pub(super) fn cuda(&self) -> Option<String> {
+        let version = self.nvml.as_ref()?.sys_cuda_driver_version().ok()?;
+        Some(format!("{}.{}", cuda_driver_version_major(version), cuda_driver_version_minor(version)))
     }
 
     pub(super) fn problem(&self) -> Option<String> {

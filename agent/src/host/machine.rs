@@ -44,6 +44,7 @@ impl Host for Machine {
         let mut gpus = lock(&self.gpus);
         gpus.load();
         facts.driver = gpus.driver();
+        facts.cuda = gpus.cuda();
         facts.driver_problem = gpus.problem();
         facts
     }

@@ -44,6 +44,8 @@ pub struct Facts {
     pub memory_bytes: u64,
     /// NVIDIA driver version; `None`: no driver, hence no GPU.
     pub driver: Option<String>,
+    /// The newest CUDA that driver runs, `12.4`.
+    pub cuda: Option<String>,
     /// `/dev/nvidia*` is there and NVML could not be loaded: why.
     pub driver_problem: Option<String>,
 }

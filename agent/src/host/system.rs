@@ -34,6 +34,7 @@ impl System {
             cpu_millis: self.cpu_millis(),
             memory_bytes: self.info.total_memory(),
             driver: None,
+            cuda: None,
             driver_problem: None,
         }
     }

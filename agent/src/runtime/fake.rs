@@ -328,6 +328,7 @@ impl Runtime for Fake {
             cpu_micros: u64::try_from(ran.as_micros()).unwrap_or(u64::MAX),
             memory_peak_bytes: 1 << 20,
             disk_peak_bytes: disk_bytes,
+            ..Usage::default()
         };
         Ok(Sample { usage, memory_bytes: 0, disk_bytes, disk_full: false })
     }

@@ -37,6 +37,18 @@ impl From<&Gpu> for v1::Gpu {
             utilisation_percent: gpu.utilisation_percent,
             job: gpu.job.clone().unwrap_or_default(),
             busy: gpu.busy.clone().unwrap_or_default(),
+            capability: gpu.capability.map(|(major, minor)| format!("{major}.{minor}")).unwrap_or_default(),
+            mig: gpu.mig.clone().unwrap_or_default(),
+            parent: gpu.parent.clone().unwrap_or_default(),
+            nvlink: gpu.nvlink,
+            pci: gpu.pci.clone(),
+            numa: gpu.numa,
+            ecc: gpu.ecc,
+            temperature_c: gpu.temperature_c,
+            power_watts: gpu.power_watts,
+            power_limit_watts: gpu.power_limit_watts,
+            throttled: gpu.throttled.clone(),
+            health: gpu.health.clone().unwrap_or_default(),
         }
     }
 }
@@ -52,8 +64,26 @@ impl From<v1::Gpu> for Gpu {
             utilisation_percent: message.utilisation_percent,
             job: text(message.job),
             busy: text(message.busy),
+            capability: capability(&message.capability),
+            mig: text(message.mig),
+            parent: text(message.parent),
+            nvlink: message.nvlink,
+            pci: message.pci,
+            numa: message.numa,
+            ecc: message.ecc,
+            temperature_c: message.temperature_c,
+            power_watts: message.power_watts,
+            power_limit_watts: message.power_limit_watts,
+            throttled: message.throttled,
+            health: text(message.health),
         }
     }
+}
+
+/// What a later agent says in another way is not known.
+fn capability(text: &str) -> Option<(u16, u16)> {
+    let (major, minor) = text.split_once('.')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
 impl From<&Inventory> for v1::Inventory {
@@ -64,6 +94,7 @@ impl From<&Inventory> for v1::Inventory {
             kernel: inventory.kernel.clone(),
             engine: inventory.engine.clone(),
             driver: inventory.driver.clone(),
+            cuda: inventory.cuda.clone(),
             total: Some(inventory.total.into()),
             allocatable: Some(inventory.allocatable.into()),
             gpus: inventory.gpus.iter().map(v1::Gpu::from).collect(),
@@ -80,6 +111,7 @@ impl From<v1::Inventory> for Inventory {
             kernel: message.kernel,
             engine: message.engine,
             driver: message.driver,
+            cuda: message.cuda,
             total: capacity(message.total),
             allocatable: capacity(message.allocatable),
             gpus: message.gpus.into_iter().map(Gpu::from).collect(),
@@ -198,7 +230,23 @@ mod tests {
     use super::*;
 
     fn greeting() -> Greeting {
-        let gpu = Gpu { uuid: "GPU-1".into(), busy: Some("python of anna".into()), ..Gpu::default() };
+        let gpu = Gpu {
+            uuid: "MIG-1".into(),
+            busy: Some("python of anna".into()),
+            capability: Some((9, 0)),
+            mig: Some("1g.10gb".into()),
+            parent: Some("GPU-1".into()),
+            nvlink: Some(0),
+            pci: "00000000:3B:00.0".into(),
+            numa: Some(1),
+            ecc: Some(false),
+            temperature_c: Some(40),
+            power_watts: Some(70),
+            power_limit_watts: Some(700),
+            throttled: vec!["thermal".into()],
+            health: Some("Xid 79".into()),
+            ..Gpu::default()
+        };
         Greeting {
             protocol_min: 1,
             protocol_max: 2,
@@ -211,7 +259,12 @@ mod tests {
                 labels: [("site".to_owned(), "bern".to_owned())].into(),
                 pool: "default".into(),
             },
-            inventory: Inventory { arch: "amd64".into(), gpus: vec![gpu], ..Inventory::default() },
+            inventory: Inventory {
+                arch: "amd64".into(),
+                cuda: "12.4".into(),
+                gpus: vec![gpu],
+                ..Inventory::default()
+            },
         }
     }
 

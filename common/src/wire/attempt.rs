@@ -1,7 +1,7 @@
 //! Attempts: who speaks for them, what they are granted, and how they end.
 
 use super::{WireError, duration_from, duration_to, id, job_state, required, timestamp_from, timestamp_to};
-use crate::agent::{FinishReport, Grant, HeldAttempt, StopReason, Usage};
+use crate::agent::{FinishReport, GpuUsage, Grant, HeldAttempt, StopReason, Usage};
 use crate::ids::{AttemptRef, Epoch, JobId};
 use crate::job::JobSpec;
 use longshore_proto::v1;
@@ -35,15 +35,27 @@ impl TryFrom<Option<v1::AttemptRef>> for AttemptRef {
 
 impl From<Usage> for v1::Usage {
     fn from(usage: Usage) -> Self {
-        let Usage { cpu_micros, memory_peak_bytes, disk_peak_bytes } = usage;
-        Self { cpu_micros, memory_peak_bytes, disk_peak_bytes }
+        let Usage { cpu_micros, memory_peak_bytes, disk_peak_bytes, gpu } = usage;
+        let gpu = (gpu != GpuUsage::default()).then(|| v1::GpuUsage {
+            memory_peak_bytes: gpu.memory_peak_bytes,
+            memory_mean_bytes: gpu.memory_mean_bytes,
+            percent_peak: gpu.percent_peak,
+            percent_mean: gpu.percent_mean,
+        });
+        Self { cpu_micros, memory_peak_bytes, disk_peak_bytes, gpu }
     }
 }
 
 impl From<v1::Usage> for Usage {
     fn from(message: v1::Usage) -> Self {
-        let v1::Usage { cpu_micros, memory_peak_bytes, disk_peak_bytes } = message;
-        Self { cpu_micros, memory_peak_bytes, disk_peak_bytes }
+        let v1::Usage { cpu_micros, memory_peak_bytes, disk_peak_bytes, gpu } = message;
+        let gpu = gpu.map_or_else(GpuUsage::default, |gpu| GpuUsage {
+            memory_peak_bytes: gpu.memory_peak_bytes,
+            memory_mean_bytes: gpu.memory_mean_bytes,
+            percent_peak: gpu.percent_peak,
+            percent_mean: gpu.percent_mean,
+        });
+        Self { cpu_micros, memory_peak_bytes, disk_peak_bytes, gpu }
     }
 }
 
@@ -204,7 +216,17 @@ mod tests {
             manifest_pages: 1,
             artifact_count: 2,
             artifact_bytes: 5,
-            usage: Usage { cpu_micros: 1, memory_peak_bytes: 2, disk_peak_bytes: 3 },
+            usage: Usage {
+                cpu_micros: 1,
+                memory_peak_bytes: 2,
+                disk_peak_bytes: 3,
+                gpu: GpuUsage {
+                    memory_peak_bytes: 4,
+                    memory_mean_bytes: 5,
+                    percent_peak: 6,
+                    percent_mean: 7,
+                },
+            },
             started_at: Some(Timestamp::from_micros(5)),
             exited_at: None,
             notes: vec!["oom_event: a child".into()],

@@ -8,13 +8,14 @@ use sqlx::{
 };
 use std::path::Path;
 
-const STEPS: [(i64, &str, &str); 6] = [
+const STEPS: [(i64, &str, &str); 7] = [
     (1, "first", include_str!("../../migrations/sqlite/0001_first.sql")),
     (2, "job sources", include_str!("../../migrations/sqlite/0002_job_sources.sql")),
     (3, "leases", include_str!("../../migrations/sqlite/0003_leases.sql")),
     (4, "identity", include_str!("../../migrations/sqlite/0004_identity.sql")),
     (5, "enrolment", include_str!("../../migrations/sqlite/0005_enrolment.sql")),
     (6, "secrets", include_str!("../../migrations/sqlite/0006_secrets.sql")),
+    (10, "use of GPUs", include_str!("../../migrations/sqlite/0010_gpu_usage.sql")),
 ];
 
 pub(super) async fn migrate(pool: &SqlitePool, path: &Path) -> Result<(), Error> {

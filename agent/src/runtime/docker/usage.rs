@@ -198,7 +198,7 @@ async fn ask(engine: &Engine, id: &ContainerId) -> Result<(Usage, u64), Error> {
     let usage = Usage {
         cpu_micros: nanos.unwrap_or(0) / 1000,
         memory_peak_bytes: memory.max_usage.or(memory.usage).unwrap_or(0),
-        disk_peak_bytes: 0,
+        ..Usage::default()
     };
     Ok((usage, memory.usage.unwrap_or(0)))
 }
@@ -235,7 +235,7 @@ impl Group {
             ),
         };
         let working_set = now.unwrap_or(0).saturating_sub(cache.unwrap_or(0));
-        Some((Usage { cpu_micros, memory_peak_bytes, disk_peak_bytes: 0 }, working_set))
+        Some((Usage { cpu_micros, memory_peak_bytes, ..Usage::default() }, working_set))
     }
 }
 

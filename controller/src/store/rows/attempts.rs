@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{lifecycle::Ending, store::Error};
 use longshore_common::{
-    agent::{Gpu, Usage},
+    agent::{Gpu, GpuUsage, Usage},
     clock::Timestamp,
     ids::{AgentId, AttemptRef, Epoch},
     job::JobState,
@@ -85,6 +85,7 @@ impl AttemptRow {
                 cpu_micros: unsigned(row.try_get("cpu_micros")?),
                 memory_peak_bytes: unsigned(row.try_get("memory_peak")?),
                 disk_peak_bytes: unsigned(row.try_get("disk_peak")?),
+                gpu: gpu_usage(row)?,
             },
             notes: from_json("notes", row.try_get("notes")?)?,
             unheard: small(row.try_get("unheard")?),
@@ -92,6 +93,12 @@ impl AttemptRow {
             opened: unsigned(row.try_get("opened")?),
         })
     }
+}
+
+/// Nothing for an attempt that is not over.
+fn gpu_usage(row: &SqliteRow) -> Result<GpuUsage, Error> {
+    let stored: Option<&str> = row.try_get("gpu_usage")?;
+    stored.map_or_else(|| Ok(GpuUsage::default()), |text| from_json("use of GPUs", text))
 }
 
 /// What became of an attempt in a batch. `None` leaves a column as it is.
@@ -147,6 +154,7 @@ struct Updated<'a> {
     cpu_micros: Option<i64>,
     memory_peak: Option<i64>,
     disk_peak: Option<i64>,
+    gpu_usage: Option<String>,
     notes: Option<String>,
     unheard: Option<u8>,
 }
@@ -185,6 +193,7 @@ pub(in crate::store) fn pack_updated<'a>(rows: impl Iterator<Item = &'a AttemptU
             cpu_micros: close.map(|close| signed(close.usage.cpu_micros)),
             memory_peak: close.map(|close| signed(close.usage.memory_peak_bytes)),
             disk_peak: close.map(|close| signed(close.usage.disk_peak_bytes)),
+            gpu_usage: close.map(|close| to_json(&close.usage.gpu)),
             notes: close.map(|close| to_json(&close.notes)),
             unheard: row.heard.then_some(0),
         }

@@ -88,7 +88,7 @@ const UPDATE_ATTEMPTS: &str = concat!(
      cpu_micros = COALESCE(CAST(v.value->>'cpu_micros' AS BIGINT), cpu_micros), \
      memory_peak = COALESCE(CAST(v.value->>'memory_peak' AS BIGINT), memory_peak), \
      disk_peak = COALESCE(CAST(v.value->>'disk_peak' AS BIGINT), disk_peak), \
-     notes = COALESCE(v.value->>'notes', notes), \
+     gpu_usage = COALESCE(v.value->>'gpu_usage', gpu_usage), notes = COALESCE(v.value->>'notes', notes), \
      unheard = COALESCE(CAST(v.value->>'unheard' AS BIGINT), unheard) FROM ",
     rows!("$1"),
     " AS v WHERE attempts.job_id = ",
