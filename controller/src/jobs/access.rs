@@ -30,6 +30,12 @@ impl Jobs {
         self.chore(Chore::TokensUsed(used)).await.map(drop)
     }
 
+    /// Notes that a changing call has begun. Not waited for: what the call changes goes to the same writer behind it, and
+    /// so is never on disk without it.
+    pub(crate) async fn open_call(&self, line: AuditRow) -> Result<(), Error> {
+        self.post(Chore::OpenCall(Box::new(line))).await
+    }
+
     /// On disk when this returns.
     pub(crate) async fn audit(&self, line: AuditRow) -> Result<(), Error> {
         self.chore(Chore::Audit(Box::new(line))).await.map(drop)

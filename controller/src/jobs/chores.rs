@@ -45,6 +45,7 @@ pub(super) enum Chore {
     DataKey(Box<DataKeyRow>),
     Secret(Box<SecretRow>),
     RemoveSecret((String, SecretKind, String)),
+    OpenCall(Box<AuditRow>),
     Audit(Box<AuditRow>),
     ForgetAudit(Timestamp),
     Forget {
@@ -71,6 +72,7 @@ impl Chore {
             Self::DataKey(key) => tx.put_data_key(key).await?,
             Self::Secret(row) => tx.put_secret(row).await?,
             Self::RemoveSecret((project, kind, name)) => tx.remove_secret(project, *kind, name).await?,
+            Self::OpenCall(line) => tx.open_call(line).await?,
             Self::Audit(line) => tx.audit(std::slice::from_ref(line)).await?,
             Self::ForgetAudit(before) => return tx.forget_audit(*before).await,
             Self::Forget { claims, requests } => tx.forget(*claims, *requests).await?,

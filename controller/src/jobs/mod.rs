@@ -186,4 +186,10 @@ impl Jobs {
     async fn chore(&self, chore: Chore) -> Result<u32, Error> {
         self.call(Command::Chore, chore).await
     }
+
+    /// Hands a chore to the writer and does not wait for its commit.
+    async fn post(&self, chore: Chore) -> Result<(), Error> {
+        let (call, _) = Call::new(chore);
+        self.inner.commands.send(Command::Chore(call)).await.map_err(|_| Error::Closed)
+    }
 }

@@ -93,6 +93,9 @@ impl Store {
         let read = pool(read, config.readers.max(1)).await?;
         let store = Self { write, read, path: path.as_path().into(), lock: Arc::new(Mutex::new(Some(lock))) };
         store.found_cluster().await?;
+        let mut tx = store.begin().await?;
+        tx.audit_left_open().await?;
+        tx.commit().await?;
         Ok(store)
     }
 

@@ -8,7 +8,7 @@ use sqlx::{
 };
 use std::path::Path;
 
-const STEPS: [(i64, &str, &str); 7] = [
+const STEPS: &[(i64, &str, &str)] = &[
     (1, "first", include_str!("../../migrations/sqlite/0001_first.sql")),
     (2, "job sources", include_str!("../../migrations/sqlite/0002_job_sources.sql")),
     (3, "leases", include_str!("../../migrations/sqlite/0003_leases.sql")),
@@ -16,11 +16,12 @@ const STEPS: [(i64, &str, &str); 7] = [
     (5, "enrolment", include_str!("../../migrations/sqlite/0005_enrolment.sql")),
     (6, "secrets", include_str!("../../migrations/sqlite/0006_secrets.sql")),
     (10, "use of GPUs", include_str!("../../migrations/sqlite/0010_gpu_usage.sql")),
+    (11, "open calls", include_str!("../../migrations/sqlite/0011_open_calls.sql")),
 ];
 
 pub(super) async fn migrate(pool: &SqlitePool, path: &Path) -> Result<(), Error> {
-    let steps = STEPS.map(|(version, name, sql)| {
+    let steps = STEPS.iter().map(|&(version, name, sql)| {
         Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
     });
-    Migrator::with_migrations(steps.into()).run(pool).await.map_err(|error| Error::file(path, error))
+    Migrator::with_migrations(steps.collect()).run(pool).await.map_err(|error| Error::file(path, error))
 }

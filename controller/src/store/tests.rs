@@ -38,6 +38,39 @@ async fn a_second_controller_on_the_same_file_is_refused_by_name_and_process() {
 }
 
 #[tokio::test]
+async fn a_call_that_was_open_when_the_controller_died_is_one_line_of_the_audit_log() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let line = |id: u8, result: &str| AuditRow {
+        id: [id; 16],
+        at: longshore_common::clock::Timestamp::now(),
+        actor: "token anna".into(),
+        address: "192.0.2.7".into(),
+        action: "longshore.v1.Jobs/Cancel".into(),
+        project: "default".into(),
+        targets: Vec::new(),
+        target_count: 0,
+        result: result.into(),
+        message: String::new(),
+    };
+    let store = Store::open(&config(folder.path())).await.expect("opens");
+    let mut tx = store.begin().await.expect("begun");
+    for id in [1, 2] {
+        tx.open_call(&line(id, "")).await.expect("noted");
+    }
+    tx.audit(&[line(1, "ok")]).await.expect("written");
+    tx.commit().await.expect("committed");
+    store.close().await;
+    drop(store);
+    for start in 1..=2 {
+        let store = Store::open(&config(folder.path())).await.expect("opens");
+        let lines = store.audit(&jobs::AuditFilter::default(), None, 10).await.expect("read");
+        let told: Vec<_> = lines.iter().map(|line| (line.id[0], line.result.as_str())).collect();
+        assert_eq!(told, [(2, "UNKNOWN"), (1, "ok")], "start {start}");
+        store.close().await;
+    }
+}
+
+#[tokio::test]
 async fn the_file_is_durable_and_can_shrink_from_its_first_table_on() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = Store::open(&config(folder.path())).await.expect("opens");

@@ -351,6 +351,37 @@ async fn what_is_changed_and_what_is_refused_is_in_the_audit_log() {
 }
 
 #[tokio::test]
+async fn a_caller_that_hangs_up_leaves_a_line_all_the_same() {
+    let cluster = Cluster::start().await;
+    let (first, rest) = tokio::sync::mpsc::channel(1);
+    first.send(v1::CreateInputRequest::default()).await.expect("there is room");
+    let mut jobs = cluster.jobs.clone();
+    let pages = tokio_stream::wrappers::ReceiverStream::new(rest);
+    let call = tokio::spawn(async move { jobs.create_input(pages).await.map(drop) });
+    let mut access = AccessClient::new(cluster.channel.clone());
+    // Answered on the same connection after the other call has begun.
+    while access.who_am_i(v1::WhoAmIRequest::default()).await.is_err() || first.capacity() == 0 {
+        tokio::task::yield_now().await;
+    }
+    access.who_am_i(v1::WhoAmIRequest::default()).await.expect("answered");
+    call.abort();
+    let lines = tokio::time::timeout(crate::harness::PATIENCE, async {
+        loop {
+            let page = access.list_audit(v1::ListAuditRequest::default()).await.expect("read").into_inner();
+            if !page.entries.is_empty() {
+                return page.entries;
+            }
+        }
+    });
+    let lines = lines.await.expect("there is a line");
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert_eq!(
+        (lines[0].actor.as_str(), lines[0].action.as_str()),
+        ("token admin", "longshore.v1.Jobs/CreateInput")
+    );
+}
+
+#[tokio::test]
 async fn an_address_that_is_wrong_too_often_is_slowed_down_and_right_tokens_are_not() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut config = config(folder.path());

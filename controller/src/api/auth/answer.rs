@@ -3,6 +3,7 @@
 use crate::{
     enrolment,
     identity::{Denied, Token},
+    jobs,
 };
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, StatusCode, header};
@@ -57,6 +58,14 @@ impl Refused {
         Self::new(Code::DeadlineExceeded, message)
     }
 
+    pub(super) fn unwritten(error: &jobs::Error) -> Self {
+        Self::new(Code::Unavailable, format!("the audit log cannot be written: {error}; try again"))
+    }
+
+    pub(super) fn broken() -> Self {
+        Self::new(Code::Internal, "the call ended by a mistake of the controller's; its log says which")
+    }
+
     pub(super) const fn is_worth_a_line(&self) -> bool {
         !self.silent
     }
@@ -102,6 +111,7 @@ impl Refused {
             Code::PermissionDenied => StatusCode::FORBIDDEN,
             Code::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
             Code::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
+            Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
         // Without the header that makes a browser ask for a password.

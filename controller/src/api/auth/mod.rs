@@ -2,6 +2,7 @@
 //! audit log. Handlers find the [`Caller`] in the request.
 
 mod answer;
+mod line;
 pub mod rules;
 
 pub(crate) use answer::is_grpc;
@@ -11,7 +12,6 @@ use crate::{
     enrolment,
     http::peer::Peer,
     identity::{Caller, Denied, Who},
-    store::AuditRow,
 };
 use answer::Refused;
 use axum::{
@@ -22,7 +22,8 @@ use axum::{
     response::Response,
 };
 use http::{HeaderMap, header};
-use longshore_common::{clock::Timestamp, wire::PROJECT};
+use line::Line;
+use longshore_common::{tasks, wire::PROJECT};
 use rules::{Access, Rule};
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -47,25 +48,46 @@ async fn guard(State(context): State<Arc<Context>>, mut request: Request<Body>, 
         Err(turned_away) => {
             let (refused, who) = *turned_away;
             if refused.is_worth_a_line() {
-                note(&context, rule, &Caller::new(who, None), address, Some(&refused)).await;
+                Line::new(rule, &Caller::new(who, None), address).close(&context, Some(&refused)).await;
             }
             return refused.into_response(grpc);
         }
     };
     request.extensions_mut().insert(caller.clone());
-    let answered = match rule.deadline {
-        None => next.run(request).await,
-        Some(deadline) => match tokio::time::timeout(deadline, next.run(request)).await {
-            Ok(answered) => answered,
-            Err(_) => Refused::late(deadline).into_response(grpc),
-        },
-    };
-    let refused = answer::refusal_of(&answered);
-    let denied = refused.as_ref().is_some_and(Refused::is_denial);
-    if rule.changes || denied {
-        note(&context, rule, &caller, address, refused.as_ref()).await;
+    let line = Line::new(rule, &caller, address);
+    let call = bounded(rule, request, next, grpc);
+    if rule.changes {
+        return changing(context, line, call, grpc).await;
+    }
+    let answered = call.await;
+    if let Some(refused) = answer::refusal_of(&answered).filter(Refused::is_denial) {
+        line.close(&context, Some(&refused)).await;
     }
     answered
+}
+
+async fn bounded(rule: &'static Rule, request: Request<Body>, next: Next, grpc: bool) -> Response {
+    let Some(deadline) = rule.deadline else { return next.run(request).await };
+    let answered = tokio::time::timeout(deadline, next.run(request)).await;
+    answered.unwrap_or_else(|_| Refused::late(deadline).into_response(grpc))
+}
+
+/// Goes on to its end when its caller hangs up: nobody may change something and leave no line.
+async fn changing(
+    context: Arc<Context>,
+    line: Line,
+    call: impl Future<Output = Response> + Send + 'static,
+    grpc: bool,
+) -> Response {
+    if let Err(refused) = line.open(&context).await {
+        return refused.into_response(grpc);
+    }
+    let whole = tasks::spawn("changing-call", async move {
+        let answered = call.await;
+        line.close(&context, answer::refusal_of(&answered).as_ref()).await;
+        answered
+    });
+    whole.await.unwrap_or_else(|_| Refused::broken().into_response(grpc))
 }
 
 /// The caller of a request that has passed the guard.
@@ -125,26 +147,6 @@ fn bearer(headers: &HeaderMap) -> Result<&str, Denied> {
     match text.split_once(' ') {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Ok(token.trim()),
         _ => Err(Denied::NotAToken),
-    }
-}
-
-/// Written before the answer goes out.
-async fn note(context: &Context, rule: &Rule, caller: &Caller, from: SocketAddr, refused: Option<&Refused>) {
-    let note = caller.note();
-    let line = AuditRow {
-        id: *uuid::Uuid::now_v7().as_bytes(),
-        at: Timestamp::now(),
-        actor: caller.who().to_string(),
-        address: from.ip().to_string(),
-        action: rule.path.trim_start_matches('/').to_owned(),
-        project: note.project,
-        targets: note.targets,
-        target_count: note.count,
-        result: refused.map_or("ok", Refused::code_name).to_owned(),
-        message: refused.map(|refused| refused.message().to_owned()).unwrap_or_default(),
-    };
-    if let Err(error) = context.jobs.audit(line).await {
-        tracing::error!(%error, action = rule.path, actor = %caller.who(), "the audit log has a gap");
     }
 }
 

@@ -38,6 +38,23 @@ const AUDIT: &str = concat!(
     " AS v",
 );
 
+const OPEN_CALL: &str = concat!(
+    "INSERT INTO open_calls (id, at, actor, address, action, project) SELECT ",
+    bytes!("v.value->>'id'"),
+    ", CAST(v.value->>'at' AS BIGINT), v.value->>'actor', v.value->>'address', v.value->>'action', \
+     v.value->>'project' FROM ",
+    rows!("$1"),
+    " AS v",
+);
+
+const CLOSE_CALLS: &str = concat!(
+    "DELETE FROM open_calls WHERE id IN (SELECT ",
+    bytes!("v.value->>'id'"),
+    " FROM ",
+    rows!("$1"),
+    " AS v)",
+);
+
 impl Tx {
     pub(crate) async fn put_token(&mut self, token: &TokenRow) -> Result<(), Error> {
         self.run(PUT_TOKEN, identity::pack_token(token)).await?;
@@ -73,8 +90,30 @@ impl Tx {
         Ok(())
     }
 
+    /// Ends the calls that were open by the lines' ids.
     pub(crate) async fn audit(&mut self, lines: &[AuditRow]) -> Result<(), Error> {
-        self.run(AUDIT, identity::pack_audit(lines)).await?;
+        let lines = identity::pack_audit(lines);
+        self.run(CLOSE_CALLS, lines.clone()).await?;
+        self.run(AUDIT, lines).await?;
+        Ok(())
+    }
+
+    /// What will be a line in the audit log, whatever becomes of this process.
+    pub(crate) async fn open_call(&mut self, line: &AuditRow) -> Result<(), Error> {
+        self.run(OPEN_CALL, identity::pack_audit(std::slice::from_ref(line))).await?;
+        Ok(())
+    }
+
+    /// The lines of calls that were open when another process ended.
+    pub(crate) async fn audit_left_open(&mut self) -> Result<(), Error> {
+        sqlx::query(
+            "INSERT INTO audit (id, at, actor, address, action, project, targets, target_count, result, message) \
+             SELECT id, at, actor, address, action, project, '[]', 0, 'UNKNOWN', \
+             'the controller ended before it answered; what it was asked may have been done' FROM open_calls",
+        )
+        .execute(self.connection())
+        .await?;
+        sqlx::query("DELETE FROM open_calls").execute(self.connection()).await?;
         Ok(())
     }
 
