@@ -50,6 +50,10 @@ pub struct RabbitConfig {
     /// For the agents; `None`: the same.
     #[serde(default)]
     pub agent_url: Option<String>,
+    /// `https://user:password@host:15671` of the broker's management plugin, for a user with the tag `administrator`;
+    /// without a user, that of `url`. Every agent gets a broker user of its own then. `None`: all share `agent_url`'s.
+    #[serde(default)]
+    pub management_url: Option<Url>,
     /// Of the queues' names, so that several clusters can share a broker.
     #[serde(default = "default_prefix")]
     pub prefix: String,
@@ -125,6 +129,13 @@ impl ControllerConfig {
     }
 }
 
+impl RabbitConfig {
+    /// Where agents reach the broker.
+    pub fn for_agents(&self) -> &str {
+        self.agent_url.as_ref().unwrap_or(&self.url)
+    }
+}
+
 impl fmt::Debug for RabbitConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The addresses hold passwords.
@@ -155,7 +166,12 @@ mod tests {
 
     #[test]
     fn secrets_are_not_shown() {
-        let rabbit = RabbitConfig { url: "amqp://u:hunter2@h".into(), agent_url: None, prefix: "p".into() };
+        let rabbit = RabbitConfig {
+            url: "amqp://u:hunter2@h".into(),
+            agent_url: None,
+            management_url: "https://u:hunter2@h".parse().ok(),
+            prefix: "p".into(),
+        };
         let config = ControllerConfig { rabbitmq: Some(rabbit), ..ControllerConfig::default() };
         assert!(!format!("{config:?}").contains("hunter2"));
     }

@@ -4,6 +4,7 @@
 
 pub mod api;
 pub mod blobs;
+pub mod broker_users;
 pub mod config;
 pub mod counters;
 pub mod disk;

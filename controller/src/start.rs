@@ -3,6 +3,7 @@
 use crate::{
     api::{self, Context, QueueAccess, Waiters},
     blobs::{self, Blobs, Directory, S3},
+    broker_users::{self, BrokerUsers},
     config::{ConfigError, ControllerConfig, RabbitConfig},
     counters::Counters,
     disk::Disk,
@@ -55,6 +56,8 @@ pub enum StartError {
     Enrolment(#[from] enrolment::Error),
     #[error(transparent)]
     Queue(#[from] queue::Error),
+    #[error(transparent)]
+    BrokerUsers(#[from] broker_users::Error),
     #[error("the descriptor set does not read: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
 }
@@ -69,6 +72,7 @@ impl StartError {
             Self::Secrets(error) => error.is_transient(),
             Self::Blobs(error) => error.is_transient(),
             Self::Queue(error) => error.is_transient(),
+            Self::BrokerUsers(error) => error.is_transient(),
             Self::Enrolment(error) => error.is_transient(),
             Self::Pki(_)
             | Self::Config(_)
@@ -128,14 +132,20 @@ impl Controller {
         let logs =
             Files::open(&data_dir.join("logs"), config.logs.clone()).map_err(at(data_dir.join("logs")))?;
         let (blobs, directory) = open_blobs(&config, &base_url)?;
-        let (publisher, queue) = open_queue(config.rabbitmq.as_ref())?;
+        let (publisher, mut queue) = open_queue(config.rabbitmq.as_ref())?;
         let jobs = Jobs::start(store.clone(), config.jobs.clone()).await?;
         let identity = Identity::start(&jobs, &data_dir, &config.limits, shutdown.clone()).await?;
         let secrets = Secrets::start(&jobs, &config.secrets, &data_dir).await?;
         let logs: Arc<dyn LogStore> = Arc::new(logs);
         let bytes = (Arc::clone(&blobs), Arc::clone(&logs));
-        let reconcilers =
+        let mut reconcilers =
             Reconcilers::start(&config.reconcile, &jobs, Arc::clone(&publisher), bytes, &shutdown);
+        if let (Some(rabbitmq), QueueAccess::Amqp { users, .. }) = (&config.rabbitmq, &mut queue) {
+            *users = BrokerUsers::open(rabbitmq, &store, &jobs, &secrets)?;
+            if let Some(users) = users {
+                reconcilers = reconcilers.with_broker_users(users.clone(), &shutdown);
+            }
+        }
         let context = Arc::new(Context {
             enrolment,
             base_url: base_url.clone(),
@@ -248,11 +258,13 @@ fn open_blobs(
 }
 
 fn open_queue(rabbitmq: Option<&RabbitConfig>) -> Result<(Arc<dyn Publisher>, QueueAccess), StartError> {
-    let Some(RabbitConfig { url, agent_url, prefix }) = rabbitmq else {
+    let Some(rabbitmq) = rabbitmq else {
         let hub = Hub::new();
         return Ok((Arc::new(hub.clone()), QueueAccess::Link(hub)));
     };
+    let RabbitConfig { url, prefix, .. } = rabbitmq;
     let publisher = RabbitPublisher::start(Broker::new(url, prefix)?);
-    let agents = agent_url.as_ref().unwrap_or(url).clone();
-    Ok((Arc::new(publisher), QueueAccess::Amqp { url: agents, prefix: prefix.clone() }))
+    let access =
+        QueueAccess::Amqp { url: rabbitmq.for_agents().to_owned(), prefix: prefix.clone(), users: None };
+    Ok((Arc::new(publisher), access))
 }

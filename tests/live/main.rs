@@ -6,6 +6,7 @@ mod shared;
 mod artifacts;
 mod blobs;
 mod broker;
+mod broker_users;
 mod cancel;
 mod commands;
 mod deadlines;

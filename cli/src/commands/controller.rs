@@ -169,6 +169,7 @@ pub(super) fn example() -> ControllerConfig {
         rabbitmq: Some(RabbitConfig {
             url: "amqp://longshore@mq.example:5672/%2f".to_owned(),
             agent_url: Some("amqp://longshore-agent@mq.example:5672/%2f".to_owned()),
+            management_url: Some(url("https://longshore@mq.example:15671")),
             prefix: "longshore".to_owned(),
         }),
         secrets: secrets::Config {
@@ -187,7 +188,15 @@ mod tests {
     #[test]
     fn every_setting_is_shown_and_secrets_are_not() {
         let text = config::print(&ControllerConfig::default(), &example());
-        for line in ["# public_url = ", "# [s3]", "# bucket = ", "# [rabbitmq]", "# agent_url = ", "[jobs]"] {
+        for line in [
+            "# public_url = ",
+            "# [s3]",
+            "# bucket = ",
+            "# [rabbitmq]",
+            "# agent_url = ",
+            "# management_url = ",
+            "[jobs]",
+        ] {
             assert!(text.contains(&format!("\n{line}")), "{line}: {text}");
         }
         assert!(!text.contains(" = \n"), "a setting without an example: {text}");

@@ -61,7 +61,11 @@ pub(crate) async fn parts(context: &Context) -> Vec<v1::Part> {
         Ok(detail) => v1::Part { name: "disk".to_owned(), healthy: true, detail },
         Err(detail) => v1::Part { name: "disk".to_owned(), healthy: false, detail },
     };
-    vec![database, queue, store, disk]
+    let users = context.queue.users().map(|users| match users.health() {
+        Ok(detail) => v1::Part { name: "queue users".to_owned(), healthy: true, detail },
+        Err(detail) => v1::Part { name: "queue users".to_owned(), healthy: false, detail },
+    });
+    [database, queue, store, disk].into_iter().chain(users).collect()
 }
 
 async fn part(name: &str, asked: impl Future<Output = Result<String, String>>) -> v1::Part {

@@ -23,8 +23,8 @@ pub(crate) use cluster::parts;
 pub use waiters::Waiters;
 
 use crate::{
-    blobs::Blobs, counters::Counters, disk::Disk, enrolment::Enrolment, identity::Identity, jobs::Jobs,
-    links::Links, log_store::LogStore, secrets::Secrets,
+    blobs::Blobs, broker_users::BrokerUsers, counters::Counters, disk::Disk, enrolment::Enrolment,
+    identity::Identity, jobs::Jobs, links::Links, log_store::LogStore, secrets::Secrets,
 };
 use longshore_common::{queue::Publisher, shutdown::Shutdown};
 use longshore_proto::v1;
@@ -64,7 +64,12 @@ impl Default for Config {
 #[derive(Clone)]
 pub enum QueueAccess {
     Link(longshore_common::queue::link::Hub),
-    Amqp { url: String, prefix: String },
+    Amqp {
+        url: String,
+        prefix: String,
+        /// `None`: all agents share the address.
+        users: Option<BrokerUsers>,
+    },
 }
 
 impl fmt::Debug for QueueAccess {
@@ -75,6 +80,16 @@ impl fmt::Debug for QueueAccess {
             Self::Amqp { prefix, .. } => {
                 f.debug_struct("Amqp").field("prefix", prefix).finish_non_exhaustive()
             }
+        }
+    }
+}
+
+impl QueueAccess {
+    /// `None`: agents have no users of their own.
+    pub fn users(&self) -> Option<&BrokerUsers> {
+        match self {
+            Self::Link(_) => None,
+            Self::Amqp { users, .. } => users.as_ref(),
         }
     }
 }

@@ -28,6 +28,7 @@ impl Enrolment {
         }
         // Those of a lost answer, or of a life before.
         tx.drop_other_credentials(agent, &[]).await?;
+        tx.forget_broker_salt(agent).await?;
         tx.put_credential(&row).await?;
         tx.commit().await?;
         tracing::info!(agent.id = %agent, token = %token.id, "agent joined");

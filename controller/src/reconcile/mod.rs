@@ -2,6 +2,7 @@
 //! and looks by itself: a nudge only makes it look sooner.
 
 mod agents;
+mod broker_users;
 mod driver;
 mod expire;
 mod publish;
@@ -11,7 +12,7 @@ mod tests;
 
 pub use publish::Lag;
 
-use crate::{blobs::Blobs, jobs::Jobs, log_store::LogStore};
+use crate::{blobs::Blobs, broker_users::BrokerUsers, jobs::Jobs, log_store::LogStore};
 use driver::drive;
 use longshore_common::{queue::Publisher, shutdown::Shutdown, tasks};
 use serde::{Deserialize, Serialize};
@@ -80,6 +81,13 @@ impl Reconcilers {
             tasks::spawn("retention", drive(retention, shutdown.clone())),
         ];
         Self { lag, loops }
+    }
+
+    /// With the loop that keeps agents' broker users as they should be.
+    pub fn with_broker_users(mut self, users: BrokerUsers, shutdown: &Shutdown) -> Self {
+        let users = broker_users::Users::new(users);
+        self.loops.push(tasks::spawn("broker-users", drive(users, shutdown.clone())));
+        self
     }
 
     /// For how long queued work has been without a hint, for `status`.

@@ -75,12 +75,20 @@ impl Key {
         hmac::sign(&key, value).as_ref().to_vec()
     }
 
+    /// Bytes that only this key gives for `purpose`, and that no mark can be.
+    pub(crate) fn derive(&self, purpose: &[u8]) -> Zeroizing<Vec<u8>> {
+        let own = Zeroizing::new(self.mark(DERIVED));
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &own);
+        Zeroizing::new(hmac::sign(&key, purpose).as_ref().to_vec())
+    }
+
     fn cipher(&self) -> LessSafeKey {
         LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &self.0[..]).expect("it has the length of such a key"))
     }
 }
 
 const WRAPPED: &[u8] = b"longshore data key";
+const DERIVED: &[u8] = b"longshore derived";
 
 /// The key in a file; a file that is not there is made, for its owner alone.
 pub(crate) fn from_file(path: &Path) -> io::Result<Key> {

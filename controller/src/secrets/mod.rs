@@ -332,6 +332,12 @@ impl Secrets {
         Ok(opened)
     }
 
+    /// A password for `purpose`: always the same until the data key is another. Nothing stored tells it.
+    pub(crate) async fn derive(&self, purpose: &[u8]) -> Result<Zeroizing<String>, Error> {
+        let (_, key) = self.key().await?;
+        Ok(Zeroizing::new(hex::encode(key.derive(purpose))))
+    }
+
     fn value(
         &self,
         project: &str,

@@ -31,6 +31,8 @@ struct Settings {
     port: u16,
     distribution: u16,
     mapper: u16,
+    /// Of the management plugin.
+    management: Option<u16>,
 }
 
 const USER: &str = "longshore";
@@ -38,6 +40,15 @@ const PASSWORD: &str = "broker-password";
 
 impl Broker {
     pub fn start() -> Self {
+        Self::start_with(None)
+    }
+
+    /// With its management plugin.
+    pub fn start_managed() -> Self {
+        Self::start_with(Some(free_port()))
+    }
+
+    fn start_with(management: Option<u16>) -> Self {
         let dir = fresh_dir("broker");
         let mapper = free_port();
         let settings = Settings {
@@ -45,11 +56,13 @@ impl Broker {
             port: free_port(),
             distribution: free_port(),
             mapper,
+            management,
             dir,
         };
         fs::write(settings.dir.join("rabbitmq.conf"), settings.file())
             .expect("write the broker's configuration");
-        fs::write(settings.dir.join("enabled_plugins"), "[].\n").expect("write the broker's plugins");
+        fs::write(settings.dir.join("enabled_plugins"), settings.plugins())
+            .expect("write the broker's plugins");
         let _mapper = settings.start_mapper();
         let server = settings.start_node();
         Self { settings, server, _mapper }
@@ -58,6 +71,12 @@ impl Broker {
     /// `amqp://user:password@127.0.0.1:port/%2f`
     pub fn url(&self) -> String {
         self.url_through(self.settings.port)
+    }
+
+    /// `http://user:password@127.0.0.1:port`, of one that was started managed.
+    pub fn management_url(&self) -> String {
+        let port = self.settings.management.expect("it was started with the management plugin");
+        format!("http://{USER}:{PASSWORD}@127.0.0.1:{port}")
     }
 
     /// SIGKILL: what was confirmed must still be there after `restart`.
@@ -130,9 +149,16 @@ impl Settings {
         format!(
             "listeners.tcp.1 = 127.0.0.1:{}\ndefault_user = {USER}\ndefault_pass = {PASSWORD}\n\
              loopback_users = none\nlog.console = true\nlog.console.level = warning\nlog.file = false\n\
-             disk_free_limit.absolute = 50MB\n",
-            self.port
+             disk_free_limit.absolute = 50MB\n{}",
+            self.port,
+            self.management
+                .map(|port| format!("management.tcp.port = {port}\nmanagement.tcp.ip = 127.0.0.1\n"))
+                .unwrap_or_default()
         )
+    }
+
+    fn plugins(&self) -> &'static str {
+        if self.management.is_some() { "[rabbitmq_management].\n" } else { "[].\n" }
     }
 
     fn environment(&self, command: &mut Command) {
@@ -164,7 +190,7 @@ impl Settings {
 
     fn start_node(&self) -> Server {
         let mut server = self.spawn_node();
-        server.wait_ready(PATIENCE, || answers(self.port));
+        server.wait_ready(PATIENCE, || answers(self.port) && self.management.is_none_or(answers));
         server
     }
 

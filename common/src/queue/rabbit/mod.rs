@@ -57,6 +57,16 @@ impl Broker {
         Ok(Self { uri, prefix: prefix.to_owned() })
     }
 
+    pub fn vhost(&self) -> &str {
+        &self.uri.vhost
+    }
+
+    /// A pattern of the queues of these lanes and no other, as the broker's permissions want it.
+    pub fn pattern(&self, lanes: &[Lane]) -> String {
+        let names: Vec<_> = lanes.iter().map(|lane| self.queue(lane).as_str().replace('.', "\\.")).collect();
+        format!("^({})$", names.join("|"))
+    }
+
     fn queue(&self, lane: &Lane) -> ShortString {
         format!("{}.{lane}", self.prefix).into()
     }
@@ -143,6 +153,14 @@ mod tests {
         assert_eq!(format!("{broker:?}"), "Broker(amqp://broker.example:5673, longshore.*)");
         let refused = Broker::new("http://anna:hunter2@broker.example", "longshore").expect_err("not AMQP");
         assert!(!format!("{refused} {refused:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn a_pattern_is_of_the_lanes_alone() {
+        let broker = Broker::new("amqp://broker.example/%2f", "ship.one").expect("valid");
+        let pattern = broker.pattern(&Lane::of_pool("default"));
+        assert_eq!(pattern, r"^(ship\.one\.default\.cpu|ship\.one\.default\.gpu)$");
+        assert_eq!(broker.vhost(), "/");
     }
 
     #[test]

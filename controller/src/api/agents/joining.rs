@@ -85,6 +85,9 @@ pub(super) async fn remove(
     caller.touches(id);
     context.enrolment.remove(id).await.map_err(enrolment::refused)?;
     context.links.end(id);
+    if let Some(users) = context.queue.users() {
+        users.remove(id).await;
+    }
     context.jobs.remove_agent(id).await.map_err(status::jobs)?;
     tracing::info!(agent.id = %id, agent.name = agent.identity.name, "agent removed");
     Ok(v1::RemoveAgentResponse { agent: Some(views::agent(&agent, caller)) })

@@ -51,11 +51,12 @@ pub(super) async fn open(
         QueueAccess::Link(hub) => Some(hub.connect(!greeting.inventory.gpus.is_empty())),
         QueueAccess::Amqp { .. } => None,
     };
+    let queue = queue(context, &caller, &lanes).await?;
     let linked = context.links.enter(greeting.identity.id, greeting.identity.session);
     let (down, messages) = mpsc::channel(WAITING);
     tracing::info!(agent.id = %greeting.identity.id, agent.name = greeting.identity.name, "agent linked");
     let session = Session { context: Arc::clone(context), caller, linked, line, down };
-    let welcome = welcome(context, &lanes);
+    let welcome = welcome(context, &lanes, queue);
     tasks::spawn("agent link", session.run(welcome, up));
     Ok(Box::pin(ReceiverStream::new(messages)))
 }
@@ -70,21 +71,35 @@ fn check_protocol(greeting: &Greeting) -> Result<(), Status> {
     )))
 }
 
-fn welcome(context: &Context, lanes: &[Lane]) -> v1::Welcome {
+/// How this agent reaches the queue.
+async fn queue(context: &Context, caller: &Caller, lanes: &[Lane]) -> Result<v1::queue_access::Kind, Status> {
     use v1::queue_access::Kind;
-    let kind = match &context.queue {
-        QueueAccess::Link(_) => Kind::Link(v1::LinkQueue {}),
-        QueueAccess::Amqp { url, prefix } => {
-            Kind::Amqp(v1::AmqpQueue { url: url.clone(), prefix: prefix.clone() })
+    match &context.queue {
+        QueueAccess::Link(_) => Ok(Kind::Link(v1::LinkQueue {})),
+        QueueAccess::Amqp { url, prefix, users: None } => {
+            Ok(Kind::Amqp(v1::AmqpQueue { url: url.clone(), prefix: prefix.clone() }))
         }
-    };
+        QueueAccess::Amqp { prefix, users: Some(users), .. } => {
+            let access = users.access(caller.agent, lanes).await;
+            let url = access.map_err(|error| Status::unavailable(error.to_string()))?;
+            // Of one that was removed meanwhile nothing must be left.
+            if let Err(denied) = caller.check(context) {
+                users.remove(caller.agent).await;
+                return Err(denied);
+            }
+            Ok(Kind::Amqp(v1::AmqpQueue { url, prefix: prefix.clone() }))
+        }
+    }
+}
+
+fn welcome(context: &Context, lanes: &[Lane], queue: v1::queue_access::Kind) -> v1::Welcome {
     let (cluster, epoch) = context.jobs.cluster();
     v1::Welcome {
         protocol: PROTOCOL,
         cluster_id: cluster.to_string(),
         epoch: epoch.0,
         heartbeat_every: Some(wire::duration_to(context.config.heartbeat_every)),
-        queue: Some(v1::QueueAccess { kind: Some(kind) }),
+        queue: Some(v1::QueueAccess { kind: Some(queue) }),
         lanes: lanes.iter().map(Lane::to_string).collect(),
         ca: context.enrolment.pki().map(|pki| pki.bundle_digest().to_vec().into()).unwrap_or_default(),
     }

@@ -4,6 +4,9 @@ use crate::store::{
     Error, Store,
     rows::{CredentialRow, JoinTokenRow},
 };
+use longshore_common::ids::AgentId;
+use sqlx::{Row as _, sqlite::SqliteRow};
+use std::collections::HashMap;
 
 /// Of lists for people.
 const MOST: i64 = 1_000;
@@ -13,6 +16,17 @@ impl Store {
     pub(crate) async fn credentials(&self) -> Result<Vec<CredentialRow>, Error> {
         let rows = sqlx::query("SELECT * FROM agent_credentials").fetch_all(&self.read).await?;
         rows.iter().map(CredentialRow::read).collect()
+    }
+
+    /// What the passwords of agents' broker users are derived from.
+    pub(crate) async fn broker_salts(&self) -> Result<HashMap<AgentId, Vec<u8>>, Error> {
+        let rows = sqlx::query("SELECT agent_id, salt FROM broker_salts").fetch_all(&self.read).await?;
+        let read = |row: &SqliteRow| {
+            let agent: Vec<u8> = row.try_get("agent_id")?;
+            let agent = AgentId::from_slice(&agent).map_err(|error| Error::corrupt("an agent id", error))?;
+            Ok((agent, row.try_get("salt")?))
+        };
+        rows.iter().map(read).collect()
     }
 
     /// Newest first.

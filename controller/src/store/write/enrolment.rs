@@ -117,6 +117,31 @@ impl Tx {
         Ok(())
     }
 
+    /// The agent's, which is `fresh` if it has none.
+    pub(crate) async fn broker_salt(&mut self, agent: AgentId, fresh: [u8; 16]) -> Result<Vec<u8>, Error> {
+        sqlx::query(
+            "INSERT INTO broker_salts (agent_id, salt) VALUES ($1, $2) ON CONFLICT (agent_id) DO NOTHING",
+        )
+        .bind(&agent.as_bytes()[..])
+        .bind(&fresh[..])
+        .execute(self.connection())
+        .await?;
+        let row = sqlx::query("SELECT salt FROM broker_salts WHERE agent_id = $1")
+            .bind(&agent.as_bytes()[..])
+            .fetch_one(self.connection())
+            .await?;
+        Ok(row.try_get("salt")?)
+    }
+
+    /// The agent's broker user is another from now on, or none.
+    pub(crate) async fn forget_broker_salt(&mut self, agent: AgentId) -> Result<(), Error> {
+        sqlx::query("DELETE FROM broker_salts WHERE agent_id = $1")
+            .bind(&agent.as_bytes()[..])
+            .execute(self.connection())
+            .await?;
+        Ok(())
+    }
+
     /// The agent is none any more.
     pub(crate) async fn remove_agent(&mut self, agent: AgentId, now: Timestamp) -> Result<(), Error> {
         for sql in [
@@ -129,7 +154,7 @@ impl Tx {
                 .execute(self.connection())
                 .await?;
         }
-        Ok(())
+        self.forget_broker_salt(agent).await
     }
 
     /// What was over before `before` interests nobody.
