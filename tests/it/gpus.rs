@@ -7,7 +7,7 @@ use longshore_tests::local::{Local, scripted};
 use std::sync::Arc;
 
 fn on_gpus(count: u32, memory_bytes: u64, model: &str) -> JobSpec {
-    let gpu = GpuRequest { count, memory_bytes, model: model.to_owned() };
+    let gpu = GpuRequest { count, memory_bytes, model: model.to_owned(), ..GpuRequest::default() };
     JobSpec {
         resources: Some(Resources { gpu: Some(gpu), ..Resources::default() }),
         ..scripted(&[("FAKE_RUN", "50ms")])

@@ -44,11 +44,8 @@ fn request(job: String, limits: &LimitArgs) -> v1::RetryJobRequest {
         shm_bytes: limits.shm_size.map(|size| size.0),
         scratch_bytes: limits.scratch.map(|size| size.0),
         pids: limits.pids_limit,
-        gpu: limits.gpus.as_ref().map(|gpu| v1::GpuRequest {
-            count: gpu.count,
-            memory_bytes: gpu.memory_bytes,
-            model: gpu.model.clone().unwrap_or_default(),
-        }),
+        gpu: limits.gpus.as_ref().map(v1::GpuRequest::from),
+        exclusive: limits.exclusive.then_some(true),
     };
     let deadlines = v1::Deadlines {
         queue: length(limits.queue_deadline),

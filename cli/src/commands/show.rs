@@ -102,10 +102,10 @@ fn describe_spec(spec: &JobSpec, lines: &mut Lines) {
     lines.set("scratch", ByteSize(asked.scratch_bytes), asked.scratch_bytes == usual.scratch_bytes);
     lines.set("pids", asked.pids, asked.pids == usual.pids);
     if let Some(gpu) = &asked.gpu {
-        let memory =
-            if gpu.memory_bytes > 0 { format!(", {} each", size(gpu.memory_bytes)) } else { String::new() };
-        let model = gpu.model.as_ref().map_or_else(String::new, |model| format!(", {model}"));
-        lines.add("gpus", format!("{}{memory}{model}", gpu.count));
+        lines.add("gpus", gpu.to_string());
+    }
+    if asked.exclusive {
+        lines.add("machine", "to itself");
     }
     let (asked, usual) = (&spec.deadlines, &default.deadlines);
     let queue = asked.queue.map_or_else(|| "none".to_owned(), |queue| HumanDuration(queue).to_string());
@@ -134,7 +134,8 @@ fn describe_spec(spec: &JobSpec, lines: &mut Lines) {
         lines.add("", format!("after {outcome} {attempts} at most, {wait} apart at first"));
     }
     lines.set("priority", spec.priority, spec.priority == default.priority);
-    let agents: Vec<_> = spec.agents.iter().map(|(name, any)| format!("{name}={}", any.join("|"))).collect();
+    let agents = spec.agents.iter().map(|(name, any)| format!("{name}={}", any.join("|")));
+    let agents: Vec<_> = agents.chain(spec.agent_rules.iter().map(ToString::to_string)).collect();
     lines.add("agents", agents.join(" "));
     let labels: Vec<_> = spec.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
     lines.add("labels", labels.join(" "));

@@ -1,18 +1,24 @@
 //! What a job is: its spec, states, outcomes and retry policy. Plain data and pure functions.
 
 pub mod file;
+mod gpu;
 pub mod image;
+mod labels;
 pub mod outcome;
 pub mod resources;
 pub mod retry;
 pub mod spec;
 pub mod state;
 mod validate;
+mod version;
 
+pub use gpu::GpuRequest;
 pub use image::policy::{ImagePolicy, Pattern};
+pub use labels::{AgentRule, LabelTest};
 pub use outcome::{Blame, Outcome};
-pub use resources::{GpuRequest, Resources};
+pub use resources::Resources;
 pub use retry::{RetryPolicy, RetryRule};
 pub use spec::{Deadlines, Input, JobSpec, NetworkMode, Outputs, PullPolicy, Security};
 pub use state::JobState;
 pub use validate::{check_name, check_secret_name, secret_file, validate};
+pub use version::{Version, VersionError};

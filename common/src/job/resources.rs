@@ -1,5 +1,6 @@
 //! What a job asks of a machine.
 
+use super::gpu::GpuRequest;
 use serde::{Deserialize, Serialize};
 
 pub const KIB: u64 = 1 << 10;
@@ -20,17 +21,9 @@ pub struct Resources {
     pub pids: u32,
     /// `None`: no GPU.
     pub gpu: Option<GpuRequest>,
-}
-
-/// GPUs of one job. All of them are alike for the job: each has at least `memory_bytes` and matches `model`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GpuRequest {
-    /// At least 1.
-    pub count: u32,
-    /// Least total VRAM of each; zero: any.
-    pub memory_bytes: u64,
-    /// Glob over the NVML product name, without regard to case; `None`: any.
-    pub model: Option<String>,
+    /// Alone on its machine.
+    #[serde(default)]
+    pub exclusive: bool,
 }
 
 impl Default for Resources {
@@ -45,6 +38,7 @@ impl Default for Resources {
             // Enough for data loaders, too few for a fork bomb.
             pids: 4096,
             gpu: None,
+            exclusive: false,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The complete description of a job, every default filled in. Immutable once submitted.
 
-use super::{resources::Resources, retry::RetryPolicy};
+use super::{labels::AgentRule, resources::Resources, retry::RetryPolicy};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -34,6 +34,9 @@ pub struct JobSpec {
     pub labels: BTreeMap<String, String>,
     /// Agent label to any of these values.
     pub agents: BTreeMap<String, Vec<String>>,
+    /// And what else holds of agents' labels.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub agent_rules: Vec<AgentRule>,
     /// Name to source; mounted read-only at `/in/<name>`.
     pub inputs: BTreeMap<String, Input>,
     pub outputs: Outputs,
@@ -171,6 +174,7 @@ impl JobSpec {
             priority: 0,
             labels: BTreeMap::new(),
             agents: BTreeMap::new(),
+            agent_rules: Vec::new(),
             inputs: BTreeMap::new(),
             outputs: Outputs::default(),
             pool: DEFAULT_POOL.to_owned(),

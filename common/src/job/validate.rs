@@ -1,29 +1,22 @@
 //! Every rule a job must keep before it is accepted, with all mistakes told at once. The one judge of the three ways
 //! in: job files, flags and the API. Knows nothing of what machines there are.
 
+mod labels;
 mod process;
+mod resources;
 mod secrets;
 
 pub use secrets::{check_secret_name, secret_file};
 
-use super::resources::{GIB, MIB};
+use super::resources::MIB;
 use super::{
-    Deadlines, Input, JobSpec, Outcome, Outputs, Resources, RetryPolicy, image,
+    Deadlines, Input, JobSpec, Outcome, Outputs, RetryPolicy, image,
     spec::{MOST_FILES, PLAIN},
 };
 use crate::fields::{FieldError, FieldErrors};
 use globset::Glob;
 use std::{io, time::Duration};
 
-/// Docker refuses less.
-const LEAST_MEMORY: u64 = 6 * MIB;
-const MOST_MEMORY: u64 = 64 * 1024 * GIB;
-const MOST_SCRATCH: u64 = 1024 * 1024 * GIB;
-const LEAST_CPU_MILLIS: u32 = 10;
-const MOST_CPU_MILLIS: u32 = 1_000_000;
-const MOST_GPUS: u32 = 64;
-/// Linux has no more process ids.
-const MOST_PIDS: u32 = 4_194_304;
 const PRIORITIES: std::ops::RangeInclusive<i32> = -100..=100;
 const MOST_ATTEMPTS: u32 = 100;
 const LONGEST_DEADLINE: Duration = Duration::from_secs(366 * 24 * 3600);
@@ -46,8 +39,8 @@ pub fn validate(spec: &JobSpec) -> Result<(), FieldErrors> {
     errors.take(check_name("pool", &spec.pool));
     process::check(spec, &mut errors);
     secrets::check(spec, &mut errors);
-    labels(spec, &mut errors);
-    resources(&spec.resources, &mut errors);
+    labels::check(spec, &mut errors);
+    resources::check(&spec.resources, &mut errors);
     deadlines(&spec.deadlines, &mut errors);
     retry(&spec.retry, &mut errors);
     if let Some(length) = spec.disconnect_tolerance {
@@ -75,64 +68,6 @@ pub fn check_name(path: &str, name: &str) -> Result<(), FieldError> {
     }
     let rule = "a name is 1 to 63 of a-z, 0-9, `_`, `.`, `-`, and starts with a letter or digit";
     Err(FieldError::new(path, format!("`{name}`: {rule}")))
-}
-
-fn labels(spec: &JobSpec, errors: &mut FieldErrors) {
-    let name_fits = |name: &str| {
-        (1..=63).contains(&name.len())
-            && name.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric())
-            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-/".contains(&b))
-    };
-    let rule = "a label's name is 1 to 63 letters, digits, `_`, `.`, `-`, `/`";
-    for (name, value) in &spec.labels {
-        if !name_fits(name) {
-            errors.push(format!("labels.{name}"), rule);
-        } else if value.len() > 256 || value.chars().any(char::is_control) {
-            errors.push(format!("labels.{name}"), "a value is at most 256 characters on one line");
-        }
-    }
-    for (name, values) in &spec.agents {
-        if !name_fits(name) {
-            errors.push(format!("agents.{name}"), rule);
-        } else if values.is_empty() {
-            errors.push(format!("agents.{name}"), "names no value, so no agent could match");
-        }
-    }
-}
-
-fn resources(asked: &Resources, errors: &mut FieldErrors) {
-    let cpu = asked.cpu_millis;
-    if !(LEAST_CPU_MILLIS..=MOST_CPU_MILLIS).contains(&cpu) {
-        errors.push("resources.cpu", format!("{cpu}m is not between 10m and 1000 cores"));
-    }
-    let memory = asked.memory_bytes;
-    if memory < LEAST_MEMORY {
-        errors.push("resources.memory", format!("{memory} bytes is less than 6 MiB, the least Docker takes"));
-    } else if memory > MOST_MEMORY {
-        errors.push("resources.memory", "is more than 64 TiB");
-    } else if asked.shm_bytes > memory && asked.shm_bytes != Resources::default().shm_bytes {
-        // The default nobody asked for: the memory limit decides, as with Docker.
-        errors.push("resources.shm", "is larger than memory, in which it counts");
-    }
-    if asked.scratch_bytes == 0 {
-        errors.push("resources.scratch", "is zero: /out and /tmp_disk need some");
-    } else if asked.scratch_bytes > MOST_SCRATCH {
-        errors.push("resources.scratch", "is more than 1 PiB");
-    }
-    if !(1..=MOST_PIDS).contains(&asked.pids) {
-        errors.push("resources.pids", format!("{} is not between 1 and {MOST_PIDS}", asked.pids));
-    }
-    let Some(gpu) = &asked.gpu else { return };
-    if !(1..=MOST_GPUS).contains(&gpu.count) {
-        let hint = if gpu.count == 0 { ": leave `gpu` out for none" } else { "" };
-        errors.push("resources.gpu.count", format!("{} is not between 1 and {MOST_GPUS}{hint}", gpu.count));
-    }
-    if gpu.memory_bytes > MOST_MEMORY {
-        errors.push("resources.gpu.memory", "is more than 64 TiB");
-    }
-    if let Some(model) = &gpu.model {
-        errors.take(glob("resources.gpu.model", model));
-    }
 }
 
 fn deadlines(asked: &Deadlines, errors: &mut FieldErrors) {
@@ -263,7 +198,7 @@ fn size(spec: &JobSpec) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::job::{GpuRequest, RetryRule};
+    use crate::job::RetryRule;
 
     fn paths(change: impl FnOnce(&mut JobSpec)) -> Vec<String> {
         let mut spec = JobSpec::for_image("alpine:3");
@@ -313,22 +248,6 @@ mod tests {
                 "outputs.include[0]"
             ]
         );
-    }
-
-    #[test]
-    fn resources_have_ends_on_both_sides() {
-        assert_eq!(paths(|s| s.resources.shm_bytes = s.resources.memory_bytes + 1), ["resources.shm"]);
-        assert!(paths(|s| s.resources.memory_bytes = LEAST_MEMORY).is_empty());
-        assert_eq!(paths(|s| s.resources.memory_bytes = MOST_MEMORY + 1), ["resources.memory"]);
-        assert_eq!(paths(|s| s.resources.cpu_millis = MOST_CPU_MILLIS + 1), ["resources.cpu"]);
-        assert_eq!(paths(|s| s.resources.scratch_bytes = 0), ["resources.scratch"]);
-        assert_eq!(paths(|s| s.resources.pids = 0), ["resources.pids"]);
-        for count in [0, 65] {
-            let gpu = GpuRequest { count, memory_bytes: 0, model: Some("A100*".into()) };
-            assert_eq!(paths(|s| s.resources.gpu = Some(gpu)), ["resources.gpu.count"]);
-        }
-        let gpu = GpuRequest { count: 1, memory_bytes: 0, model: Some("A[".into()) };
-        assert_eq!(paths(|s| s.resources.gpu = Some(gpu)), ["resources.gpu.model"]);
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod attempt;
 mod credentials;
 mod enums;
 mod logs;
+mod machine;
 mod outcome;
 mod spec;
 pub mod status;
@@ -23,8 +24,9 @@ pub use credentials::{Credentials, PROJECT, Unsendable};
 pub use enums::{
     agent_state, blame, job_state, lane_answer, network_mode, pull_policy, role, security, stream, streams,
 };
+pub use machine::overlay_resources;
 pub use outcome::outcome;
-pub use spec::{overlay_deadlines, overlay_resources, submitted_spec};
+pub use spec::{overlay_deadlines, submitted_spec};
 pub use time::{duration_from, duration_to, timestamp_from, timestamp_to};
 
 /// A message field without which the rest means nothing.

@@ -1,11 +1,10 @@
 //! The job spec. Absent fields take their defaults; all wrong fields are told at once.
 
+use super::machine::{overlay_resources, read_rules};
 use super::{WireError, duration_from, duration_to, network_mode, pull_policy, security, text};
 use crate::fields::FieldErrors;
 use crate::job::spec::{DEFAULT_POOL, PLAIN};
-use crate::job::{
-    Deadlines, GpuRequest, Input, JobSpec, Outputs, Resources, RetryPolicy, RetryRule, validate,
-};
+use crate::job::{Deadlines, Input, JobSpec, Outputs, RetryPolicy, RetryRule, validate};
 use longshore_proto::v1;
 use std::time::Duration;
 
@@ -25,23 +24,6 @@ impl TryFrom<v1::JobSpec> for JobSpec {
     fn try_from(message: v1::JobSpec) -> Result<Self, FieldErrors> {
         let (spec, errors) = read(message);
         errors.into_result(spec)
-    }
-}
-
-/// Replaces what the message names.
-pub fn overlay_resources(resources: &mut Resources, message: &v1::Resources) {
-    let v1::Resources { cpu_millis, memory_bytes, shm_bytes, scratch_bytes, pids, gpu } = message;
-    set(&mut resources.cpu_millis, *cpu_millis);
-    set(&mut resources.memory_bytes, *memory_bytes);
-    set(&mut resources.shm_bytes, *shm_bytes);
-    set(&mut resources.scratch_bytes, *scratch_bytes);
-    set(&mut resources.pids, *pids);
-    if let Some(gpu) = gpu {
-        resources.gpu = Some(GpuRequest {
-            count: gpu.count,
-            memory_bytes: gpu.memory_bytes,
-            model: text(gpu.model.clone()),
-        });
     }
 }
 
@@ -69,7 +51,7 @@ fn read(message: v1::JobSpec) -> (JobSpec, FieldErrors) {
     spec.user = text(message.user);
     spec.env = message.env.into_iter().collect();
     if let Some(resources) = &message.resources {
-        overlay_resources(&mut spec.resources, resources);
+        overlay_resources(&mut spec.resources, resources, &mut errors);
     }
     set(&mut spec.network, errors.take(network_mode("network", message.network)));
     if let Some(deadlines) = &message.deadlines {
@@ -81,6 +63,7 @@ fn read(message: v1::JobSpec) -> (JobSpec, FieldErrors) {
     spec.priority = message.priority;
     spec.labels = message.labels.into_iter().collect();
     spec.agents = message.agents.into_iter().map(|(label, list)| (label, list.values)).collect();
+    spec.agent_rules = read_rules(message.agent_rules, &mut errors);
     for (name, input) in message.inputs {
         if let Some(input) = errors.take(read_input(&name, input)) {
             spec.inputs.insert(name, input);
@@ -162,6 +145,7 @@ impl From<&JobSpec> for v1::JobSpec {
             priority: spec.priority,
             labels: spec.labels.clone().into_iter().collect(),
             agents: spec.agents.iter().map(|(label, values)| (label.clone(), list(values))).collect(),
+            agent_rules: spec.agent_rules.iter().map(v1::AgentRule::from).collect(),
             inputs: spec.inputs.iter().map(|(name, input)| (name.clone(), input.into())).collect(),
             outputs: Some((&spec.outputs).into()),
             pool: spec.pool.clone(),
@@ -169,23 +153,6 @@ impl From<&JobSpec> for v1::JobSpec {
             security: v1::Security::from(spec.security) as i32,
             secret_env: spec.secret_env.clone().into_iter().collect(),
             secret_files: spec.secret_files.clone().into_iter().collect(),
-        }
-    }
-}
-
-impl From<&Resources> for v1::Resources {
-    fn from(resources: &Resources) -> Self {
-        Self {
-            cpu_millis: Some(resources.cpu_millis),
-            memory_bytes: Some(resources.memory_bytes),
-            shm_bytes: Some(resources.shm_bytes),
-            scratch_bytes: Some(resources.scratch_bytes),
-            pids: Some(resources.pids),
-            gpu: resources.gpu.as_ref().map(|gpu| v1::GpuRequest {
-                count: gpu.count,
-                memory_bytes: gpu.memory_bytes,
-                model: gpu.model.clone().unwrap_or_default(),
-            }),
         }
     }
 }
@@ -246,7 +213,7 @@ impl From<&Outputs> for v1::Outputs {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::job::{NetworkMode, PullPolicy, Security};
+    use crate::job::{AgentRule, GpuRequest, LabelTest, NetworkMode, PullPolicy, Security};
 
     fn full() -> JobSpec {
         let mut spec = JobSpec::for_image("registry.example/rsl/trainer:1.4");
@@ -257,7 +224,9 @@ mod tests {
         spec.workdir = Some("/work".into());
         spec.user = Some("1000:1000".into());
         spec.env.insert("A".into(), String::new());
-        spec.resources.gpu = Some(GpuRequest { count: 2, memory_bytes: 5, model: Some("A100*".into()) });
+        spec.resources.gpu = Some(GpuRequest { memory_bytes: 5, ..GpuRequest::of(2) });
+        spec.resources.exclusive = true;
+        spec.agent_rules = vec![AgentRule::new("rack", LabelTest::Lt(9))];
         spec.network = NetworkMode::Internet;
         spec.security = Security::Restricted;
         spec.deadlines.queue = Some(Duration::from_millis(1500));

@@ -67,7 +67,7 @@ pub(super) async fn retry(
     let spec = if request.resources.is_some() || request.deadlines.is_some() {
         let mut spec = (*context.jobs.get(id).await.map_err(status::jobs)?.spec).clone();
         if let Some(resources) = &request.resources {
-            wire::overlay_resources(&mut spec.resources, resources);
+            wire::overlay_resources(&mut spec.resources, resources, &mut errors);
         }
         if let Some(deadlines) = &request.deadlines {
             wire::overlay_deadlines(&mut spec.deadlines, deadlines, &mut errors);

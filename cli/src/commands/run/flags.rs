@@ -7,7 +7,8 @@ use clap::{Args, ValueEnum};
 use longshore_common::fields::FieldErrors;
 use longshore_common::job::spec::SECRETS_FOLDER;
 use longshore_common::job::{
-    GpuRequest, JobSpec, NetworkMode, Outputs, PullPolicy, Security, check_name, validate,
+    AgentRule, GpuRequest, JobSpec, LabelTest, NetworkMode, Outputs, PullPolicy, Security, check_name,
+    validate,
 };
 use longshore_common::units::{ByteSize, Cores, HumanDuration};
 use std::collections::BTreeMap;
@@ -73,9 +74,10 @@ pub(crate) struct RunArgs {
     /// A label to filter by
     #[arg(short, long = "label", value_name = "NAME=VALUE", value_parser = words::pair)]
     pub(crate) labels: Vec<(String, String)>,
-    /// Only agents with this label; given twice for one name, either value
-    #[arg(long = "agent", value_name = "NAME=VALUE", value_parser = words::pair)]
-    pub(crate) agents: Vec<(String, String)>,
+    /// Only agents with this label, NAME=VALUE; given twice for one name, either value. Also NAME!=VALUE, NAME, !NAME,
+    /// NAME>N and NAME<N
+    #[arg(long = "agent", value_name = "NAME=VALUE", value_parser = words::agent, allow_hyphen_values = true)]
+    pub(crate) agents: Vec<AgentRule>,
     /// The set of agents that may run it
     #[arg(long)]
     pub(crate) pool: Option<String>,
@@ -115,9 +117,13 @@ pub(crate) struct LimitArgs {
     /// Processes and threads
     #[arg(long, value_name = "N", value_parser = words::count, allow_hyphen_values = true)]
     pub(crate) pids_limit: Option<u32>,
-    /// GPUs, as in 1,memory=24GiB,model=A100*
-    #[arg(long, value_name = "N[,memory=SIZE][,model=GLOB]", value_parser = words::gpus, allow_hyphen_values = true)]
+    /// GPUs, as in 1,memory=24GiB,model=A100*; also model=!GLOB, capability=8.0, driver=535, cuda=12.2, mig=PROFILE,
+    /// nvlink and shared
+    #[arg(long, value_name = "N[,memory=SIZE][,…]", value_parser = words::gpus, allow_hyphen_values = true)]
     pub(crate) gpus: Option<GpuRequest>,
+    /// Alone on its machine
+    #[arg(long)]
+    pub(crate) exclusive: bool,
     /// How long the container may run
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub(crate) run_deadline: Option<HumanDuration>,
@@ -245,8 +251,13 @@ impl RunArgs {
         spec.env = words::environment(&self.env_file, &self.env, shell)?;
         let secrets = self.secrets(&mut spec, shell)?;
         spec.labels = self.labels.iter().cloned().collect();
-        for (label, value) in &self.agents {
-            spec.agents.entry(label.clone()).or_default().push(value.clone());
+        for rule in &self.agents {
+            match &rule.test {
+                LabelTest::In(any) => {
+                    spec.agents.entry(rule.label.clone()).or_default().extend(any.iter().cloned());
+                }
+                _ => spec.agent_rules.push(rule.clone()),
+            }
         }
         if let Some(pool) = &self.pool {
             spec.pool.clone_from(pool);
@@ -335,6 +346,7 @@ impl LimitArgs {
         if self.gpus.is_some() {
             resources.gpu.clone_from(&self.gpus);
         }
+        resources.exclusive |= self.exclusive;
         let deadlines = &mut spec.deadlines;
         if let Some(queue) = self.queue_deadline {
             deadlines.queue = Some(queue.0);

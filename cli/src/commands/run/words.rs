@@ -1,7 +1,7 @@
 //! The small languages inside the flags of `run`.
 
 use crate::failure::Failure;
-use longshore_common::job::{GpuRequest, Input};
+use longshore_common::job::{AgentRule, GpuRequest, Input, LabelTest, Version};
 use longshore_common::units::{ByteSize, HumanDuration, UnitError};
 use std::{collections::BTreeMap, fs, path::PathBuf, str::FromStr};
 
@@ -21,27 +21,67 @@ pub(crate) fn pair(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// `1,memory=24GiB,model=A100*`.
+/// `2,memory=24GiB,model=A100*,model=!*PCIe*,capability=8.0,nvlink`.
 pub(crate) fn gpus(text: &str) -> Result<GpuRequest, String> {
     positive(text)?;
-    let mut request = GpuRequest { count: 1, memory_bytes: 0, model: None };
+    let mut request = GpuRequest::of(1);
     for part in text.split(',').map(str::trim) {
         match part.split_once('=') {
             None if part == "all" => {
                 return Err("say how many GPUs the job needs, as in --gpus 1: machines are shared".to_owned());
             }
+            None if part == "nvlink" => request.nvlink = true,
+            None if part == "shared" => request.shared = true,
             None => request.count = part.parse().map_err(|_| format!("`{part}` is not a number of GPUs"))?,
-            Some(("count", count)) => {
-                request.count = count.parse().map_err(|_| format!("`{count}` is not a number of GPUs"))?;
-            }
-            Some(("memory", size)) => {
-                request.memory_bytes = ByteSize::from_docker(size).map_err(|error| error.to_string())?.0;
-            }
-            Some(("model", model)) => request.model = Some(model.to_owned()),
-            Some((key, _)) => return Err(format!("`{key}` is not known: count, memory and model are")),
+            Some((key, value)) => gpu_word(&mut request, key, value)?,
         }
     }
     Ok(request)
+}
+
+fn gpu_word(request: &mut GpuRequest, key: &str, value: &str) -> Result<(), String> {
+    let version = || value.parse::<Version>().map(Some).map_err(|error| error.to_string());
+    // `capability>=8.0` and `capability=8.0` are the same.
+    match key.strip_suffix('>').unwrap_or(key) {
+        "count" => request.count = value.parse().map_err(|_| format!("`{value}` is not a number of GPUs"))?,
+        "memory" => {
+            request.memory_bytes = ByteSize::from_docker(value).map_err(|error| error.to_string())?.0;
+        }
+        "model" => request.model.push(value.to_owned()),
+        "capability" => request.capability = version()?,
+        "driver" => request.driver = version()?,
+        "cuda" => request.cuda = version()?,
+        "mig" => request.mig = Some(value.to_owned()),
+        _ => {
+            let known = "count, memory, model, capability, driver, cuda, mig, nvlink and shared are";
+            return Err(format!("`{key}` is not known: {known}"));
+        }
+    }
+    Ok(())
+}
+
+/// `NAME=VALUE`, `NAME!=VALUE`, `NAME`, `!NAME`, `NAME>N`, `NAME<N`.
+pub(crate) fn agent(text: &str) -> Result<AgentRule, String> {
+    let whole = |number: &str| {
+        number.trim().parse::<i64>().map_err(|_| format!("`{text}`: `{number}` is not a whole number"))
+    };
+    let (label, test) = if let Some((label, value)) = text.split_once("!=") {
+        (label, LabelTest::NotIn(vec![value.to_owned()]))
+    } else if let Some((label, value)) = text.split_once('=') {
+        (label, LabelTest::In(vec![value.to_owned()]))
+    } else if let Some((label, number)) = text.split_once('>') {
+        (label, LabelTest::Gt(whole(number)?))
+    } else if let Some((label, number)) = text.split_once('<') {
+        (label, LabelTest::Lt(whole(number)?))
+    } else if let Some(label) = text.strip_prefix('!') {
+        (label, LabelTest::DoesNotExist)
+    } else {
+        (text, LabelTest::Exists)
+    };
+    if label.is_empty() {
+        return Err(format!("write NAME=VALUE, not `{text}`"));
+    }
+    Ok(AgentRule::new(label, test))
 }
 
 /// A time, or a bare number of seconds as Docker's `--stop-timeout` takes.
@@ -141,11 +181,33 @@ mod tests {
 
     #[test]
     fn gpus_are_a_number_and_what_each_must_have() {
-        let asked = gpus("2,memory=24GiB,model=A100*");
-        assert_eq!(asked, Ok(GpuRequest { count: 2, memory_bytes: 24 << 30, model: Some("A100*".into()) }));
+        let asked =
+            gpus("2,memory=24GiB,model=A100*,model=!*PCIe*,capability>=8.0,driver=535,cuda=12.2,nvlink");
+        let expected = GpuRequest {
+            memory_bytes: 24 << 30,
+            model: vec!["A100*".into(), "!*PCIe*".into()],
+            capability: "8.0".parse().ok(),
+            driver: "535".parse().ok(),
+            cuda: "12.2".parse().ok(),
+            nvlink: true,
+            ..GpuRequest::of(2)
+        };
+        assert_eq!(asked, Ok(expected));
         assert_eq!(gpus("memory=8g").map(|gpu| (gpu.count, gpu.memory_bytes)), Ok((1, 8 << 30)));
-        for bad in ["all", "x", "1,vram=2", "1,memory=2"] {
+        assert_eq!(gpus("mig=1g.10gb").map(|gpu| gpu.mig), Ok(Some("1g.10gb".into())));
+        assert_eq!(gpus("1,shared,memory=8g").map(|gpu| gpu.shared), Ok(true));
+        for bad in ["all", "x", "1,vram=2", "1,memory=2", "1,cuda=new", "nvlink=yes"] {
             assert!(gpus(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn agents_are_chosen_by_six_tests() {
+        for text in ["site=bern", "site!=bern", "ssd", "!ssd", "rack>3", "rack<-1"] {
+            assert_eq!(agent(text).map(|rule| rule.to_string()), Ok(text.to_owned()));
+        }
+        for bad in ["=x", "", "!", "rack>many"] {
+            assert!(agent(bad).is_err(), "{bad}");
         }
     }
 

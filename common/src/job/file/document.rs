@@ -1,15 +1,15 @@
 //! The shape of a job file, field by field. Its doc comments are the descriptions of the JSON Schema.
 
 use super::JobFile;
-use super::words::{Choices, Files, Setting, Word, Words};
+use super::machine::{self, LabelDocument, ResourcesDocument};
+use super::words::{Files, Setting, Word, Words};
 use crate::fields::{FieldError, FieldErrors};
 use crate::job::spec::SECRETS_FOLDER;
 use crate::job::{
-    Deadlines, GpuRequest, Input, JobSpec, NetworkMode, Outputs, PullPolicy, Resources, RetryPolicy,
-    RetryRule, Security, check_name,
+    Deadlines, Input, JobSpec, NetworkMode, Outputs, PullPolicy, RetryPolicy, RetryRule, Security, check_name,
 };
 use crate::tree::{Node, Value};
-use crate::units::{ByteSize, Cores, HumanDuration};
+use crate::units::{ByteSize, HumanDuration};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::{collections::BTreeMap, path::PathBuf};
@@ -61,8 +61,8 @@ pub(super) struct Document {
     priority: i32,
     /// Words of your own, to filter by.
     labels: BTreeMap<String, Word>,
-    /// Only agents with these labels: one value, or any of a list.
-    agents: BTreeMap<String, Choices>,
+    /// Only agents with these labels: one value, any of a list, or rules: `in`, `not_in`, `exists`, `gt`, `lt`.
+    agents: BTreeMap<String, LabelDocument>,
     /// Read-only folders at `/in/NAME`.
     inputs: BTreeMap<String, InputDocument>,
     /// Which files of `/out` are kept.
@@ -102,34 +102,6 @@ enum Network {
 enum SecurityProfile {
     Baseline,
     Restricted,
-}
-
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-struct ResourcesDocument {
-    /// Cores. Default 1.
-    cpu: Option<Cores>,
-    /// Memory, without extra swap. Default 2GiB.
-    memory: Option<ByteSize>,
-    /// Size of `/dev/shm`, which counts in memory. Default 64MiB.
-    shm: Option<ByteSize>,
-    /// Disk for the writable layer, `/tmp_disk` and `/out` together. Default 20GiB.
-    scratch: Option<ByteSize>,
-    /// Processes and threads. Default 4096.
-    pids: Option<u32>,
-    /// Graphics cards. Default none.
-    gpu: Option<GpuDocument>,
-}
-
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-struct GpuDocument {
-    /// How many. Default 1.
-    count: Option<u32>,
-    /// The least memory each must have.
-    memory: Option<ByteSize>,
-    /// A glob over the card's product name, like `A100*`.
-    model: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -271,8 +243,7 @@ impl Document {
         spec.retry = self.retry.policy();
         spec.priority = self.priority;
         spec.labels = self.labels.into_iter().map(|(name, value)| (name, value.0)).collect();
-        spec.agents =
-            self.agents.into_iter().map(|(name, any)| (name, Words(any.0).into_strings())).collect();
+        machine::select(self.agents, &mut spec);
         spec.outputs = self.outputs.outputs();
         set(&mut spec.pool, self.pool);
         spec.disconnect_tolerance = self.disconnect_tolerance.map(|length| length.0);
@@ -307,23 +278,6 @@ impl SecurityProfile {
             Self::Baseline => Security::Baseline,
             Self::Restricted => Security::Restricted,
         }
-    }
-}
-
-impl ResourcesDocument {
-    fn resources(self) -> Resources {
-        let mut resources = Resources::default();
-        set(&mut resources.cpu_millis, self.cpu.map(|cores| cores.0));
-        set(&mut resources.memory_bytes, self.memory.map(|size| size.0));
-        set(&mut resources.shm_bytes, self.shm.map(|size| size.0));
-        set(&mut resources.scratch_bytes, self.scratch.map(|size| size.0));
-        set(&mut resources.pids, self.pids);
-        resources.gpu = self.gpu.map(|gpu| GpuRequest {
-            count: gpu.count.unwrap_or(1),
-            memory_bytes: gpu.memory.map_or(0, |size| size.0),
-            model: gpu.model,
-        });
-        resources
     }
 }
 

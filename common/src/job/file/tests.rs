@@ -41,7 +41,7 @@ fn the_job_file_of_the_documentation_is_read() {
     );
     assert_eq!((spec.env["BATCH"].as_str(), spec.env["SEED"].as_str()), ("64", "3"));
     assert_eq!((spec.resources.cpu_millis, spec.resources.memory_bytes), (8000, 64 * GIB));
-    let gpu = GpuRequest { count: 2, memory_bytes: 40 * GIB, model: Some("A100*".into()) };
+    let gpu = GpuRequest { memory_bytes: 40 * GIB, model: vec!["A100*".into()], ..GpuRequest::of(2) };
     assert_eq!(spec.resources.gpu, Some(gpu));
     assert_eq!(spec.inputs["init"], Input::Job { job: "k3m9q2xw".into(), path: "ckpt/".into() });
     assert_eq!(folders["scans"], PathBuf::from("./scans"));
@@ -197,4 +197,45 @@ fn a_great_many_variables_are_read_in_no_time() {
     let began = std::time::Instant::now();
     assert_eq!(parse(&text, "x").expect("good")[0].spec.env.len(), 50_000);
     assert!(began.elapsed() < std::time::Duration::from_secs(15), "{:?}", began.elapsed());
+}
+
+#[test]
+fn everything_that_can_be_asked_of_a_machine_reads_back() {
+    let text = r#"
+image: trainer
+resources:
+  exclusive: true
+  gpu: {count: 4, memory: 40GiB, model: ["A100*", "!*PCIe*"], capability: "8.0", driver: 535, cuda: ">=12.2", nvlink: true}
+agents: {arch: amd64, site: {in: [bern, zurich], not_in: [basel]}, ssd: {exists: true}, rack: {gt: 3, lt: 9}}
+"#;
+    let spec = parse(text, "x").expect("good").remove(0).spec;
+    let gpu = spec.resources.gpu.as_ref().expect("asked for");
+    assert_eq!((gpu.model.len(), gpu.nvlink, spec.resources.exclusive), (2, true, true));
+    let versions = [&gpu.capability, &gpu.driver, &gpu.cuda].map(|v| v.as_ref().expect("said").to_string());
+    assert_eq!(versions, ["8.0", "535", "12.2"]);
+    let rules: Vec<_> = spec.agent_rules.iter().map(ToString::to_string).collect();
+    assert_eq!(rules, ["rack>3", "rack<9", "site=bern|zurich", "site!=basel", "ssd"]);
+    let again = parse(&write(&spec).to_string(), "x").expect("its own writing").remove(0).spec;
+    assert_eq!(again, spec);
+    let part = "image: x\nresources: {gpu: {mig: 1g.10gb}}\n---\nimage: x\nresources: {gpu: {shared: true, memory: 8GiB}}";
+    for job in parse(part, "x").expect("good") {
+        assert_eq!(parse(&write(&job.spec).to_string(), "x").expect("good").remove(0).spec, job.spec);
+    }
+}
+
+#[test]
+fn wrong_words_about_a_machine_are_told_at_once() {
+    let text = "image: x\nresources:\n  gpu:\n    capability: 8.0\n    cuda: newest\n    model: [A100*, 'A[']\n\
+                agents:\n  ssd: true\n  rack: {above: 3}\n  site: {not_in: []}\n";
+    let error = parse(text, "job.yaml").expect_err("wrong in six places").to_string();
+    for says in [
+        "job.yaml:4: resources.gpu.capability: is a bare 8.0: quote it",
+        "job.yaml:5: resources.gpu.cuda: `newest` is not a version",
+        "job.yaml:6: resources.gpu.model[1]: `A[`",
+        "job.yaml:8: agents.ssd: is a bare true",
+        "job.yaml:9: agents.rack.above: is not a known field",
+        "job.yaml:10: agents.site: names no value",
+    ] {
+        assert!(error.contains(says), "{says} is not in\n{error}");
+    }
 }

@@ -1,6 +1,6 @@
 //! A spec as a document of a job file, without what is default anyway.
 
-use crate::job::{Input, JobSpec, NetworkMode, PullPolicy, RetryRule, Security};
+use crate::job::{AgentRule, Input, JobSpec, LabelTest, NetworkMode, PullPolicy, RetryRule, Security};
 use crate::units::{ByteSize, Cores, HumanDuration};
 use serde_json::{Map, Value, json};
 use std::{collections::BTreeMap, time::Duration};
@@ -33,7 +33,7 @@ pub fn write(spec: &JobSpec) -> Value {
     put("retry", retry(spec, &default), false);
     put("priority", json!(spec.priority), spec.priority == default.priority);
     put("labels", json!(spec.labels), false);
-    put("agents", json!(spec.agents), false);
+    put("agents", agents(spec), false);
     put("inputs", inputs(spec), false);
     put("outputs", outputs(spec, &default), false);
     put("pool", json!(spec.pool), spec.pool == default.pool);
@@ -67,7 +67,13 @@ fn resources(spec: &JobSpec, default: &JobSpec) -> Value {
         changed([
             ("count", json!(gpu.count), false),
             ("memory", size(gpu.memory_bytes), gpu.memory_bytes == 0),
-            ("model", json!(gpu.model), false),
+            ("model", json!(gpu.model), gpu.model.is_empty()),
+            ("capability", json!(gpu.capability), false),
+            ("driver", json!(gpu.driver), false),
+            ("cuda", json!(gpu.cuda), false),
+            ("mig", json!(gpu.mig), false),
+            ("nvlink", json!(gpu.nvlink), !gpu.nvlink),
+            ("shared", json!(gpu.shared), !gpu.shared),
         ])
     });
     changed([
@@ -77,7 +83,30 @@ fn resources(spec: &JobSpec, default: &JobSpec) -> Value {
         ("scratch", size(asked.scratch_bytes), asked.scratch_bytes == default.scratch_bytes),
         ("pids", json!(asked.pids), asked.pids == default.pids),
         ("gpu", json!(gpu), false),
+        ("exclusive", json!(asked.exclusive), !asked.exclusive),
     ])
+}
+
+/// Lists of values; with rules for the same label they become one of these.
+fn agents(spec: &JobSpec) -> Value {
+    let mut agents: Map<String, Value> =
+        spec.agents.iter().map(|(label, any)| (label.clone(), json!(any))).collect();
+    for AgentRule { label, test } in &spec.agent_rules {
+        let rules = agents.entry(label.clone()).or_insert_with(|| json!({}));
+        if rules.is_array() {
+            *rules = json!({ "in": rules.take() });
+        }
+        let (key, value) = match test {
+            LabelTest::In(any) => ("in", json!(any)),
+            LabelTest::NotIn(none) => ("not_in", json!(none)),
+            LabelTest::Exists => ("exists", json!(true)),
+            LabelTest::DoesNotExist => ("exists", json!(false)),
+            LabelTest::Gt(bound) => ("gt", json!(bound)),
+            LabelTest::Lt(bound) => ("lt", json!(bound)),
+        };
+        rules[key] = value;
+    }
+    Value::Object(agents)
 }
 
 fn deadlines(spec: &JobSpec, default: &JobSpec) -> Value {

@@ -96,7 +96,8 @@ async fn gpus_are_granted_by_uuid_and_remembered() {
     let gpus = vec![gpu(0, 80), gpu(1, 24)];
     bench.jobs.hello(agent.clone(), inventory(16, gpus.clone())).await.expect("stored");
     let mut wants = spec();
-    wants.resources.gpu = Some(GpuRequest { count: 1, memory_bytes: 20 * GIB, model: Some("a10".into()) });
+    wants.resources.gpu =
+        Some(GpuRequest { memory_bytes: 20 * GIB, model: vec!["a10".into()], ..GpuRequest::of(1) });
     let job = bench.submit(wants).await;
     assert_eq!(job.lane, lanes()[1]);
     let mut offer = Offer { gpus, ..offer(16, 4) };
