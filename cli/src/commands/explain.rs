@@ -12,7 +12,8 @@ pub(crate) struct ExplainArgs {
 
 pub(crate) async fn run(client: &Client, args: ExplainArgs, format: FormatArgs) -> anyhow::Result<i32> {
     let call = || {
-        let (mut jobs, request) = (client.jobs(), v1::ExplainJobRequest { job: args.job.clone() });
+        let (mut jobs, request) =
+            (client.jobs(), v1::ExplainJobRequest { job: args.job.clone(), ..Default::default() });
         async move { jobs.explain(request).await }
     };
     let explanation = client.ask_again(call).await?.explanation.unwrap_or_default();

@@ -52,6 +52,9 @@ pub(crate) struct PutArgs {
     /// How long ended jobs are kept; `none` for the controller's own
     #[arg(long, value_name = "DURATION")]
     retention: Option<Bound<HumanDuration>>,
+    /// Its part of a contended fleet, beside projects of weight 1
+    #[arg(long, value_name = "N")]
+    weight: Option<u32>,
     /// Only these images, beside what the controller allows; empty: all
     #[arg(long, value_name = "PATTERN", value_delimiter = ',')]
     allow_images: Option<Vec<String>>,
@@ -114,6 +117,7 @@ fn changed(mut project: v1::Project, args: PutArgs) -> v1::Project {
     if let Some(Bound(retention)) = args.retention {
         project.retention = retention.map(|length| wire::duration_to(length.0));
     }
+    project.weight = args.weight.unwrap_or(project.weight);
     let images = project.images.get_or_insert_default();
     let patterns = |given: Option<Vec<String>>, kept: &mut Vec<String>| {
         if let Some(mut given) = given {
@@ -165,6 +169,7 @@ fn show(project: &v1::Project, format: FormatArgs) -> anyhow::Result<i32> {
         ("name", project.name.clone()),
         ("quotas", quotas(&project.quotas.unwrap_or_default()).join(", ")),
         ("used", project.used.as_ref().map(|used| quotas(used).join(", ")).unwrap_or_default()),
+        ("weight", project.weight.to_string()),
         ("allow images", images.allow.join(" ")),
         ("deny images", images.deny.join(" ")),
         ("need digest", digest.to_owned()),

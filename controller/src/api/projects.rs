@@ -1,7 +1,7 @@
 //! The tenants, for people.
 
 use super::{Context, access, auth, secrets, status, views};
-use crate::identity::{DEFAULT_PROJECT, Project, Quotas, Settings};
+use crate::identity::{DEFAULT_PROJECT, Project, Quotas, Settings, Weight};
 use longshore_common::{
     fields::{FieldError, FieldErrors},
     wire,
@@ -101,6 +101,12 @@ fn settings(asked: &v1::Project) -> Result<Settings, FieldErrors> {
     let images = images.map_err(|error| FieldError::new("project.images", error.to_string()));
     let retention =
         asked.retention.map(|length| wire::duration_from("project.retention", &length)).transpose();
+    let weight = match asked.weight {
+        0 => Ok(Weight::default()),
+        weight => Weight::new(weight).ok_or_else(|| {
+            FieldError::new("project.weight", format!("{weight} is not between 1 and {}", Weight::MOST))
+        }),
+    };
     let settings = Settings {
         quotas: Quotas {
             queued: quotas.queued,
@@ -112,6 +118,7 @@ fn settings(asked: &v1::Project) -> Result<Settings, FieldErrors> {
         },
         images: errors.take(images).unwrap_or_default(),
         retention: errors.take(retention).flatten(),
+        weight: errors.take(weight).unwrap_or_default(),
     };
     errors.into_result(settings)
 }

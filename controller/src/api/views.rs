@@ -61,11 +61,13 @@ pub(super) fn explanation(explanation: Explanation) -> v1::JobExplanation {
         agent: reason.agent,
         reason: reason.reason,
         permanent: reason.permanent,
+        ..v1::AgentReason::default()
     };
     v1::JobExplanation {
         place: explanation.place,
         summary: explanation.summary,
         agents: explanation.agents.into_iter().map(reason).collect(),
+        ..v1::JobExplanation::default()
     }
 }
 
@@ -143,6 +145,7 @@ pub(super) fn project(project: &Project, used: Option<&Quotas>) -> v1::Project {
         retention: project.settings.retention.map(wire::duration_to),
         created_at: Some(wire::timestamp_to(project.created_at)),
         used: used.map(quotas),
+        weight: project.settings.weight.into(),
     }
 }
 

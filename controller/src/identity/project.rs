@@ -20,6 +20,34 @@ pub struct Settings {
     pub images: ImagePolicy,
     /// Of ended jobs; `None`: the controller's.
     pub retention: Option<Duration>,
+    /// Of its fair share beside others'.
+    pub weight: Weight,
+}
+
+/// How much of a contended fleet a project has beside one of weight 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Weight(u32);
+
+impl Default for Weight {
+    fn default() -> Self {
+        Self(1)
+    }
+}
+
+impl Weight {
+    pub const MOST: u32 = 1000;
+
+    /// `None`: it is not between 1 and [`Self::MOST`].
+    pub fn new(weight: u32) -> Option<Self> {
+        (1..=Self::MOST).contains(&weight).then_some(Self(weight))
+    }
+}
+
+impl From<Weight> for u32 {
+    fn from(weight: Weight) -> Self {
+        weight.0
+    }
 }
 
 /// `None`: no bound.

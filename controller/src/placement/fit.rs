@@ -168,7 +168,7 @@ fn fits_whole_gpus(spec: &JobSpec, whole: &Whole) -> Result<(), Reason> {
     } else {
         format!("{suited} such of {}", whole.gpus.len())
     };
-    Err(lasting(format!("needs {}, has {have}", wanted(asked))))
+    Err(lasting(format!("needs {}, has {have}", asked)))
 }
 
 /// Smallest sufficient VRAM first, then the lowest index, so that large ones stay for those who need them.
@@ -176,12 +176,7 @@ fn free_gpus(spec: &JobSpec, machine: &Machine) -> Result<Vec<String>, Reason> {
     let Some(asked) = &spec.resources.gpu else { return Ok(Vec::new()) };
     let mut suited: Vec<&Gpu> = machine.gpus.iter().filter(|gpu| suits(asked, gpu)).collect();
     if suited.len() < asked.count as usize {
-        return Err(passing(format!(
-            "needs {}, {} free{}",
-            wanted(asked),
-            suited.len(),
-            in_use(asked, machine)
-        )));
+        return Err(passing(format!("needs {}, {} free{}", asked, suited.len(), in_use(asked, machine))));
     }
     suited.sort_by_key(|gpu| (gpu.memory_bytes, gpu.index));
     Ok(suited.into_iter().take(asked.count as usize).map(|gpu| gpu.uuid.clone()).collect())
@@ -202,8 +197,14 @@ fn in_use(asked: &GpuRequest, machine: &Machine) -> String {
 }
 
 fn suits(asked: &GpuRequest, gpu: &Gpu) -> bool {
-    gpu.memory_bytes >= asked.memory_bytes
-        && asked.model.as_ref().is_none_or(|glob| model_matches(glob, &gpu.model))
+    gpu.memory_bytes >= asked.memory_bytes && named(asked, &gpu.model) && asked.mig == gpu.mig
+}
+
+/// Any of the globs, and none of those that exclude.
+fn named(asked: &GpuRequest, model: &str) -> bool {
+    let (not, any): (Vec<_>, Vec<_>) = asked.model.iter().partition(|glob| glob.starts_with('!'));
+    (any.is_empty() || any.iter().any(|glob| model_matches(glob, model)))
+        && !not.iter().any(|glob| model_matches(glob.trim_start_matches('!'), model))
 }
 
 /// `A100*` means `NVIDIA A100-SXM4-80GB`: the glob may begin at any word of the product name. A pattern that is no
@@ -213,17 +214,6 @@ fn model_matches(glob: &str, model: &str) -> bool {
     let glob = glob.compile_matcher();
     let words = model.match_indices(' ').map(|(at, _)| at + 1);
     std::iter::once(0).chain(words).any(|at| glob.is_match(&model[at..]))
-}
-
-fn wanted(asked: &GpuRequest) -> String {
-    let mut text = if asked.count == 1 { "1 GPU".to_owned() } else { format!("{} GPUs", asked.count) };
-    if let Some(model) = &asked.model {
-        text.push_str(&format!(" {model}"));
-    }
-    if asked.memory_bytes > 0 {
-        text.push_str(&format!(" with {}", size(asked.memory_bytes)));
-    }
-    text
 }
 
 fn cores(millis: u32) -> String {

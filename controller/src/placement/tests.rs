@@ -36,9 +36,9 @@ fn job(cpu: u32, gib: u64, gpu: Option<(u32, u64, Option<&str>)>) -> JobSpec {
     spec.resources.cpu_millis = cpu;
     spec.resources.memory_bytes = gib * GIB;
     spec.resources.gpu = gpu.map(|(count, gib, model)| GpuRequest {
-        count,
         memory_bytes: gib * GIB,
-        model: model.map(str::to_owned),
+        model: model.into_iter().map(str::to_owned).collect(),
+        ..GpuRequest::of(count)
     });
     spec
 }

@@ -217,7 +217,7 @@ async fn what_is_another_projects_is_not_there() {
         let codes = [
             other.get(v1::GetJobRequest { job: job.clone() }).await.map(drop),
             other.wait(v1::WaitJobRequest { job: job.clone(), ..Default::default() }).await.map(drop),
-            other.explain(v1::ExplainJobRequest { job: job.clone() }).await.map(drop),
+            other.explain(v1::ExplainJobRequest { job: job.clone(), ..Default::default() }).await.map(drop),
             other
                 .stream_logs(v1::StreamLogsRequest { job: job.clone(), ..Default::default() })
                 .await

@@ -64,7 +64,7 @@ async fn an_unknown_job_is_not_found_everywhere() {
     let mut jobs = cluster.jobs.clone();
     let errors = [
         jobs.get(v1::GetJobRequest { job: job.clone() }).await.err(),
-        jobs.explain(v1::ExplainJobRequest { job: job.clone() }).await.err(),
+        jobs.explain(v1::ExplainJobRequest { job: job.clone(), ..Default::default() }).await.err(),
         jobs.wait(v1::WaitJobRequest { job: job.clone(), ..Default::default() }).await.err(),
         jobs.stream_logs(v1::StreamLogsRequest { job: job.clone(), ..Default::default() }).await.err(),
         jobs.cancel(v1::CancelJobsRequest { jobs: vec![job.clone()], ..Default::default() }).await.err(),

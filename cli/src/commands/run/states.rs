@@ -185,7 +185,7 @@ impl Reason {
         loop {
             tokio::time::sleep(if self.waited { REASONS } else { PATIENCE }).await;
             self.waited = true;
-            let request = v1::ExplainJobRequest { job: job.to_owned() };
+            let request = v1::ExplainJobRequest { job: job.to_owned(), ..Default::default() };
             // The link's troubles are told by the other half.
             let Ok(answer) = client.jobs().explain(request).await else { continue };
             let Some(explanation) = answer.into_inner().explanation else { continue };
@@ -230,12 +230,13 @@ mod tests {
         let agent = |name: &str| v1::AgentReason {
             agent: name.to_owned(),
             reason: "needs 2 GPUs, has 1".to_owned(),
-            permanent: false,
+            ..Default::default()
         };
         let explanation = v1::JobExplanation {
             place: 2,
             summary: "2nd in line".to_owned(),
             agents: vec![agent("gpu-04"), agent("gpu-07"), agent("gpu-08")],
+            ..Default::default()
         };
         let text = describe(&explanation, "k3m9q2xw");
         assert!(
