@@ -167,6 +167,7 @@ async fn report(tools: &Tools, intent: &Intent) {
         usage: Usage::default(),
         started_at: None,
         exited_at: None,
+        digest: None,
         notes: Vec::new(),
     };
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));

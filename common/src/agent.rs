@@ -106,6 +106,8 @@ pub struct HeldAttempt {
     pub started_at: Option<Timestamp>,
     pub exited_at: Option<Timestamp>,
     pub usage: Usage,
+    /// Of its image, as the registry names it; `None`: not known yet, or there is none.
+    pub digest: Option<String>,
 }
 
 /// What an attempt used.
@@ -189,4 +191,6 @@ pub struct FinishReport {
     pub exited_at: Option<Timestamp>,
     /// `oom_event: a child was killed for memory`.
     pub notes: Vec<String>,
+    /// Of the image that ran, as the registry names it.
+    pub digest: Option<String>,
 }

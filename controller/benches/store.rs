@@ -103,6 +103,7 @@ async fn agent(handle: Jobs, left: Arc<AtomicUsize>) {
             phase: JobState::Running,
             started_at: None,
             exited_at: None,
+            digest: None,
             usage: Usage::default(),
         });
         handle.heartbeat(agent, held.collect()).await.expect("stored");
@@ -118,6 +119,7 @@ async fn agent(handle: Jobs, left: Arc<AtomicUsize>) {
             started_at: None,
             exited_at: None,
             notes: Vec::new(),
+            digest: None,
         });
         let answers = handle.finish(reports.collect()).await.expect("stored");
         assert!(answers.iter().all(Result::is_ok));

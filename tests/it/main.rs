@@ -5,6 +5,7 @@ mod cancel;
 mod descriptors;
 mod examples;
 mod gpus;
+mod pin;
 mod reliability;
 mod restore;
 mod submit_to_done;

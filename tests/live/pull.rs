@@ -95,3 +95,41 @@ async fn a_registry_that_wants_a_password_says_so() {
     let job = client.run(shell(&reference, "true")).await;
     assert_eq!(outcome(&job), "registry_auth", "{job:?}");
 }
+
+#[tokio::test]
+async fn what_ran_is_on_record_and_runs_again_although_its_tag_was_moved() {
+    let cluster = crate::shared::embedded();
+    let client = Client::connect(cluster).await;
+    let (cli, old) = (cluster.cli(), image_with("old", "ENV AGE=old"));
+    let reference = registry().push(&old, "pinned:1");
+    let job = client.run(shell(&reference, "printf $AGE")).await;
+    let digest = client.get(&job.id).await.attempts[0].digest.clone();
+    let known = docker(&["inspect", "-f", "{{range .RepoDigests}}{{println .}}{{end}}", &reference]);
+    let repository = reference.strip_suffix(":1").expect("a tag");
+    assert!(known.contains(&format!("{repository}@{digest}")), "{digest} is none of {known}");
+    assert!(cli.call(&["show", &job.id]).expect(0).text().contains(&digest));
+
+    registry().push(&image_with("new", "ENV AGE=new"), "pinned:1");
+    docker(&["rmi", "-f", &reference]);
+    docker_output(&["rmi", "-f", &format!("{repository}@{digest}")]);
+    let retried = async |arguments: &[&str]| {
+        let line = [&["retry", &job.id], arguments].concat();
+        let id = cli.call(&line).expect(0).text().trim().to_owned();
+        assert_eq!(outcome(&client.ended(&id).await), "succeeded");
+        client.printed(&id, Stream::Stdout).await
+    };
+    assert_eq!(retried(&["--pin"]).await, b"old");
+    assert_eq!(retried(&[]).await, b"new");
+    assert_eq!(retried(&["--pin", "--memory", "64MiB"]).await, b"old");
+
+    let built = image_with("built", "ENV AGE=built");
+    let job = client.run(shell(&built, "true")).await;
+    assert_eq!(
+        (outcome(&job).as_str(), client.get(&job.id).await.attempts[0].digest.as_str()),
+        ("succeeded", "")
+    );
+    let refused = cli.call(&["retry", &job.id, "--pin"]).expect(1);
+    assert!(refused.stderr.contains("built on its node"), "{}", refused.stderr);
+    let job = client.run(longshore_proto::v1::JobSpec { pin: true, ..shell(&built, "true") }).await;
+    assert_eq!(outcome(&job), "image_not_found", "{job:?}");
+}

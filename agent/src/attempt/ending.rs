@@ -171,6 +171,7 @@ impl Attempt {
             started_at: self.started_at,
             exited_at: self.exited_at,
             notes,
+            digest: self.digest.clone(),
         })
     }
 

@@ -63,6 +63,7 @@ impl Held {
             started_at: None,
             exited_at: None,
             usage: Usage::default(),
+            digest: None,
         };
         entries.insert(
             attempt,
@@ -195,6 +196,11 @@ impl Holding {
             entry.memory_bytes = 0;
         });
         self.held.0.changed.notify_one();
+    }
+
+    /// Of the image it will run.
+    pub fn digest(&self, digest: Option<String>) {
+        self.update(|entry| entry.attempt.digest = digest);
     }
 
     /// Goes up with the next heartbeat, not at once.

@@ -145,6 +145,7 @@ impl Attempts {
             usage: Usage::default(),
             started_at: None,
             exited_at: None,
+            digest: None,
             engine_away_told: false,
         }
     }
@@ -191,6 +192,8 @@ struct Attempt {
     usage: Usage,
     started_at: Option<Timestamp>,
     exited_at: Option<Timestamp>,
+    /// Of its image, as the registry names it.
+    digest: Option<String>,
     engine_away_told: bool,
 }
 

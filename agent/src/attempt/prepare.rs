@@ -72,6 +72,7 @@ impl Attempt {
         }
         journalled?;
         self.image = Some(in_use);
+        self.note_digest(image.digest.clone());
         let secrets = self.secret_mounts(&dir, &image.user).await?;
         Ok(ContainerSpec { secrets, ..self.container_spec(image.id, inputs, &dir) })
     }
@@ -134,7 +135,13 @@ impl Attempt {
         let work = told(&log, lines, image(&shared.tools, &grant, self.secrets.login.clone(), &progress));
         let (image, in_use) = until(&mut self.signal, deadline, work).await??;
         self.image = Some(in_use);
+        self.note_digest(image.digest);
         Ok(image.id)
+    }
+
+    fn note_digest(&mut self, digest: Option<String>) {
+        self.digest.clone_from(&digest);
+        self.holding.digest(digest);
     }
 
     fn container_spec(&self, image: ImageId, inputs: BTreeMap<String, PathBuf>, dir: &Path) -> ContainerSpec {
@@ -219,6 +226,14 @@ async fn image(
     let mut told = false;
     loop {
         match tools.images.ensure(&request, progress).await {
+            Ok((image, _)) if grant.spec.pin && image.digest.is_none() => {
+                let detail = format!(
+                    "{} cannot be pinned: no registry has given this image a digest (it was built on this node, or \
+                     tagged by hand); push it and run it by that name, or leave out --pin",
+                    request.image
+                );
+                return Err(Cut::Failed(Outcome::ImageNotFound, detail));
+            }
             Ok(image) => return Ok(image),
             Err(runtime::Error::Ends { outcome, detail }) => return Err(Cut::Failed(outcome, detail)),
             Err(runtime::Error::ImageGone(detail)) => {

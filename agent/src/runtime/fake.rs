@@ -19,7 +19,8 @@
 //! | `FAKE_HANG` | `create` or `start`: that call is never answered |
 //!
 //! Images are on the node as soon as somebody asked for them, each of one GiB, until they are removed. They begin with `fake.missing/`, `fake.denied/` or `fake.silent/` to fail, `fake.slow/`
-//! to take two seconds.
+//! to take two seconds; with `fake.moving/` to mean another image at every look, and with `fake.built/` to have no
+//! digest.
 
 mod script;
 
@@ -35,10 +36,14 @@ use longshore_common::{
     job::{Outcome, PullPolicy},
 };
 use script::{Hang, Script};
+use sha2::{Digest as _, Sha256};
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 use tokio::{
@@ -61,6 +66,8 @@ pub struct Fake {
     bare: bool,
     /// Their removal fails.
     immovable: Mutex<HashSet<ContainerId>>,
+    /// At names that mean another image each time.
+    looks: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -95,6 +102,20 @@ impl Fake {
     /// From now on this container cannot be removed.
     pub fn never_remove(&self, container: &ContainerId) {
         self.immovable.lock().unwrap_or_else(PoisonError::into_inner).insert(container.clone());
+    }
+
+    /// Every name has one digest, but for those of `fake.moving`, which mean another at every look, and of `fake.built`,
+    /// which no registry has.
+    fn digest(&self, image: &str) -> Option<String> {
+        if let Some((_, digest)) = image.split_once('@') {
+            return Some(digest.to_owned());
+        }
+        let looks = match image.split('/').next() {
+            Some("fake.built") => return None,
+            Some("fake.moving") => self.looks.fetch_add(1, Ordering::Relaxed),
+            _ => 0,
+        };
+        Some(format!("sha256:{}", hex::encode(Sha256::digest(format!("{image} {looks}")))))
     }
 
     /// Every image on the node.
@@ -208,7 +229,8 @@ impl Runtime for Fake {
             None => {
                 let pulled = request.policy != PullPolicy::Never && self.images().insert(image.clone());
                 let asked = request.policy == PullPolicy::Always;
-                Ok(Image { id: ImageId(image.clone()), pulled, asked, user: String::new() })
+                let digest = self.digest(image);
+                Ok(Image { id: ImageId(image.clone()), pulled, asked, user: String::new(), digest })
             }
         }
     }

@@ -155,6 +155,8 @@ pub struct Image {
     pub asked: bool,
     /// Who it runs as unless the job says otherwise.
     pub user: String,
+    /// As its registry names it, `sha256:…`; `None`: no registry does, by the name that was asked for.
+    pub digest: Option<String>,
 }
 
 /// What became of an image that was to go.

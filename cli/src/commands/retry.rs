@@ -13,12 +13,15 @@ use longshore_proto::v1;
 pub(crate) struct RetryArgs {
     #[arg(required = true, value_name = "JOB")]
     jobs: Vec<String>,
+    /// Run exactly the image that the last attempt ran, whatever its name means by now
+    #[arg(long)]
+    pin: bool,
     #[command(flatten)]
     limits: LimitArgs,
 }
 
 pub(crate) async fn run(client: &Client, args: RetryArgs, format: FormatArgs) -> anyhow::Result<i32> {
-    let results = bulk::each(args.jobs, |job| retry(client, request(job, &args.limits))).await;
+    let results = bulk::each(args.jobs, |job| retry(client, request(job, &args.limits, args.pin))).await;
     if !format.write(|| results.done().map(|(_, job)| to_json("Job", job)).collect())? {
         for (_, job) in results.done() {
             print(&format!("{}\n", job.id))?;
@@ -36,7 +39,7 @@ async fn retry(client: &Client, request: v1::RetryJobRequest) -> Result<v1::Job,
 }
 
 /// Only what was said differs; everything else stays as it was.
-fn request(job: String, limits: &LimitArgs) -> v1::RetryJobRequest {
+fn request(job: String, limits: &LimitArgs, pin: bool) -> v1::RetryJobRequest {
     let length = |length: Option<HumanDuration>| length.map(|length| wire::duration_to(length.0));
     let resources = v1::Resources {
         cpu_millis: limits.cpus.map(|cores| cores.0),
@@ -59,5 +62,6 @@ fn request(job: String, limits: &LimitArgs) -> v1::RetryJobRequest {
         job,
         resources: Some(resources),
         deadlines: Some(deadlines),
+        pin,
     }
 }

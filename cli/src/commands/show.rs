@@ -6,7 +6,7 @@ use crate::client::Client;
 use crate::follow;
 use crate::output::{FormatArgs, Table, age, amount, print, size, span, to_json};
 use clap::Args;
-use longshore_common::job::{Input, JobSpec, Outcome};
+use longshore_common::job::{Input, JobSpec, Outcome, image::pinned};
 use longshore_common::units::{ByteSize, Cores, HumanDuration};
 use longshore_common::wire;
 use longshore_proto::v1;
@@ -85,7 +85,8 @@ impl Lines {
 fn describe_spec(spec: &JobSpec, lines: &mut Lines) {
     let default = JobSpec::for_image(&spec.image);
     lines.add("name", spec.name.as_deref().unwrap_or_default());
-    lines.add("image", &spec.image);
+    lines
+        .add("image", format!("{}{}", spec.image, if spec.pin { ", the same in every attempt" } else { "" }));
     lines.add("entrypoint", spec.entrypoint.as_ref().map(|words| format!("{words:?}")).unwrap_or_default());
     lines.add("command", spec.command.as_ref().map(|words| format!("{words:?}")).unwrap_or_default());
     let plain = spec.env.iter().map(|(name, value)| format!("{name}={value}"));
@@ -180,6 +181,14 @@ fn attempts(job: &v1::Job, attempts: &[v1::Attempt]) -> String {
             size(attempt.log_end),
             why,
         ]);
+        if !attempt.digest.is_empty() {
+            let image = job.spec.as_ref().map_or("", |spec| spec.image.as_str());
+            notes.push_str(&format!(
+                "attempt {}: image {}\n",
+                attempt.number,
+                pinned(image, &attempt.digest)
+            ));
+        }
         for gpu in &attempt.gpus {
             notes.push_str(&format!("attempt {}: GPU {gpu}\n", attempt.number));
         }

@@ -39,6 +39,12 @@ pub fn problem(text: &str) -> Option<String> {
         .then(|| format!("`{text}` is not an image name ([registry/]name[:tag])"))
 }
 
+/// The same image by this digest, whatever the name came to mean since. The tag stays, for people.
+pub fn pinned(image: &str, digest: &str) -> String {
+    let name = image.split_once('@').map_or(image, |(name, _)| name);
+    format!("{name}@{digest}")
+}
+
 /// The last colon starts a tag unless a slash follows it: that one is a port.
 fn split_tag(name: &str) -> (&str, Option<&str>) {
     match name.rsplit_once(':') {
@@ -77,7 +83,8 @@ fn is_tag(text: &str) -> bool {
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
 }
 
-fn is_digest(text: &str) -> bool {
+/// `sha256:` and 64 hex digits.
+pub fn is_digest(text: &str) -> bool {
     text.strip_prefix("sha256:")
         .is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit()))
 }
@@ -100,6 +107,16 @@ mod tests {
             &digest,
         ] {
             assert_eq!(problem(good), None, "{good}");
+        }
+    }
+
+    #[test]
+    fn a_pinned_name_is_a_name() {
+        let digest = format!("sha256:{}", "0f".repeat(32));
+        for (image, name) in [("a", "a"), ("h:1/a:2", "h:1/a:2"), ("a@sha256:00", "a")] {
+            let pinned = pinned(image, &digest);
+            assert_eq!(pinned, format!("{name}@{digest}"));
+            assert_eq!(problem(&pinned), None);
         }
     }
 

@@ -54,6 +54,9 @@ pub struct JobSpec {
     /// Name of a secret to the file that holds it, in [`SECRETS_FOLDER`].
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub secret_files: BTreeMap<String, String>,
+    /// Every attempt runs the digest that the first one ran.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pin: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -182,6 +185,7 @@ impl JobSpec {
             security: Security::Baseline,
             secret_env: BTreeMap::new(),
             secret_files: BTreeMap::new(),
+            pin: false,
         }
     }
 

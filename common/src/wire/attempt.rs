@@ -3,7 +3,7 @@
 use super::{WireError, duration_from, duration_to, id, job_state, required, timestamp_from, timestamp_to};
 use crate::agent::{FinishReport, GpuUsage, Grant, HeldAttempt, StopReason, Usage};
 use crate::ids::{AttemptRef, Epoch, JobId};
-use crate::job::JobSpec;
+use crate::job::{JobSpec, image};
 use longshore_proto::v1;
 
 impl From<AttemptRef> for v1::AttemptRef {
@@ -67,6 +67,7 @@ impl From<&HeldAttempt> for v1::HeldAttempt {
             started_at: held.started_at.map(timestamp_to),
             exited_at: held.exited_at.map(timestamp_to),
             usage: Some(held.usage.into()),
+            digest: held.digest.clone().unwrap_or_default(),
         }
     }
 }
@@ -85,6 +86,7 @@ impl TryFrom<v1::HeldAttempt> for HeldAttempt {
             started_at: message.started_at.as_ref().map(timestamp_from),
             exited_at: message.exited_at.as_ref().map(timestamp_from),
             usage: message.usage.map(Usage::from).unwrap_or_default(),
+            digest: digest(message.digest)?,
         })
     }
 }
@@ -158,6 +160,7 @@ impl From<&FinishReport> for v1::FinishReport {
             started_at: report.started_at.map(timestamp_to),
             exited_at: report.exited_at.map(timestamp_to),
             notes: report.notes.clone(),
+            digest: report.digest.clone().unwrap_or_default(),
         }
     }
 }
@@ -179,7 +182,17 @@ impl TryFrom<v1::FinishReport> for FinishReport {
             started_at: message.started_at.as_ref().map(timestamp_from),
             exited_at: message.exited_at.as_ref().map(timestamp_from),
             notes: message.notes,
+            digest: digest(message.digest)?,
         })
+    }
+}
+
+/// Becomes part of an image's name: nothing else may come in by it.
+fn digest(text: String) -> Result<Option<String>, WireError> {
+    match text {
+        text if text.is_empty() => Ok(None),
+        text if image::is_digest(&text) => Ok(Some(text)),
+        text => Err(WireError::new("digest", format!("`{text}` is not sha256: and 64 hex digits"))),
     }
 }
 
@@ -230,6 +243,7 @@ mod tests {
             started_at: Some(Timestamp::from_micros(5)),
             exited_at: None,
             notes: vec!["oom_event: a child".into()],
+            digest: Some(format!("sha256:{}", "0f".repeat(32))),
         };
         assert_eq!(FinishReport::try_from(v1::FinishReport::from(&report)), Ok(report));
 
@@ -247,11 +261,15 @@ mod tests {
             started_at: None,
             exited_at: None,
             usage: Usage::default(),
+            digest: None,
         };
         let mut message = v1::HeldAttempt::from(&held);
         assert_eq!(HeldAttempt::try_from(message.clone()), Ok(held));
         message.phase = v1::JobState::Succeeded as i32;
-        assert_eq!(HeldAttempt::try_from(message).unwrap_err().path, "phase");
+        assert_eq!(HeldAttempt::try_from(message.clone()).unwrap_err().path, "phase");
+        message.phase = v1::JobState::Running as i32;
+        message.digest = "latest".into();
+        assert_eq!(HeldAttempt::try_from(message).unwrap_err().path, "digest");
     }
 
     #[test]

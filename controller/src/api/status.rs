@@ -36,7 +36,9 @@ pub(super) fn of_jobs(error: jobs::Error) -> Refusal {
         }
         jobs::Error::NotFound { .. } => Code::NotFound,
         jobs::Error::PageToken => return FieldError::new("page_token", error.to_string()).into(),
-        jobs::Error::NotEnded { .. } | jobs::Error::Needed(_) => Code::FailedPrecondition,
+        jobs::Error::NotEnded { .. } | jobs::Error::NoDigest { .. } | jobs::Error::Needed(_) => {
+            Code::FailedPrecondition
+        }
         jobs::Error::Invalid(_) => Code::InvalidArgument,
         jobs::Error::Closed => Code::Unavailable,
     };

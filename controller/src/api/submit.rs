@@ -64,13 +64,16 @@ pub(super) async fn retry(
     let id = resolve(context, caller, &request.job).await?;
     let mut errors = FieldErrors::new();
     let request_id = request_id(request.request_id, &mut errors);
-    let spec = if request.resources.is_some() || request.deadlines.is_some() {
+    let spec = if request.resources.is_some() || request.deadlines.is_some() || request.pin {
         let mut spec = (*context.jobs.get(id).await.map_err(status::jobs)?.spec).clone();
         if let Some(resources) = &request.resources {
             wire::overlay_resources(&mut spec.resources, resources, &mut errors);
         }
         if let Some(deadlines) = &request.deadlines {
             wire::overlay_deadlines(&mut spec.deadlines, deadlines, &mut errors);
+        }
+        if request.pin {
+            context.jobs.pin(id, &mut spec).await.map_err(status::jobs)?;
         }
         if let Err(more) = job::validate(&spec) {
             errors.merge(more);

@@ -49,6 +49,7 @@ pub(super) fn attempt(view: &AttemptView, job: &str) -> v1::Attempt {
         artifact_bytes: view.artifact_bytes,
         usage: Some(view.usage.into()),
         notes: view.notes.clone(),
+        digest: view.digest.clone().unwrap_or_default(),
     }
 }
 

@@ -4,6 +4,7 @@ use super::{
     Jobs, Shared,
     command::{Call, Command},
     error::Error,
+    pin,
     search::Search,
     types::{ClaimCommand, Claimed},
     work::Work,
@@ -55,7 +56,7 @@ pub(super) async fn apply_all(
     let mut new = Vec::new();
     for call in &mut calls {
         let command = &call.input;
-        let answer = match known.get(&command.claim) {
+        let mut answer = match known.get(&command.claim) {
             Some(row) => repeat(row, command, work, tx).await?,
             None => {
                 let answer = grant(shared, command, work, tx).await?;
@@ -68,6 +69,7 @@ pub(super) async fn apply_all(
                 answer
             }
         };
+        pin::apply(&mut answer.grants, tx).await?;
         call.answer = Some(answer);
     }
     tx.insert_claims(&new, work.now).await
@@ -184,6 +186,7 @@ fn open(view: &ViewRow, gpus: &[String], command: &ClaimCommand, work: &mut Work
         unheard: 0,
         lease_until: None,
         opened: 0,
+        digest: None,
     };
     work.open(attempt_row, lease);
     Some(Grant {

@@ -14,6 +14,11 @@ pub enum Error {
     #[error("job {job} has not ended; cancel it first, or wait for its end")]
     NotEnded { job: ShortId },
     #[error(
+        "no attempt of this job is known to have run a digest of {image} that its registry gave: none came so far, or \
+         the image was built on its node; leave out --pin, or push the image and run that"
+    )]
+    NoDigest { image: String },
+    #[error(
         "job {} is an input of jobs that have not ended ({}); wait for their end, or cancel them first",
         .0.job, named(.0)
     )]
@@ -33,6 +38,7 @@ impl Error {
             Self::NotFound { .. }
             | Self::PageToken
             | Self::NotEnded { .. }
+            | Self::NoDigest { .. }
             | Self::Needed(_)
             | Self::Invalid(_) => false,
         }

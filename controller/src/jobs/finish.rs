@@ -142,6 +142,7 @@ fn one(report: &FinishReport, known: &Known, work: &mut Work) -> Result<(), Refu
     let update = work.update(attempt);
     update.started_at = report.started_at.or(update.started_at);
     update.exited_at = report.exited_at.or(update.exited_at);
+    update.digest = report.digest.clone().or(update.digest.take());
     if let Some(close) = &mut update.close {
         close.log_end = report.log_end;
         close.artifact_count = report.artifact_count;

@@ -156,6 +156,7 @@ pub(super) fn apply(news: &[HeldAttempt], work: &mut Work) {
         let update = work.update(held.attempt);
         update.started_at = held.started_at.or(update.started_at);
         update.exited_at = held.exited_at.or(update.exited_at);
+        update.digest = held.digest.clone().or(update.digest.take());
         update.heard = true;
     }
 }

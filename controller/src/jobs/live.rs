@@ -53,6 +53,8 @@ pub(super) struct Entry {
     pub(super) rebooted: bool,
     /// Objects with an ordinal below this may exist.
     pub(super) opened: u64,
+    /// That of its image is stored.
+    pub(super) has_digest: bool,
 }
 
 impl Entry {
@@ -150,7 +152,8 @@ impl Live {
         let news = entry.unheard > 0
             || held.phase > entry.state
             || (held.started_at.is_some() && entry.started_at.is_none())
-            || (held.exited_at.is_some() && entry.exited_at.is_none());
+            || (held.exited_at.is_some() && entry.exited_at.is_none())
+            || (held.digest.is_some() && !entry.has_digest);
         Standing::Held { news, stop: entry.stop() }
     }
 
@@ -162,6 +165,7 @@ impl Live {
             entry.started_at = held.started_at.or(entry.started_at);
             entry.exited_at = held.exited_at.or(entry.exited_at);
             entry.unheard = 0;
+            entry.has_digest |= held.digest.is_some();
         }
     }
 

@@ -17,6 +17,7 @@ mod inputs;
 mod leases;
 mod live;
 mod nudges;
+mod pin;
 mod projects;
 mod query;
 mod remove;

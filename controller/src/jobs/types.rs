@@ -106,6 +106,8 @@ pub struct AttemptView {
     pub artifact_bytes: u64,
     pub usage: Usage,
     pub notes: Vec<String>,
+    /// Of the image that ran, as the registry names it.
+    pub digest: Option<String>,
     /// Its agent has reported the end: manifest and log end are committed.
     pub committed: bool,
     /// Part of the keys of its objects: `object_key`.

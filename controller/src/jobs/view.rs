@@ -45,6 +45,7 @@ pub(super) fn attempt(row: AttemptRow) -> AttemptView {
         artifact_bytes: row.artifact_bytes,
         usage: row.usage,
         notes: row.notes,
+        digest: row.digest,
         committed: row.reported,
         nonce: row.nonce,
     }

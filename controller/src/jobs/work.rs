@@ -150,6 +150,7 @@ impl Work {
             started_at: None,
             exited_at: None,
             heard: false,
+            digest: None,
             close: None,
         })
     }
@@ -295,5 +296,6 @@ pub(super) fn entry(row: &JobRow, attempt: &AttemptRow, lease: Duration, process
         absent: false,
         rebooted: false,
         opened: attempt.opened,
+        has_digest: attempt.digest.is_some(),
     }
 }

@@ -257,6 +257,7 @@ async fn a_job_whose_backoff_is_over_is_queued_without_a_sweep_in_between() {
         started_at: None,
         exited_at: None,
         notes: vec![],
+        digest: None,
     };
     bench.jobs.finish(vec![report]).await.expect("stored");
     let mut states = Vec::new();

@@ -227,6 +227,7 @@ fn report(detail: &str) -> FinishReport {
         artifact_bytes: 0,
         usage: Usage::default(),
         started_at: None,
+        digest: None,
         exited_at: None,
         notes: Vec::new(),
     }
@@ -242,6 +243,7 @@ async fn a_change_goes_up_at_once_and_orders_come_down() {
         attempt: attempt(),
         phase: JobState::Running,
         started_at: None,
+        digest: None,
         exited_at: None,
         usage: Usage::default(),
     };

@@ -13,8 +13,8 @@ use tokio::{sync::watch, time::Instant};
 struct Local {
     id: String,
     arch: String,
-    /// No registry has given it a digest: it was built here.
-    built_here: bool,
+    /// `name@sha256:…` of each registry that has it. None: it was built here.
+    digests: Vec<String>,
     user: String,
 }
 
@@ -69,7 +69,8 @@ pub(super) async fn ensure(
     };
     let pulled = plan.asks() && !before.contains(&used.id);
     let user = used.user.clone();
-    Ok(Image { id: fits(docker, image, used).await?, pulled, asked, user })
+    let digest = reference.digest_among(&used.digests);
+    Ok(Image { id: fits(docker, image, used).await?, pulled, asked, user, digest })
 }
 
 /// Asks the registry for no more than what the image is.
@@ -117,7 +118,7 @@ fn serve(found: Local, error: Error, image: &str, progress: &Progress) -> Result
                 .say(format!("image {id}  the local copy serves, the registry does not answer: {detail}"));
             Ok(found)
         }
-        Outcome::ImageNotFound | Outcome::RegistryAuth if found.built_here => {
+        Outcome::ImageNotFound | Outcome::RegistryAuth if found.digests.is_empty() => {
             progress
                 .say(format!("image {id}  built on this node and used as it is, no registry has {image}"));
             Ok(found)
@@ -205,7 +206,7 @@ fn read(found: ImageInspect) -> Local {
     Local {
         id: found.id.unwrap_or_default(),
         arch: found.architecture.unwrap_or_default(),
-        built_here: found.repo_digests.unwrap_or_default().is_empty(),
+        digests: found.repo_digests.unwrap_or_default(),
         user: found.config.and_then(|config| config.user).unwrap_or_default(),
     }
 }
@@ -267,7 +268,8 @@ mod tests {
         let progress = Progress::new(sender);
         let serves = |built_here, outcome| {
             let (id, arch, user) = ("sha256:3f9c01d2aa".to_owned(), String::new(), String::new());
-            let local = Local { id, arch, built_here, user };
+            let digests = if built_here { Vec::new() } else { vec!["app@sha256:00".to_owned()] };
+            let local = Local { id, arch, digests, user };
             serve(local, Error::ends(outcome, "x"), "app", &progress).is_ok()
         };
         assert!(serves(false, Outcome::RegistryUnavailable));

@@ -41,6 +41,18 @@ impl<'a> Reference<'a> {
         }
     }
 
+    /// The digest under which this name's repository has the image, out of all that the engine knows of it.
+    pub(super) fn digest_among(&self, known: &[String]) -> Option<String> {
+        let own = |other: &&str| familiar(Reference::parse(other).repository) == familiar(self.repository);
+        let mut digests =
+            known.iter().map(String::as_str).filter(own).filter_map(|name| Some(name.split_once('@')?.1));
+        let found = match self.digest {
+            Some(asked) => digests.find(|digest| digest.eq_ignore_ascii_case(asked)),
+            None => digests.next(),
+        };
+        found.map(str::to_owned)
+    }
+
     /// What to pull: the engine takes the tag apart from the name, and every tag if there is none.
     pub(super) fn to_pull(&self) -> (String, String) {
         match self.digest {
@@ -48,6 +60,13 @@ impl<'a> Reference<'a> {
             None => (self.repository.to_owned(), self.tag.unwrap_or("latest").to_owned()),
         }
     }
+}
+
+/// Docker leaves out its own registry where it names repositories.
+fn familiar(repository: &str) -> &str {
+    let hub =
+        ["docker.io/library/", "index.docker.io/library/", "docker.io/", "index.docker.io/", "library/"];
+    hub.iter().find_map(|host| repository.strip_prefix(host)).unwrap_or(repository)
 }
 
 #[cfg(test)]
@@ -73,6 +92,23 @@ mod tests {
                 "{image}"
             );
         }
+    }
+
+    #[test]
+    fn the_digest_is_that_of_the_names_own_repository() {
+        let known = ["localhost:5000/a@sha256:01", "busybox@sha256:02", "registry.example/a@sha256:03"];
+        let known = known.map(str::to_owned);
+        for (image, digest) in [
+            ("localhost:5000/a:1", Some("sha256:01")),
+            ("docker.io/library/busybox:1", Some("sha256:02")),
+            ("busybox", Some("sha256:02")),
+            ("registry.example/a:1@sha256:03", Some("sha256:03")),
+            ("registry.example/a@sha256:04", None),
+            ("other.example/a", None),
+        ] {
+            assert_eq!(Reference::parse(image).digest_among(&known).as_deref(), digest, "{image}");
+        }
+        assert_eq!(Reference::parse("a").digest_among(&[]), None);
     }
 
     #[test]

@@ -67,6 +67,9 @@ pub(crate) struct RunArgs {
     /// When to ask the registry
     #[arg(long, value_enum)]
     pub(crate) pull: Option<Pull>,
+    /// Run in every attempt the very image that the first one ran
+    #[arg(long)]
+    pub(crate) pin: bool,
 
     /// The job's name
     #[arg(long)]
@@ -274,6 +277,7 @@ impl RunArgs {
             spec.security = Security::Restricted;
         }
         spec.pull = self.pull.map_or(PullPolicy::Auto, Pull::policy);
+        spec.pin = self.pin;
         self.limits.apply(&mut spec);
         for (name, source) in &self.inputs {
             errors.take(check_name(&format!("--input {name}"), name));

@@ -33,6 +33,8 @@ pub(super) struct Document {
     image: String,
     /// When to ask the registry. Default `auto`: always for no tag or `latest`, else only if the image is missing.
     pull: Option<Pull>,
+    /// Run the image's digest of the first attempt in every attempt. Default: each asks anew what the name means.
+    pin: bool,
     /// How the container is driven. `plain`: run it, wait, keep `/out`.
     contract: Option<String>,
     /// Instead of the image's entrypoint.
@@ -221,6 +223,7 @@ impl Document {
         }
         spec.name = self.name;
         set(&mut spec.pull, self.pull.map(Pull::policy));
+        spec.pin = self.pin;
         set(&mut spec.contract, self.contract);
         spec.entrypoint = self.entrypoint.map(Words::into_strings);
         spec.command = self.command.map(Words::into_strings);

@@ -19,6 +19,7 @@ pub fn write(spec: &JobSpec) -> Value {
     put("name", json!(spec.name), false);
     put("image", json!(spec.image), false);
     put("pull", json!(pull(spec.pull)), spec.pull == default.pull);
+    put("pin", json!(spec.pin), !spec.pin);
     put("contract", json!(spec.contract), spec.contract == default.contract);
     put("entrypoint", json!(spec.entrypoint), false);
     put("command", json!(spec.command), false);

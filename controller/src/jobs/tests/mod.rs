@@ -126,11 +126,12 @@ fn report(attempt: AttemptRef, outcome: Outcome) -> FinishReport {
         started_at: None,
         exited_at: None,
         notes: Vec::new(),
+        digest: None,
     }
 }
 
 fn held(attempt: AttemptRef, phase: JobState) -> HeldAttempt {
-    HeldAttempt { attempt, phase, started_at: None, exited_at: None, usage: Usage::default() }
+    HeldAttempt { attempt, phase, started_at: None, exited_at: None, usage: Usage::default(), digest: None }
 }
 
 fn identity(name: &str) -> AgentIdentity {

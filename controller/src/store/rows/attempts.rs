@@ -55,6 +55,8 @@ pub(crate) struct AttemptRow {
     pub(crate) lease_until: Option<Timestamp>,
     /// Objects with an ordinal below this may exist.
     pub(crate) opened: u64,
+    /// Of the image that ran, as the registry names it.
+    pub(crate) digest: Option<String>,
 }
 
 impl AttemptRow {
@@ -91,6 +93,7 @@ impl AttemptRow {
             unheard: small(row.try_get("unheard")?),
             lease_until: time(row.try_get("lease_until")?),
             opened: unsigned(row.try_get("opened")?),
+            digest: row.try_get("digest")?,
         })
     }
 }
@@ -110,6 +113,7 @@ pub(crate) struct AttemptUpdate {
     pub(crate) exited_at: Option<Timestamp>,
     /// Its agent was heard of.
     pub(crate) heard: bool,
+    pub(crate) digest: Option<String>,
     pub(crate) close: Option<AttemptClose>,
 }
 
@@ -157,6 +161,7 @@ struct Updated<'a> {
     gpu_usage: Option<String>,
     notes: Option<String>,
     unheard: Option<u8>,
+    digest: Option<&'a str>,
 }
 
 /// Many new attempts as one bind.
@@ -196,6 +201,7 @@ pub(in crate::store) fn pack_updated<'a>(rows: impl Iterator<Item = &'a AttemptU
             gpu_usage: close.map(|close| to_json(&close.usage.gpu)),
             notes: close.map(|close| to_json(&close.notes)),
             unheard: row.heard.then_some(0),
+            digest: row.digest.as_deref(),
         }
     }))
 }

@@ -11,6 +11,8 @@ use longshore_common::{
     clock::Timestamp,
     ids::{AttemptRef, JobId},
 };
+use sqlx::Row as _;
+use std::collections::HashMap;
 
 const LOAD: &str =
     concat!("SELECT j.* FROM ", rows!("$1"), " AS v JOIN jobs AS j ON j.id = ", bytes!("v.value"),);
@@ -89,6 +91,7 @@ const UPDATE_ATTEMPTS: &str = concat!(
      memory_peak = COALESCE(CAST(v.value->>'memory_peak' AS BIGINT), memory_peak), \
      disk_peak = COALESCE(CAST(v.value->>'disk_peak' AS BIGINT), disk_peak), \
      gpu_usage = COALESCE(v.value->>'gpu_usage', gpu_usage), notes = COALESCE(v.value->>'notes', notes), \
+     digest = COALESCE(v.value->>'digest', digest), \
      unheard = COALESCE(CAST(v.value->>'unheard' AS BIGINT), unheard) FROM ",
     rows!("$1"),
     " AS v WHERE attempts.job_id = ",
@@ -114,7 +117,26 @@ const ATTEMPTS: &str = concat!(
     " AND t.number = CAST(v.value->>1 AS BIGINT)",
 );
 
+/// The first known digest of each of these jobs.
+const DIGESTS: &str = concat!(
+    "SELECT t.job_id, t.digest, MIN(t.number) FROM ",
+    rows!("$1"),
+    " AS v JOIN attempts AS t ON t.job_id = ",
+    bytes!("v.value"),
+    " AND t.digest IS NOT NULL GROUP BY t.job_id",
+);
+
 impl Tx {
+    /// What the first attempt that is known to have had an image ran.
+    pub(crate) async fn first_digests(&mut self, jobs: &[JobId]) -> Result<HashMap<JobId, String>, Error> {
+        if jobs.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let list = pack_list(jobs.iter().map(|id| hex::encode(id.as_bytes())));
+        let rows = sqlx::query(DIGESTS).bind(list).fetch_all(self.connection()).await?;
+        rows.iter().map(|row| Ok((jobs::job_id(row.try_get("job_id")?)?, row.try_get("digest")?))).collect()
+    }
+
     pub(crate) async fn load_jobs(&mut self, ids: &[JobId]) -> Result<Vec<JobRow>, Error> {
         if ids.is_empty() {
             return Ok(Vec::new());
