@@ -44,6 +44,11 @@ impl Default for Resources {
 }
 
 impl Resources {
+    /// GPUs that are nobody else's meanwhile.
+    pub fn whole_gpus(&self) -> u32 {
+        self.gpu.as_ref().filter(|gpu| !gpu.shared).map_or(0, |gpu| gpu.count)
+    }
+
     pub fn gpu_count(&self) -> u32 {
         self.gpu.as_ref().map_or(0, |gpu| gpu.count)
     }

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{placement::Machine, store::AgentRow};
 use longshore_common::{
-    agent::AgentState,
+    agent::{AgentState, Capacity, Inventory},
     clock::Timestamp,
     ids::{AgentId, SessionId},
 };
@@ -78,9 +78,22 @@ impl Agents {
         self.write().remove(&agent);
     }
 
-    pub(super) fn arch(&self, agent: AgentId) -> String {
+    pub(super) fn inventory(&self, agent: AgentId) -> Inventory {
         let known = self.known.read().expect("nobody panics under this lock");
-        known.get(&agent).map(|known| known.row.inventory.arch.clone()).unwrap_or_default()
+        known.get(&agent).map(|known| known.row.inventory.clone()).unwrap_or_default()
+    }
+
+    /// What jobs may have of all machines together.
+    pub(super) fn total(&self) -> Capacity {
+        let known = self.known.read().expect("nobody panics under this lock");
+        known.values().map(|known| known.row.inventory.allocatable).fold(Capacity::default(), |sum, one| {
+            Capacity {
+                cpu_millis: sum.cpu_millis.saturating_add(one.cpu_millis),
+                memory_bytes: sum.memory_bytes.saturating_add(one.memory_bytes),
+                scratch_bytes: sum.scratch_bytes.saturating_add(one.scratch_bytes),
+                gpus: sum.gpus.saturating_add(one.gpus),
+            }
+        })
     }
 
     pub(super) fn name(&self, agent: AgentId) -> String {

@@ -5,19 +5,20 @@ use super::{
     command::{Call, Command},
     error::Error,
     pin,
-    search::Search,
-    types::{ClaimCommand, Claimed},
+    search::{Search, Stop},
+    types::{AgentView, ClaimCommand, Claimed},
     work::Work,
 };
 use crate::{
     lifecycle::Event,
-    placement::{self, Machine, Tenants},
-    store::{self, AttemptRow, CandidateQuery, ClaimRow, GrantedGpu, Position, Tx, ViewRow},
+    placement::{self, Candidate, Kept, Load, Machine, Round, Shares},
+    store::{self, AttemptRow, CandidateQuery, ClaimRow, GrantedGpu, Tx, ViewRow},
 };
 use longshore_common::{
     agent::{Gpu, Grant, LaneAnswer, Usage},
+    clock::Timestamp,
     ids::ClaimId,
-    job::{JobSpec, JobState},
+    job::JobState,
     queue::Lane,
 };
 use std::collections::HashMap;
@@ -25,8 +26,12 @@ use std::collections::HashMap;
 /// Bytes of specs in one answer; agents take twice as much. An answer that nobody can read would be a grant to nobody.
 const ANSWER: usize = 16 << 20;
 
-/// Jobs looked at to tell what is left in a lane.
+/// Jobs looked at to tell what is left of a project in a lane, out of the first so many of all.
 const GLANCE: u32 = 16;
+const GLANCED: u32 = 2000;
+
+/// Jobs that waited long and are remembered, in case that others are granted before them.
+const PASSED: usize = 4;
 
 impl Jobs {
     /// A repeat of the claim's id is answered with the same grants.
@@ -54,12 +59,16 @@ pub(super) async fn apply_all(
     let mut known: HashMap<ClaimId, ClaimRow> =
         tx.find_claims(&ids).await?.into_iter().map(|row| (row.id, row)).collect();
     let mut new = Vec::new();
+    // Of machines that ask at once the fullest is first: what fits there leaves room for larger jobs elsewhere.
+    calls.sort_by_key(|call| (call.input.offer.gpus.len(), call.input.offer.free.cpu_millis));
+    let parts = (&shared.live, &shared.agents, &shared.projects);
+    let mut shares = shared.ledger.open(parts, work.now, shared.config.share_half_life);
     for call in &mut calls {
         let command = &call.input;
         let mut answer = match known.get(&command.claim) {
             Some(row) => repeat(row, command, work, tx).await?,
             None => {
-                let answer = grant(shared, command, work, tx).await?;
+                let answer = grant(shared, &mut shares, command, work, tx).await?;
                 if !answer.grants.is_empty() {
                     let grants = answer.grants.iter().map(|g| (g.attempt.job, g.attempt.number)).collect();
                     let row = ClaimRow { id: command.claim, agent: command.agent, grants };
@@ -77,6 +86,7 @@ pub(super) async fn apply_all(
 
 async fn grant(
     shared: &Shared,
+    shares: &mut Shares,
     command: &ClaimCommand,
     work: &mut Work,
     tx: &mut Tx,
@@ -84,35 +94,44 @@ async fn grant(
     for (lane, count) in &command.hints {
         *work.lanes.spent.entry(lane.clone()).or_default() += count;
     }
-    let mut machine = Machine::offered(&command.offer, &shared.agents.arch(command.agent));
-    let mut tenants = shared.projects.tenants(tx).await?;
-    let mut search = Search::new(&shared.marks, command, &machine);
-    let (mut grants, mut room) = (Vec::new(), ANSWER);
-    while machine.slots > 0
-        && let Some(page) = search.page(tx, &machine).await?
+    let mut round = begin(shared, command, work.now, tx).await?;
+    let mut search = Search::open(&shared.marks, command, &round.machine, tx).await?;
+    let (mut grants, mut room, mut passed) = (Vec::new(), ANSWER, Vec::new());
+    while round.machine.slots > 0
+        && let Some(found) = search.next(tx, &round.machine, shares).await?
     {
-        let placed = placement::place(page.iter().map(tenant), &mut machine, &mut tenants);
-        search.placed(&page, &placed, &machine);
-        for (index, gpus) in placed.grants {
-            room = room.saturating_sub(page[index].spec_bytes);
-            if room == 0 && !grants.is_empty() {
-                // What was placed and is not granted stays in its lane, for the next claim.
-                machine.slots = 0;
-                break;
+        let candidate = candidate(&found.view);
+        let Ok(gpus) = round.judge(&candidate) else {
+            search.placed(&found, false, false);
+            if passed.len() < PASSED && is_overdue(shared, &found.view, &round) {
+                passed.push(found.view);
             }
-            grants.extend(open(&page[index], &gpus, command, work));
+            continue;
+        };
+        room = room.saturating_sub(found.view.spec_bytes);
+        if room == 0 && !grants.is_empty() {
+            // What would be placed and is not granted stays in its lane, for the next claim.
+            search.placed(&found, false, true);
+            round.machine.slots = 0;
+            break;
         }
+        round.take(&candidate, &gpus);
+        shares.take(candidate.project, candidate.spec);
+        shared.reserved.leave(candidate.id);
+        search.placed(&found, true, round.machine.slots == 0);
+        grants.extend(open(&found.view, &gpus, command, work));
+        seek(shared, passed.drain(..), work.now);
     }
-    let stops = search.finish(&shared.marks, command.agent, &machine);
+    let stops = search.finish(&shared.marks, command.agent, &round.machine);
     work.save(tx).await?;
-    let full = std::mem::replace(&mut machine.slots, 1) == 0;
+    let full = std::mem::replace(&mut round.machine.slots, 1) == 0;
     let mut answer = Claimed { grants, ..Claimed::default() };
     for lane in &command.offer.lanes {
-        let stop = stops.get(lane).copied().unwrap_or_default();
+        let stop = stops.get(lane).cloned().unwrap_or(Stop { ended: true, seen: Vec::new() });
         let rest = if room == 0 {
             LaneAnswer::More
         } else if stop.ended || full {
-            rest(lane, stop.seen, (&machine, &tenants), tx).await?
+            rest(lane, &stop, &round, tx).await?
         } else {
             // It had room and did not come to the end: the next claim goes on from there.
             LaneAnswer::More
@@ -122,31 +141,74 @@ async fn grant(
     Ok(answer)
 }
 
-/// What is left in a lane, seen from this machine: at its head, and past what was seen.
-async fn rest(
-    lane: &Lane,
-    seen: Option<Position>,
-    (machine, tenants): (&Machine, &Tenants),
+/// The machine of the offer, and what it is kept for.
+async fn begin(
+    shared: &Shared,
+    command: &ClaimCommand,
+    now: Timestamp,
     tx: &mut Tx,
-) -> Result<LaneAnswer, store::Error> {
-    let mut rows = tx.first_fitting(lane, machine.free, GLANCE).await?;
-    if seen.is_some() {
-        let query = CandidateQuery { lane, free: machine.free, limit: GLANCE, after: seen };
-        rows.extend(tx.candidates(&query).await?);
+) -> Result<Round, store::Error> {
+    let (inventory, holds) = (shared.agents.inventory(command.agent), shared.live.holds(command.agent));
+    let machine = Machine::offered(&command.offer, &inventory, &holds);
+    let tenants = shared.projects.tenants(tx).await?;
+    let mut kept = None;
+    if let Some((job, spec)) = shared.reserved.of(command.agent) {
+        let rows = tx.load_jobs(&[job]).await?;
+        if rows.first().is_some_and(|row| row.job.state == JobState::Queued) {
+            kept = Kept::new((job, spec), &machine, (&holds, &inventory.gpus), now);
+        }
+        if kept.is_none() {
+            shared.reserved.leave(job);
+        }
     }
-    let fits = |view: &ViewRow| {
-        let (project, spec) = tenant(view);
-        tenants.refuse(project, spec).is_none() && placement::explain(spec, machine).is_none()
-    };
-    if rows.iter().any(fits) {
-        return Ok(LaneAnswer::More);
-    }
-    let any = !rows.is_empty() || !tx.queued_ids(lane, 1).await?.is_empty();
-    Ok(if any { LaneAnswer::MoreButNotForYou } else { LaneAnswer::Empty })
+    Ok(Round { machine, tenants, kept, now })
 }
 
-fn tenant(view: &ViewRow) -> (&str, &JobSpec) {
-    (&view.row.project, &view.spec)
+/// Whether it waited long for room on a machine. Its own project's bounds are no reason to keep one for it.
+fn is_overdue(shared: &Shared, view: &ViewRow, round: &Round) -> bool {
+    round.now.since(view.row.queued_at) >= shared.config.reserve_after
+        && round.tenants.refuse(&view.row.project, &view.spec).is_none()
+        && placement::explain(&view.spec, &round.machine).is_some_and(|reason| !reason.permanent)
+        && shared.reserved.is_due(view.row.job.id, round.now)
+}
+
+/// These were passed over: each has a machine kept for it, if there is one.
+fn seek(shared: &Shared, passed: impl Iterator<Item = ViewRow>, now: Timestamp) {
+    let mut agents = None;
+    for view in passed {
+        let agents = agents.get_or_insert_with(|| {
+            let views = shared.agents.views(&shared.live, shared.config.disconnect_tolerance).into_iter();
+            let with = |view: AgentView| {
+                let holds = shared.live.holds(view.identity.id);
+                (view, holds)
+            };
+            views.map(with).collect::<Vec<_>>()
+        });
+        shared.reserved.seek(&view, agents, now);
+    }
+}
+
+/// What is left in a lane, seen from this machine: at its head, and past what was seen.
+async fn rest(lane: &Lane, stop: &Stop, round: &Round, tx: &mut Tx) -> Result<LaneAnswer, store::Error> {
+    let projects = tx.projects_in(lane).await?;
+    let look = GLANCED / u32::try_from(projects.len().max(1)).unwrap_or(u32::MAX);
+    let free = round.machine.free;
+    for project in &projects {
+        let mut rows = tx.first_fitting((lane, project), free, (look.max(GLANCE), GLANCE)).await?;
+        let seen = stop.seen.iter().find(|(of, _)| of == project).and_then(|(_, seen)| *seen);
+        if seen.is_some() {
+            let query = CandidateQuery { lane, project, free, limit: GLANCE, after: seen };
+            rows.extend(tx.candidates(&query).await?);
+        }
+        if rows.iter().any(|view| round.judge(&candidate(view)).is_ok()) {
+            return Ok(LaneAnswer::More);
+        }
+    }
+    Ok(if projects.is_empty() { LaneAnswer::Empty } else { LaneAnswer::MoreButNotForYou })
+}
+
+fn candidate(view: &ViewRow) -> Candidate<'_> {
+    Candidate { id: view.row.job.id, project: &view.row.project, spec: &view.spec }
 }
 
 fn open(view: &ViewRow, gpus: &[String], command: &ClaimCommand, work: &mut Work) -> Option<Grant> {
@@ -188,7 +250,7 @@ fn open(view: &ViewRow, gpus: &[String], command: &ClaimCommand, work: &mut Work
         opened: 0,
         digest: None,
     };
-    work.open(attempt_row, lease);
+    work.open(attempt_row, lease, Load::of(&view.spec));
     Some(Grant {
         attempt,
         short_id: view.row.short_id.clone(),

@@ -3,7 +3,10 @@
 //! is left of the second one, or a controller that keeps crashing would keep dead agents' jobs for ever.
 
 use super::{agents::Agents, live::Live, work};
-use crate::store::{Error, Store};
+use crate::{
+    placement::Load,
+    store::{Error, Store},
+};
 use longshore_common::clock::Timestamp;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -26,7 +29,7 @@ pub(super) async fn taken_over(store: &Store, agents: &Agents, usual: Duration) 
             }
         }
         let process = agents.process(attempt.agent);
-        let mut entry = work::entry(&view.row, &attempt, lease, process);
+        let mut entry = work::entry(&view.row, &attempt, (lease, Load::of(&view.spec)), process);
         entry.until = Instant::now() + left;
         live.put(entry);
     }

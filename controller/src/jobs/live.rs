@@ -2,7 +2,10 @@
 //! Changed only after a commit, filled from the database at start.
 
 use super::{agents::Process, former::Former, types::LiveAttempt};
-use crate::lifecycle::Refusal;
+use crate::{
+    lifecycle::Refusal,
+    placement::{Amounts, Hold, Load},
+};
 use longshore_common::{
     agent::{HeldAttempt, StopReason},
     clock::Timestamp,
@@ -25,6 +28,8 @@ const SOON: Duration = Duration::from_secs(120);
 pub(super) struct Entry {
     pub(super) live: LiveAttempt,
     pub(super) gpus: Vec<String>,
+    pub(super) load: Load,
+    pub(super) claimed_at: Timestamp,
     pub(super) state: JobState,
     pub(super) started_at: Option<Timestamp>,
     pub(super) exited_at: Option<Timestamp>,
@@ -58,6 +63,17 @@ pub(super) struct Entry {
 }
 
 impl Entry {
+    fn hold(&self) -> Hold {
+        Hold {
+            job: self.live.short_id.clone(),
+            project: self.live.project.clone(),
+            load: self.load.clone(),
+            gpus: self.gpus.clone(),
+            until: self.load.until(self.claimed_at, self.started_at, self.exited_at),
+            exited: self.exited_at.is_some(),
+        }
+    }
+
     /// Its agent is another process by now, or its machine was started anew.
     fn is_outlived(&self, now: &Process) -> bool {
         self.process.as_ref().is_some_and(|then| then != now)
@@ -262,6 +278,27 @@ impl Live {
     pub(super) fn held_by(&self, agent: AgentId) -> Vec<AttemptRef> {
         let own = |entry: &&Entry| entry.live.agent == agent && entry.state.is_held();
         self.read().values().filter(own).map(|entry| entry.live.attempt).collect()
+    }
+
+    /// What the agent's attempts hold, and until when at the latest.
+    pub(super) fn holds(&self, agent: AgentId) -> Vec<Hold> {
+        let entries = self.read();
+        let own = entries.values().filter(|entry| entry.live.agent == agent && entry.state.is_held());
+        own.map(Entry::hold).collect()
+    }
+
+    /// What projects' jobs hold on all machines.
+    pub(super) fn by_project(&self) -> HashMap<String, Amounts> {
+        let mut held: HashMap<String, Amounts> = HashMap::new();
+        let running = |entry: &&Entry| entry.state.is_held() && entry.exited_at.is_none();
+        for entry in self.read().values().filter(running) {
+            let amounts = Amounts::of(entry.load.amounts);
+            match held.get_mut(&entry.live.project) {
+                Some(sum) => sum.add(amounts),
+                None => drop(held.insert(entry.live.project.clone(), amounts)),
+            }
+        }
+        held
     }
 
     pub(super) fn put(&self, entry: Entry) {

@@ -15,12 +15,14 @@ mod former;
 mod heartbeat;
 mod inputs;
 mod leases;
+mod ledger;
 mod live;
 mod nudges;
 mod pin;
 mod projects;
 mod query;
 mod remove;
+mod reserved;
 mod retry;
 mod search;
 mod secrets;
@@ -70,6 +72,10 @@ pub struct Config {
     pub disconnect_tolerance: Duration,
     /// How long the answer to a claim may be on its way: no heartbeat within it tells that a grant was lost.
     pub grant_patience: Duration,
+    /// A job that waited so long and is passed over has a machine emptied for it.
+    pub reserve_after: Duration,
+    /// What a project used counts half after this time, when others' shares are weighed against its own.
+    pub share_half_life: Duration,
     /// Which images are taken at submit.
     pub images: ImagePolicy,
 }
@@ -85,6 +91,10 @@ impl Default for Config {
             disconnect_tolerance: Duration::from_secs(600),
             // An agent asks again when it has had no answer for 15 s, and waits up to 5 s before it does.
             grant_patience: Duration::from_secs(25),
+            // Long enough for the usual end of something smaller, short beside a night's training.
+            reserve_after: Duration::from_secs(600),
+            // A morning's burst is paid back by the evening, not next week.
+            share_half_life: Duration::from_secs(3600),
             // Which registries a lab trusts nobody else knows.
             images: ImagePolicy::default(),
         }
@@ -113,6 +123,8 @@ struct Shared {
     agents: agents::Agents,
     projects: projects::Projects,
     marks: search::Marks,
+    ledger: ledger::Ledger,
+    reserved: reserved::Reserved,
     cluster: (ClusterId, Epoch),
     token_key: Vec<u8>,
     revision: AtomicU64,
@@ -144,6 +156,8 @@ impl Jobs {
             agents,
             projects,
             marks: search::Marks::default(),
+            ledger: ledger::Ledger::default(),
+            reserved: reserved::Reserved::default(),
             cluster: (id, epoch),
             token_key,
             revision: AtomicU64::new(revision),

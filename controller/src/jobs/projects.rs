@@ -72,6 +72,17 @@ impl Projects {
         self.known.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
 
+    /// There is the usual one only.
+    pub(super) fn is_alone(&self) -> bool {
+        self.known.read().unwrap_or_else(PoisonError::into_inner).len() <= 1
+    }
+
+    /// By name.
+    pub(super) fn weights(&self) -> HashMap<String, u32> {
+        let projects = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        projects.values().map(|project| (project.name.clone(), project.settings.weight.into())).collect()
+    }
+
     /// Of the projects for which it answers something.
     fn quotas<T>(&self, of: impl Fn(&str, &Quotas) -> Option<T>) -> Vec<(String, T)> {
         let projects = self.known.read().unwrap_or_else(PoisonError::into_inner);

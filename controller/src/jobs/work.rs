@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     lifecycle::{Effect, Event, Refusal, Step, step},
+    placement::Load,
     store::{AttemptClose, AttemptRow, AttemptUpdate, Error, JobRow, NewJobRow, RequestRow, Source, Tx},
 };
 use longshore_common::{
@@ -59,6 +60,7 @@ pub(super) struct Work {
 pub(super) struct Opened {
     pub(super) attempt: AttemptRow,
     pub(super) lease: Duration,
+    pub(super) load: Load,
 }
 
 impl Work {
@@ -132,8 +134,8 @@ impl Work {
         self.changes.insert(id, Change { job: id, revision: self.revision, state: row.job.state });
     }
 
-    pub(super) fn open(&mut self, attempt: AttemptRow, lease: Duration) {
-        self.opened.push(Opened { attempt, lease });
+    pub(super) fn open(&mut self, attempt: AttemptRow, lease: Duration, load: Load) {
+        self.opened.push(Opened { attempt, lease, load });
     }
 
     /// A grant goes out for another time.
@@ -234,9 +236,9 @@ impl Work {
 
     /// After the commit: memory follows, and whoever waits is told.
     pub(super) fn publish(self, live: &Live, agents: &Agents, nudges: &Nudges) {
-        for Opened { attempt, lease } in self.granted {
+        for Opened { attempt, lease, load } in self.granted {
             if let Some(row) = self.jobs.get(&attempt.attempt.job) {
-                live.put(entry(row, &attempt, lease, agents.process(attempt.agent)));
+                live.put(entry(row, &attempt, (lease, load), agents.process(attempt.agent)));
             }
         }
         for job in self.repeated {
@@ -268,7 +270,12 @@ impl Work {
 }
 
 /// A fresh lease on a granted attempt.
-pub(super) fn entry(row: &JobRow, attempt: &AttemptRow, lease: Duration, process: Option<Process>) -> Entry {
+pub(super) fn entry(
+    row: &JobRow,
+    attempt: &AttemptRow,
+    (lease, load): (Duration, Load),
+    process: Option<Process>,
+) -> Entry {
     let now = Instant::now();
     Entry {
         live: LiveAttempt {
@@ -279,6 +286,8 @@ pub(super) fn entry(row: &JobRow, attempt: &AttemptRow, lease: Duration, process
             nonce: attempt.nonce.clone(),
         },
         gpus: attempt.gpus.iter().map(|gpu| gpu.uuid.clone()).collect(),
+        load,
+        claimed_at: attempt.claimed_at,
         state: row.job.state,
         started_at: attempt.started_at,
         exited_at: attempt.exited_at,

@@ -1,43 +1,63 @@
-//! Which jobs fit which machine. The same function decides the claim and explains the wait, so that the two can
+//! Which jobs fit which machine. The same functions decide the claim and explain the wait, so that the two can
 //! never disagree. Pure: must never read a clock or a database.
 
+mod advice;
 mod fit;
+mod gpus;
+mod machine;
+mod reserve;
+mod shares;
 mod tenants;
 #[cfg(test)]
 mod tests;
 
-pub use fit::{Machine, Reason, explain, fit};
+pub use advice::changes;
+pub use fit::{Reason, explain, fit};
+pub use machine::{Hold, Load, Machine, Whole};
+pub use reserve::{Kept, soonest};
+pub use shares::{Amounts, Shares, Usage};
 pub use tenants::{Held, Tenants};
 
-use longshore_common::job::JobSpec;
+use longshore_common::{clock::Timestamp, ids::JobId, job::JobSpec};
 
-/// What one round of placing came to.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Placement {
-    /// Index of the candidate and the GPUs it gets, by UUID.
-    pub grants: Vec<(usize, Vec<String>)>,
-    /// Index of the candidate and the first reason why not.
-    pub refused: Vec<(usize, Reason)>,
+/// A queued job.
+#[derive(Clone, Copy, Debug)]
+pub struct Candidate<'a> {
+    pub id: JobId,
+    pub project: &'a str,
+    pub spec: &'a JobSpec,
 }
 
-/// Gives `candidates`, each with its project, away in their order while they fit, and takes what they get from the
-/// machine. A candidate that does not fit, or that its project may not hold, is passed over.
-pub fn place<'a>(
-    candidates: impl IntoIterator<Item = (&'a str, &'a JobSpec)>,
-    machine: &mut Machine,
-    tenants: &mut Tenants,
-) -> Placement {
-    let mut placement = Placement::default();
-    for (index, (project, spec)) in candidates.into_iter().enumerate() {
-        let allowed = tenants.refuse(project, spec).map_or(Ok(()), Err);
-        match allowed.and_then(|()| fit(spec, machine)) {
-            Ok(gpus) => {
-                machine.take(spec, &gpus);
-                tenants.take(project, spec);
-                placement.grants.push((index, gpus));
-            }
-            Err(reason) => placement.refused.push((index, reason)),
+/// What is left of one machine while jobs are placed on it, and what else they must keep to.
+#[derive(Clone, Debug)]
+pub struct Round {
+    pub machine: Machine,
+    pub tenants: Tenants,
+    /// The machine is kept for a job that waited long.
+    pub kept: Option<Kept>,
+    pub now: Timestamp,
+}
+
+impl Round {
+    /// The GPUs the job gets, or the first reason why it is not placed here now.
+    pub fn judge(&self, candidate: &Candidate<'_>) -> Result<Vec<String>, Reason> {
+        if let Some(reason) = self.tenants.refuse(candidate.project, candidate.spec) {
+            return Err(reason);
         }
+        let gpus = fit(candidate.spec, &self.machine)?;
+        if let Some(kept) = &self.kept {
+            kept.allows(candidate, &gpus, self.now)?;
+        }
+        Ok(gpus)
     }
-    placement
+
+    /// It is placed: what it got is its own.
+    pub fn take(&mut self, candidate: &Candidate<'_>, gpus: &[String]) {
+        self.machine.take(candidate.spec, gpus);
+        self.tenants.take(candidate.project, candidate.spec);
+        if let Some(kept) = &mut self.kept {
+            kept.take(candidate, gpus, self.now);
+        }
+        self.kept.take_if(|kept| kept.job == candidate.id);
+    }
 }

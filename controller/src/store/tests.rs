@@ -90,6 +90,7 @@ async fn every_read_of_work_goes_by_an_index() {
     let store = Store::open(&config(folder.path())).await.expect("opens");
     for (sql, index) in [
         (write::CANDIDATES, "USING INDEX jobs_claim"),
+        (write::PROJECTS_IN, "COVERING INDEX jobs_claim"),
         (read::LIST_UNFINISHED, "USING INDEX jobs_open"),
         (read::LIST_NAMED, "USING INDEX jobs_name"),
         (

@@ -222,7 +222,7 @@ fn whole(new: &NewJobRow) -> Whole<'_> {
         cpu: spec.resources.cpu_millis,
         memory: signed(spec.resources.memory_bytes),
         scratch: signed(spec.resources.scratch_bytes),
-        gpus: spec.resources.gpu_count(),
+        gpus: spec.resources.whole_gpus(),
         retry: to_json(&row.job.retry),
         retry_of: row.retry_of.as_ref().map(ShortId::as_str),
         created_at: row.created_at.as_micros(),

@@ -22,10 +22,11 @@ use sqlx::Row as _;
 /// Rank, queue time and id: where a job stands in its lane.
 pub(crate) type Position = (i64, Timestamp, JobId);
 
-/// Queued jobs of a lane that ask for no more than `free`, in their order, past the last one seen.
+/// Queued jobs of a project in a lane that ask for no more than `free`, in their order, past the last one seen.
 #[derive(Clone, Debug)]
 pub(crate) struct CandidateQuery<'a> {
     pub(crate) lane: &'a Lane,
+    pub(crate) project: &'a str,
     pub(crate) free: Capacity,
     pub(crate) limit: u32,
     /// The last candidate of the page before.
@@ -49,14 +50,20 @@ struct Packed {
 
 pub(in crate::store) const CANDIDATES: &str = "SELECT j.*, s.spec, NULL AS agent_name FROM jobs AS j JOIN job_specs AS s ON s.job_id = j.id \
      WHERE j.state = 'queued' AND j.lane = $1 AND j.cpu <= $2 AND j.memory <= $3 AND j.scratch <= $4 \
-     AND j.gpus <= $5 AND (j.rank, j.queued_at, j.id) > ($6, $7, $8) \
+     AND j.gpus <= $5 AND (j.rank, j.queued_at, j.id) > ($6, $7, $8) AND j.project = $10 \
      ORDER BY j.rank, j.queued_at, j.id LIMIT $9";
 
-/// Of the first jobs of a lane, those that ask for no more than this: a look, not a search.
+/// Of a project's first jobs of a lane, those that ask for no more than this: a look, not a search.
 const FIRST_FITTING: &str = "SELECT j.*, s.spec, NULL AS agent_name FROM (SELECT id, cpu, memory, scratch, gpus \
-     FROM jobs WHERE state = 'queued' AND lane = $1 ORDER BY rank, queued_at, id LIMIT 2000) AS q \
+     FROM jobs WHERE state = 'queued' AND lane = $1 AND project = $7 ORDER BY rank, queued_at, id LIMIT $8) AS q \
      JOIN jobs AS j ON j.id = q.id JOIN job_specs AS s ON s.job_id = q.id \
      WHERE q.cpu <= $2 AND q.memory <= $3 AND q.scratch <= $4 AND q.gpus <= $5 LIMIT $6";
+
+/// One look into the index for each project, however many jobs they have.
+pub(in crate::store) const PROJECTS_IN: &str = "WITH RECURSIVE p (project) AS (\
+     SELECT MIN(project) FROM jobs WHERE state = 'queued' AND lane = $1 UNION ALL \
+     SELECT (SELECT MIN(project) FROM jobs WHERE state = 'queued' AND lane = $1 AND project > p.project) \
+     FROM p WHERE p.project IS NOT NULL) SELECT project FROM p WHERE project IS NOT NULL LIMIT 1000";
 
 const INSERT: &str = concat!(
     "INSERT INTO claims (id, agent_id, grants, created_at) SELECT ",
@@ -91,17 +98,24 @@ impl Tx {
             .bind(queued_at)
             .bind(id)
             .bind(i64::from(query.limit))
+            .bind(query.project)
             .fetch_all(self.connection())
             .await?;
         rows.iter().map(ViewRow::read).collect()
     }
 
-    /// Some of the first jobs of a lane that ask for no more than `free`.
+    /// Projects that have queued jobs in a lane.
+    pub(crate) async fn projects_in(&mut self, lane: &Lane) -> Result<Vec<String>, Error> {
+        let rows = sqlx::query(PROJECTS_IN).bind(lane.as_str()).fetch_all(self.connection()).await?;
+        rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+    }
+
+    /// Some of the first `look` jobs of a project in a lane that ask for no more than `free`.
     pub(crate) async fn first_fitting(
         &mut self,
-        lane: &Lane,
+        (lane, project): (&Lane, &str),
         free: Capacity,
-        limit: u32,
+        (look, limit): (u32, u32),
     ) -> Result<Vec<ViewRow>, Error> {
         let rows = sqlx::query(FIRST_FITTING)
             .bind(lane.as_str())
@@ -110,6 +124,8 @@ impl Tx {
             .bind(signed(free.scratch_bytes))
             .bind(i64::from(free.gpus))
             .bind(i64::from(limit))
+            .bind(project)
+            .bind(i64::from(look))
             .fetch_all(self.connection())
             .await?;
         rows.iter().map(ViewRow::read).collect()
