@@ -1,7 +1,7 @@
 //! `agent.toml`: every setting of an agent, each with its default and the reason. Reads no file and no environment;
 //! the binary's configuration layers do.
 
-use crate::{artifacts, host, images, inputs, logs, machine, runtime};
+use crate::{artifacts, gpus, host, images, inputs, logs, machine, runtime};
 use longshore_common::job::spec::DEFAULT_POOL;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt, path::PathBuf};
@@ -32,6 +32,7 @@ pub struct AgentConfig {
     pub container_env: BTreeMap<String, String>,
     pub capacity: machine::Config,
     pub host: host::Config,
+    pub gpus: gpus::Config,
     pub runtime: runtime::Config,
     pub logs: logs::Config,
     pub artifacts: artifacts::Config,
@@ -71,6 +72,7 @@ impl Default for AgentConfig {
             container_env: BTreeMap::new(),
             capacity: machine::Config::default(),
             host: host::Config::default(),
+            gpus: gpus::Config::default(),
             runtime: runtime::Config::default(),
             logs: logs::Config::default(),
             artifacts: artifacts::Config::default(),

@@ -116,6 +116,10 @@ impl Control {
                 }
             }
             Event::Stop { attempt, reason } => held.stop(&attempt, reason.into()),
+            Event::ResetGpu(gpu) => {
+                let machine = Arc::clone(&self.machine);
+                drop(tasks::spawn("reset gpu", async move { machine.reset_gpu(&gpu).await }));
+            }
         }
     }
 

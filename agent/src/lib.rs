@@ -11,6 +11,7 @@ pub mod config;
 pub mod contracts;
 mod control;
 pub mod credential;
+pub mod gpus;
 pub mod home;
 pub mod host;
 pub mod images;
@@ -202,6 +203,8 @@ pub async fn start_with(
         slots: slots.clone(),
         held: held.clone(),
         images: images.clone(),
+        gpus: config.gpus.clone(),
+        gpu_health: home.file("gpu-health.json"),
         engine_away: Arc::clone(&engine_away),
     };
     let journal = match config.runtime.kind {

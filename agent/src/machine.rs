@@ -1,6 +1,7 @@
 //! What this machine has and what of it is free now: what the watchers saw and what is granted, put together into
 //! offers, inventory and heartbeats. Never grants, never talks to the controller.
 
+mod judge;
 mod watchers;
 
 pub use watchers::Sources;
@@ -14,13 +15,14 @@ use crate::{
     slots::{Granted, Slots},
 };
 use async_trait::async_trait;
+use judge::Patients;
 use longshore_common::{
     agent::{Capacity, Gpu, Inventory, Offer},
     queue::Lane,
     shutdown::Shutdown,
 };
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::{sync::watch, task::JoinError};
 use watchers::Now;
 
@@ -60,6 +62,9 @@ impl Default for Config {
     }
 }
 
+/// How long the look is waited for that shows what became of a GPU.
+const LOOK: Duration = Duration::from_secs(5);
+
 /// Shared by intake and link. Its watchers run until `leave`.
 #[derive(Debug)]
 pub struct Machine {
@@ -71,6 +76,7 @@ pub struct Machine {
     held: Held,
     images: Images,
     host: Arc<dyn Host>,
+    patients: Patients,
     now: watch::Receiver<Now>,
 }
 
@@ -85,9 +91,9 @@ impl Machine {
     ) -> Result<Self, JoinError> {
         let (slots, held) = (sources.slots.clone(), sources.held.clone());
         let (images, host) = (sources.images.clone(), Arc::clone(&sources.host));
-        let (facts, now) = watchers::start(sources, &config.others, leave).await?;
+        let (facts, patients, now) = watchers::start(sources, &config.others, leave).await?;
         labels.insert("arch".to_owned(), facts.arch.clone());
-        Ok(Self { config, labels, pool, facts, slots, held, images, host, now })
+        Ok(Self { config, labels, pool, facts, slots, held, images, host, patients, now })
     }
 
     pub const fn facts(&self) -> &Facts {
@@ -115,6 +121,15 @@ impl Machine {
         let gpus = self.gpus().into_iter().filter(is_free).collect();
         let lanes = lanes.to_vec();
         Some(Offer { free, gpus, slots, labels: self.labels.clone(), pool: self.pool.clone(), lanes })
+    }
+
+    /// The operator says that a GPU is well, by its index or UUID. What is still wrong shows at the next reading.
+    pub(crate) async fn reset_gpu(&self, gpu: &str) {
+        if self.patients.lock().reset(gpu).is_none() {
+            tracing::warn!(gpu, "the operator names a GPU that is not on this machine");
+        }
+        self.patients.save().await;
+        self.held.looks().fresh(LOOK).await;
     }
 
     /// Whether it has any use for a hint of this lane now.
@@ -216,14 +231,15 @@ impl Machine {
 
     /// Why it does not claim, or what else the operator should know.
     fn note(&self) -> Option<String> {
-        let (warning, foreign, leftovers) = {
+        let (warning, foreign, leftovers, gpus) = {
             let now = self.now.borrow();
             let engine = now.engine.as_ref().ok().and_then(|engine| engine.warning.clone());
-            ([engine, now.warning.clone()], now.foreign, now.leftovers.join(", "))
+            ([engine, now.warning.clone()], now.foreign, now.leftovers.join(", "), now.gpu_notes.join("; "))
         };
         let leftovers = (!leftovers.is_empty()).then(|| format!("{leftovers}; it stays reserved"));
         let [engine, network] = warning;
-        let said = [self.problem(), self.staying(), leftovers, engine, network];
+        let gpus = Some(gpus).filter(|gpus| !gpus.is_empty());
+        let said = [self.problem(), self.staying(), leftovers, engine, network, gpus];
         let said = said.into_iter().flatten().collect::<Vec<_>>();
         let said =
             if said.is_empty() { capacity::note(&self.free(), &foreign) } else { Some(said.join("; ")) };
@@ -252,13 +268,14 @@ const fn is_free(gpu: &Gpu) -> bool {
 impl Reporter for Machine {
     fn inventory(&self) -> Inventory {
         let engine = self.now.borrow().engine.clone().ok();
+        let (driver, cuda) = self.now.borrow().driver.clone();
         Inventory {
             os: self.facts.os.clone(),
             arch: self.facts.arch.clone(),
             kernel: self.facts.kernel.clone(),
             engine: engine.as_ref().map(|engine| engine.name.clone()).unwrap_or_default(),
-            driver: self.facts.driver.clone().unwrap_or_default(),
-            cuda: self.facts.cuda.clone().unwrap_or_default(),
+            driver: driver.unwrap_or_default(),
+            cuda: cuda.unwrap_or_default(),
             total: self.total(),
             allocatable: self.allocatable(),
             gpus: self.gpus(),

@@ -24,6 +24,15 @@ pub struct Links(Arc<Mutex<HashMap<AgentId, Entry>>>);
 struct Entry {
     session: SessionId,
     stops: mpsc::Sender<Stop>,
+    resets: mpsc::Sender<String>,
+}
+
+/// What an agent is told.
+#[derive(Clone, Debug)]
+pub enum Command {
+    Stop(Stop),
+    /// The operator says that it is well; a UUID.
+    ResetGpu(String),
 }
 
 /// One agent's link, as long as it is up. A newer link of the same agent ends it.
@@ -35,6 +44,7 @@ pub struct Linked {
     /// What this link was entered with: tells it from its successor.
     own: mpsc::WeakSender<Stop>,
     stops: mpsc::Receiver<Stop>,
+    resets: mpsc::Receiver<String>,
 }
 
 impl Links {
@@ -61,8 +71,9 @@ impl Links {
     pub fn enter(&self, agent: AgentId, session: SessionId) -> Linked {
         let (sender, stops) = mpsc::channel(WAITING);
         let own = sender.downgrade();
-        self.lock().insert(agent, Entry { session, stops: sender });
-        Linked { links: self.clone(), agent, session, own, stops }
+        let (reset, resets) = mpsc::channel(WAITING);
+        self.lock().insert(agent, Entry { session, stops: sender, resets: reset });
+        Linked { links: self.clone(), agent, session, own, stops, resets }
     }
 
     /// Whether this run of the agent is linked here.
@@ -73,6 +84,11 @@ impl Links {
     /// The agent is told no more, and its link ends.
     pub fn end(&self, agent: AgentId) {
         self.lock().remove(&agent);
+    }
+
+    /// Tells the agent that one of its GPUs is well. Whether it is linked and takes it.
+    pub fn reset_gpu(&self, agent: AgentId, uuid: String) -> bool {
+        self.lock().get(&agent).is_some_and(|entry| entry.resets.try_send(uuid).is_ok())
     }
 
     pub fn count(&self) -> usize {
@@ -100,9 +116,12 @@ impl Linked {
         self.session
     }
 
-    /// What to stop next; `None` when a newer link has taken this one's place. Cancel-safe.
-    pub async fn stop(&mut self) -> Option<Stop> {
-        self.stops.recv().await
+    /// What to tell it next; `None` when a newer link has taken this one's place. Cancel-safe.
+    pub async fn command(&mut self) -> Option<Command> {
+        tokio::select! {
+            stop = self.stops.recv() => stop.map(Command::Stop),
+            Some(gpu) = self.resets.recv() => Some(Command::ResetGpu(gpu)),
+        }
     }
 
     /// Whether no newer link of this agent has been entered.
@@ -135,13 +154,16 @@ mod tests {
         let (agent, first, second) = (AgentId::new(), SessionId::new(), SessionId::new());
         let mut old = links.enter(agent, first);
         let mut new = links.enter(agent, second);
-        assert!(old.stop().await.is_none() && !old.is_current());
+        assert!(old.command().await.is_none() && !old.is_current());
         drop(old);
         assert!(links.has(agent, second) && !links.has(agent, first));
         let attempt = AttemptRef { job: JobId::new(), number: 1, epoch: Epoch(1) };
         links.pass(Stop { agent, attempt, reason: StopReason::Revoke });
-        assert_eq!(new.stop().await.expect("passed on").attempt, attempt);
+        let told = new.command().await;
+        assert!(matches!(told, Some(Command::Stop(stop)) if stop.attempt == attempt));
+        assert!(links.reset_gpu(agent, "GPU-1".to_owned()));
+        assert!(matches!(new.command().await, Some(Command::ResetGpu(gpu)) if gpu == "GPU-1"));
         drop(new);
-        assert_eq!(links.count(), 0);
+        assert!(links.count() == 0 && !links.reset_gpu(agent, "GPU-1".to_owned()));
     }
 }

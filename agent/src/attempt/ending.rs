@@ -1,7 +1,7 @@
 //! After the container: its files, its report, and only when that was accepted the removal. A report is sent until
 //! it is accepted or refused for good, whatever else ends.
 
-use super::{Attempt, Cause, Cut, Tools, phase::Verdict, secrets::folder_name};
+use super::{Attempt, Cause, Cut, Tools, held::Story, phase::Verdict, secrets::folder_name};
 use crate::{
     artifacts, link,
     logs::{ClosedLog, Shipped},
@@ -150,6 +150,10 @@ impl Attempt {
     }
 
     fn report(&mut self, log: &ClosedLog, note: Option<String>) -> Option<FinishReport> {
+        // What came in its last moments is told too.
+        let fault = self.ending.gpus.fault.take();
+        self.ending.gpus = Story { fault, ..self.holding.story_so_far() };
+        self.usage.gpu = self.holding.gpu_usage();
         let Verdict::Report { outcome, detail, mut notes } = std::mem::take(&mut self.ending).verdict()
         else {
             return None;

@@ -1,7 +1,11 @@
 //! The attempts this agent holds: what heartbeats list, and where a stop finds its attempt. Never decides.
 
+mod gpus;
+
+pub(crate) use gpus::Story;
+
 use super::stop::{self, Cause, StopSignal, Stopper};
-use crate::capacity::Ours;
+use crate::{capacity::Ours, gpus::Looks};
 use longshore_common::{
     agent::{HeldAttempt, Usage},
     clock::Timestamp,
@@ -13,7 +17,10 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
-use tokio::{sync::Notify, time::Instant};
+use tokio::{
+    sync::{Notify, mpsc},
+    time::Instant,
+};
 
 #[derive(Clone, Debug, Default)]
 pub struct Held(Arc<Inner>);
@@ -23,6 +30,7 @@ struct Inner {
     entries: Mutex<BTreeMap<AttemptRef, Entry>>,
     changed: Notify,
     emptied: Notify,
+    looks: Looks,
 }
 
 #[derive(Debug)]
@@ -33,6 +41,7 @@ struct Entry {
     memory_bytes: u64,
     disk_bytes: u64,
     lease: Lease,
+    gpus: gpus::Share,
 }
 
 /// How long the agent may act for the job without the controller's word.
@@ -65,6 +74,7 @@ impl Held {
             usage: Usage::default(),
             digest: None,
         };
+        let (sender, lines) = mpsc::channel(gpus::LINES);
         entries.insert(
             attempt,
             Entry {
@@ -73,11 +83,12 @@ impl Held {
                 memory_bytes: 0,
                 disk_bytes: 0,
                 lease: Lease { length, since },
+                gpus: gpus::Share::new(sender),
             },
         );
         drop(entries);
         self.0.changed.notify_one();
-        Some((Holding { held: self.clone(), attempt }, signal))
+        Some((Holding { held: self.clone(), attempt, lines }, signal))
     }
 
     /// Says stop to one attempt. One that is not held is none of ours any more.
@@ -167,6 +178,8 @@ impl Held {
 pub struct Holding {
     held: Held,
     attempt: AttemptRef,
+    /// What is to go into its log.
+    lines: mpsc::Receiver<String>,
 }
 
 impl Holding {
@@ -206,7 +219,7 @@ impl Holding {
     /// Goes up with the next heartbeat, not at once.
     pub fn usage(&self, usage: Usage, memory_bytes: u64, disk_bytes: u64) {
         self.update(|entry| {
-            entry.attempt.usage = usage;
+            entry.attempt.usage = Usage { gpu: entry.gpus.usage(), ..usage };
             entry.memory_bytes = memory_bytes;
             entry.disk_bytes = disk_bytes;
         });

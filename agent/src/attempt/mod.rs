@@ -124,6 +124,7 @@ impl Attempts {
         (holding, signal, permit): (Holding, StopSignal, Permit),
         log: LogSink,
     ) -> Attempt {
+        holding.has_gpus(&grant.gpus);
         Attempt {
             shared: Arc::clone(&self.0),
             cluster,

@@ -1,6 +1,6 @@
 //! How an attempt ended, decided once from everything that is known about it. Pure.
 
-use super::stop::Cause;
+use super::{held::Story, stop::Cause};
 use crate::runtime::Exit;
 use longshore_common::{
     job::{Outcome, Resources},
@@ -25,6 +25,8 @@ pub(super) struct Ending {
     pub(super) stuck: Option<String>,
     /// What went wrong with its files.
     pub(super) not_stored: Option<(Outcome, String)>,
+    /// What happened to its GPUs.
+    pub(super) gpus: Story,
 }
 
 /// What the job may take, for the sentences.
@@ -65,9 +67,16 @@ impl Ending {
 
     /// A stop of ours explains any exit; then what failed before the start; then the engine; then the exit.
     pub(super) fn verdict(self) -> Verdict {
-        let mut notes = Vec::new();
-        let exited = |exit: &Exit, notes| exited(exit, self.disk_full, self.limits, notes);
+        let mut notes = told(&self.gpus);
+        let exited = |exit: &Exit, notes| {
+            let (outcome, detail) = exited(exit, self.disk_full, self.limits, notes);
+            blamed(&self.gpus, outcome, detail)
+        };
         let (outcome, detail) = match (self.stopped, self.failed, self.exit) {
+            // A process that waits for a GPU that is gone cannot be killed.
+            (Some(Cause::GpuFault { xid, detail }), _, None) if self.stuck.is_some() => {
+                (Outcome::GpuFault(xid), format!("{detail}; {}", self.stuck.unwrap_or_default()))
+            }
             (Some(cause), _, None) if cause != Cause::Revoked && self.stuck.is_some() => {
                 let why = cause.verdict().map(|(outcome, _)| format!(" ({outcome})")).unwrap_or_default();
                 (Outcome::RuntimeError, self.stuck.unwrap_or_default() + &why)
@@ -99,6 +108,24 @@ impl Ending {
             }
             None => Verdict::Report { outcome, detail, notes },
         }
+    }
+}
+
+/// What happened on its GPUs, whatever became of the job.
+fn told(gpus: &Story) -> Vec<String> {
+    let strangers = gpus.strangers.iter().map(|who| format!("gpu_stranger: {who}"));
+    strangers.chain(gpus.errors.iter().map(|line| format!("gpu_error: {line}"))).collect()
+}
+
+/// A program that fails when its GPU does, or while somebody else is on it, is not at fault for all that is known.
+fn blamed(gpus: &Story, outcome: Outcome, detail: String) -> (Outcome, String) {
+    if !matches!(outcome, Outcome::ExitCode(_)) {
+        return (outcome, detail);
+    }
+    match (&gpus.fault, gpus.strangers.first()) {
+        (Some((xid, why)), _) => (Outcome::GpuFault(*xid), format!("{why}; the container {detail}")),
+        (None, Some(who)) => (Outcome::GpuDisturbed, format!("the container {detail} after {who}")),
+        (None, None) => (outcome, detail),
     }
 }
 
@@ -234,6 +261,35 @@ mod tests {
         }
         let stuck = Some("SIGKILL did nothing for 60 s".to_owned());
         assert_eq!(Ending { stuck, ..ending(Some(Cause::Revoked), None) }.verdict(), Verdict::Vanish);
+    }
+
+    #[test]
+    fn a_program_that_fails_with_its_gpu_or_beside_a_stranger_is_not_at_fault() {
+        let fault = Story { fault: Some((Some(79), "GPU 1: Xid 79".to_owned())), ..Story::default() };
+        let stranger = Story { strangers: vec!["python of anna (pid 7)".to_owned()], ..Story::default() };
+        let with = |gpus: &Story, code: i32, oom: bool| {
+            let ending = Ending { gpus: gpus.clone(), ..ending(None, exit(code, oom, false)) };
+            match ending.verdict() {
+                Verdict::Report { outcome, detail, notes } => (outcome, detail, notes),
+                Verdict::Vanish => panic!("vanished"),
+            }
+        };
+        let (outcome, detail, _) = with(&fault, 1, false);
+        assert_eq!(
+            (outcome, detail),
+            (Outcome::GpuFault(Some(79)), "GPU 1: Xid 79; the container exited with 1".into())
+        );
+        let (outcome, detail, notes) = with(&stranger, 1, false);
+        assert_eq!(outcome, Outcome::GpuDisturbed);
+        assert!(detail.contains("exited with 1") && detail.contains("anna"), "{detail}");
+        assert_eq!(notes, ["gpu_stranger: python of anna (pid 7)"]);
+        // What it did well, or to its own memory, is its own.
+        assert_eq!(with(&fault, 0, false).0, Outcome::Succeeded);
+        assert_eq!(with(&stranger, 0, false).0, Outcome::Succeeded);
+        assert_eq!(with(&stranger, 137, true).0, Outcome::OomKilled);
+        let cause = Cause::GpuFault { xid: None, detail: "GPU 1: it has fallen off the bus".into() };
+        let stuck = Some("SIGKILL did nothing for 60 s".to_owned());
+        assert_eq!(self::outcome(Ending { stuck, ..ending(Some(cause), None) }), Outcome::GpuFault(None));
     }
 
     #[test]

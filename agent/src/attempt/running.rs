@@ -21,6 +21,8 @@ use tokio::time::Instant;
 const LAST_WORDS: Duration = Duration::from_secs(10);
 /// What it used is not worth more waiting, its files are.
 const LAST_LOOK: Duration = Duration::from_secs(2);
+/// A GPU that fails takes its program with it before the driver has told of it.
+const LAST_LOOK_AT_GPUS: Duration = Duration::from_secs(3);
 
 /// One thing that happened to a running container.
 enum Turn {
@@ -29,6 +31,7 @@ enum Turn {
     Stop(Cause),
     Stopped(Result<(), Error>),
     Sample(Result<Sample, Error>),
+    Line(String),
     Timer,
 }
 
@@ -115,6 +118,7 @@ impl Attempt {
             disk: DiskWatch::default(),
         };
         self.started_at = Some(started_at);
+        self.holding.has_container(&container.0);
         self.holding.started(started_at);
         if self.ending.stopped.is_some() {
             alarms.deadline = None;
@@ -135,15 +139,18 @@ impl Attempt {
                 exit = &mut calls.wait => Turn::Exit(exit),
                 Some(done) = &mut calls.stop => Turn::Stopped(done),
                 Some(sample) = &mut calls.sample => Turn::Sample(sample),
+                line = self.holding.line() => Turn::Line(line),
                 () = &mut timer => Turn::Timer,
             };
             match turn {
                 Turn::Chunk(Some(chunk)) => self.log.chunk(chunk.stream, chunk.data).await,
                 Turn::Chunk(None) => open = false,
                 Turn::Exit(Ok(exit)) => break exit,
+                Turn::Line(line) => self.log.system(&line).await,
                 other => self.turn(other, &mut calls, &mut alarms).await?,
             }
         };
+        self.holding.ended();
         while open {
             match tokio::time::timeout(LAST_WORDS, output.recv()).await {
                 Ok(Some(chunk)) => self.log.chunk(chunk.stream, chunk.data).await,
@@ -155,6 +162,7 @@ impl Attempt {
             }
         }
         self.last_look(&*shared.tools.runtime, &container, &exit).await;
+        self.last_look_at_gpus(&exit).await;
         self.exited(exit);
         Ok(())
     }
@@ -191,7 +199,7 @@ impl Attempt {
                 alarms.look = None;
                 calls.sample = Some(calls.runtime.usage(calls.container)).into();
             }
-            Turn::Chunk(_) | Turn::Exit(Ok(_)) => unreachable!("the caller's"),
+            Turn::Chunk(_) | Turn::Line(_) | Turn::Exit(Ok(_)) => unreachable!("the caller's"),
         }
         Ok(())
     }
@@ -268,6 +276,17 @@ impl Attempt {
         if let Ok(Ok(sample)) = tokio::time::timeout(LAST_LOOK, runtime.usage(container)).await {
             self.used(sample.usage, sample.disk_bytes);
             self.ending.disk_full = sample.disk_full;
+        }
+    }
+
+    /// Whether it failed of its GPUs.
+    async fn last_look_at_gpus(&mut self, exit: &Exit) {
+        // Said in the moment of its end: no reason to cut what comes now.
+        if let Some(cause @ Cause::GpuFault { .. }) = self.signal.said() {
+            self.ending.stop(cause);
+        }
+        if exit.code != 0 && !self.grant.gpus.is_empty() && self.ending.stopped.is_none() {
+            self.ending.gpus = self.holding.story(LAST_LOOK_AT_GPUS).await;
         }
     }
 

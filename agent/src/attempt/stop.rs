@@ -21,6 +21,13 @@ pub enum Cause {
     },
     /// What it wrote cannot be measured, by its own doing; the text says how.
     Unmeasurable(String),
+    /// It holds a GPU and does not use it.
+    GpuIdle(String),
+    /// One of its GPUs failed, by NVIDIA's number if there is one.
+    GpuFault {
+        xid: Option<u32>,
+        detail: String,
+    },
     /// The controller did not renew the lease for its length: it may have given the job to another.
     LeaseLost(Duration),
     /// The user asked; the text says who and why.
@@ -55,6 +62,8 @@ impl Cause {
                 format!("the container wrote {} MiB, its limit is {} MiB", used >> 20, limit >> 20),
             ),
             Self::Unmeasurable(detail) => (Outcome::DiskLimit, detail.clone()),
+            Self::GpuIdle(detail) => (Outcome::GpuIdle, detail.clone()),
+            Self::GpuFault { xid, detail } => (Outcome::GpuFault(*xid), detail.clone()),
             Self::LeaseLost(length) => (
                 Outcome::AgentLost,
                 format!("the agent did not reach the controller for {}, the job's lease", seconds(*length)),

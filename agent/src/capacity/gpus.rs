@@ -23,6 +23,17 @@ pub struct GpuWatch {
     config: Config,
     last: Option<Instant>,
     gpus: BTreeMap<String, Usage>,
+    /// UUID to the container that has it, where that is known.
+    containers: BTreeMap<String, String>,
+    strangers: Vec<Stranger>,
+}
+
+/// A process of nobody's on a GPU that is granted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stranger {
+    pub gpu: String,
+    /// `python of anna (pid 4711) holds 22 GiB of GPU 0`
+    pub who: String,
 }
 
 #[derive(Debug)]
@@ -48,7 +59,17 @@ struct AtRest {
 
 impl GpuWatch {
     pub fn new(config: Config) -> Self {
-        Self { config, last: None, gpus: BTreeMap::new() }
+        Self { config, last: None, gpus: BTreeMap::new(), containers: BTreeMap::new(), strangers: Vec::new() }
+    }
+
+    /// Which containers have GPUs from now on. Without its name any container on a granted GPU is the job's own.
+    pub fn know(&mut self, containers: BTreeMap<String, String>) {
+        self.containers = containers;
+    }
+
+    /// Who is on granted GPUs, as of the last reading.
+    pub fn strangers(&self) -> &[Stranger] {
+        &self.strangers
     }
 
     /// Takes a reading and answers every GPU with its job, and with why it is busy. `granted`: UUID to job.
@@ -60,6 +81,7 @@ impl GpuWatch {
     ) -> Vec<Gpu> {
         let length =
             self.last.replace(now).map_or(Duration::ZERO, |last| now.saturating_duration_since(last));
+        self.strangers.clear();
         self.gpus.retain(|uuid, _| readings.iter().any(|reading| reading.gpu.uuid == *uuid));
         readings.iter().map(|reading| self.judge(now, length, reading, granted)).collect()
     }
@@ -77,8 +99,9 @@ impl GpuWatch {
         granted: &BTreeMap<String, String>,
     ) -> Gpu {
         let job = granted.get(&reading.gpu.uuid).cloned();
+        let container = self.containers.get(&reading.gpu.uuid);
         let usage = self.gpus.entry(reading.gpu.uuid.clone()).or_insert_with(Usage::new);
-        usage.follow(reading, job.as_deref());
+        usage.follow(reading, job.as_deref(), container);
         if job.is_some() {
             usage.ours_until = Some(now);
             usage.window.clear();
@@ -94,12 +117,17 @@ impl GpuWatch {
         Gpu { job, busy, ..reading.gpu.clone() }
     }
 
-    /// Who else is on it. On a granted GPU only processes outside containers are told: the ones inside are the
-    /// job's own.
-    fn stranger(&self, reading: &GpuReading, granted: bool) -> Option<String> {
+    /// Who else is on it. On a granted GPU the processes of the job's container are its own.
+    fn stranger(&mut self, reading: &GpuReading, granted: bool) -> Option<String> {
         let foreign: Vec<&GpuProcess> =
-            reading.processes.iter().filter(|process| self.is_foreign(process, granted)).collect();
+            reading.processes.iter().filter(|process| self.is_foreign(reading, process, granted)).collect();
         if foreign.iter().map(|process| process.memory_bytes).sum::<u64>() > VRAM_ALLOWED {
+            let tells = foreign.iter().filter(|process| granted && process.memory_bytes > 0);
+            let stranger = |process: &&GpuProcess| Stranger {
+                gpu: reading.gpu.uuid.clone(),
+                who: format!("{} of GPU {}", told(process), reading.gpu.index),
+            };
+            self.strangers.extend(tells.map(stranger));
             return foreign.iter().max_by_key(|process| process.memory_bytes).map(|process| told(process));
         }
         let mean = self.gpus.get(&reading.gpu.uuid).map_or(0, |usage| usage.window.mean());
@@ -109,8 +137,8 @@ impl GpuWatch {
         })
     }
 
-    fn is_foreign(&self, process: &GpuProcess, granted: bool) -> bool {
-        let ours = granted && process.container.is_some();
+    fn is_foreign(&self, reading: &GpuReading, process: &GpuProcess, granted: bool) -> bool {
+        let ours = granted && is_own(process, self.containers.get(&reading.gpu.uuid));
         !ours && !process.graphics && !self.config.gpu_ignore.contains(&process.name)
     }
 }
@@ -129,7 +157,7 @@ impl Usage {
 
     /// A GPU that was given back is the job's until nothing of it is left: a process that cannot be killed holds its
     /// memory after its container is gone, and a driver may for longer than that.
-    fn follow(&mut self, reading: &GpuReading, job: Option<&str>) {
+    fn follow(&mut self, reading: &GpuReading, job: Option<&str>, container: Option<&String>) {
         if reading.fault.is_some() {
             return;
         }
@@ -140,7 +168,7 @@ impl Usage {
             self.job = Some(job.to_owned());
             self.leftover = None;
             let is_new = |pid: &u32| self.before.as_ref().is_none_or(|before| !before.pids.contains(pid));
-            let inside = reading.processes.iter().filter(|process| process.container.is_some());
+            let inside = reading.processes.iter().filter(|process| is_own(process, container));
             self.own.extend(inside.map(|process| process.pid).filter(is_new));
             return;
         }
@@ -164,6 +192,11 @@ impl Usage {
         let more = unlisted(reading).saturating_sub(before);
         (more > VRAM_ALLOWED).then(|| format!("{} of no process are held", amount(more)))
     }
+}
+
+/// Of the container that has the GPU; of any while its name is not known.
+fn is_own(process: &GpuProcess, container: Option<&String>) -> bool {
+    process.container.as_ref().is_some_and(|shown| container.is_none_or(|own| own == shown))
 }
 
 fn unlisted(reading: &GpuReading) -> u64 {

@@ -22,9 +22,10 @@ pub fn run(host: &dyn Host) {
 fn gpus(reading: &Reading) {
     let uuids: BTreeSet<&str> = reading.gpus.iter().map(|reading| reading.gpu.uuid.as_str()).collect();
     assert_eq!(uuids.len(), reading.gpus.len(), "UUIDs are unique: {:?}", reading.gpus);
-    for (place, reading) in reading.gpus.iter().enumerate() {
+    assert!(reading.gpus.is_sorted_by_key(|reading| reading.gpu.index), "GPUs come in order of their index");
+    for reading in &reading.gpus {
         let gpu = &reading.gpu;
-        assert_eq!(gpu.index as usize, place, "GPUs come in order of their index");
+        assert_eq!(gpu.mig.is_some(), gpu.parent.is_some(), "a part is a part of something: {gpu:?}");
         assert_eq!((&gpu.job, &gpu.busy), (&None, &None), "whose a GPU is, others decide");
         assert!(gpu.memory_free_bytes <= gpu.memory_bytes && gpu.utilisation_percent <= 100, "{gpu:?}");
         assert!(reading.fault.is_some() || gpu.memory_bytes > 0, "{gpu:?}");

@@ -1,6 +1,6 @@
 //! A described machine, for tests: it is what it was told to be, and changes when told.
 
-use super::{Disk, Facts, GpuReading, Host, Reading};
+use super::{Disk, Facts, GpuReading, Host, Nvml, Reading};
 use longshore_common::{agent::Gpu, job::resources::GIB};
 use std::{
     path::Path,
@@ -33,7 +33,7 @@ impl Default for FakeHost {
             cpu_busy_millis: 0,
             agent_cpu_millis: 0,
             disk: Disk { free_bytes: 400 * GIB, total_bytes: 500 * GIB },
-            gpus: Vec::new(),
+            ..Reading::default()
         };
         Self { facts: Mutex::new(facts), reading: Mutex::new(reading) }
     }
@@ -52,7 +52,8 @@ impl FakeHost {
             facts.cuda = Some("12.4".into());
         });
         host.change(|reading| {
-            reading.gpus = (0..count).map(|index| gpu(index, model, memory_bytes)).collect()
+            reading.nvml = Nvml::Answers;
+            reading.gpus = (0..count).map(|index| gpu(index, model, memory_bytes)).collect();
         });
         host
     }
@@ -76,7 +77,7 @@ pub fn gpu(index: u32, model: &str, memory_bytes: u64) -> GpuReading {
         memory_free_bytes: memory_bytes,
         ..Gpu::default()
     };
-    GpuReading { gpu, processes: Vec::new(), fault: None }
+    GpuReading { gpu, tells_utilisation: true, ..GpuReading::default() }
 }
 
 impl Host for FakeHost {
@@ -84,8 +85,12 @@ impl Host for FakeHost {
         lock(&self.facts).clone()
     }
 
+    /// Errors of GPUs are told once.
     fn read(&self) -> Reading {
-        lock(&self.reading).clone()
+        let mut reading = lock(&self.reading);
+        let told = reading.clone();
+        reading.xids.clear();
+        told
     }
 
     /// It has but one.

@@ -2,6 +2,7 @@
 
 use super::{
     Disk, Error, Facts, Host, Reading,
+    driver::Driver,
     gpu::Gpus,
     system::{System, disk},
 };
@@ -10,18 +11,31 @@ use std::{
     fmt,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Its inode is another one each time the module is loaded.
+const MODULE: &str = "/sys/module/nvidia";
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// NVML's library; unset: where the driver puts it, since the loader finds it there.
     pub nvml_library: Option<PathBuf>,
+    /// How long the driver may take for an answer before it is said to hang.
+    pub nvml_answer_seconds: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        // Milliseconds are usual; a GPU that wakes up without persistence mode takes a few seconds.
+        Self { nvml_library: None, nvml_answer_seconds: 10 }
+    }
 }
 
 pub struct Machine {
     system: Mutex<System>,
-    gpus: Mutex<Gpus>,
+    driver: Driver,
 }
 
 impl Machine {
@@ -31,27 +45,30 @@ impl Machine {
     }
 
     pub(super) fn with_devices(config: &Config, data_dir: &Path, devices: &Path) -> Result<Self, Error> {
-        Ok(Self {
-            system: Mutex::new(System::new(data_dir)?),
-            gpus: Mutex::new(Gpus::new(config.nvml_library.clone(), devices)),
-        })
+        let (library, devices) = (config.nvml_library.clone(), devices.to_owned());
+        let limit = Duration::from_secs(config.nvml_answer_seconds);
+        let driver = Driver::start(move || Gpus::new(library, &devices), MODULE.into(), limit);
+        Ok(Self { system: Mutex::new(System::new(data_dir)?), driver })
     }
 }
 
 impl Host for Machine {
     fn facts(&self) -> Facts {
         let mut facts = lock(&self.system).facts();
-        let mut gpus = lock(&self.gpus);
-        gpus.load();
-        facts.driver = gpus.driver();
-        facts.cuda = gpus.cuda();
-        facts.driver_problem = gpus.problem();
+        let answer = self.driver.look();
+        facts.driver = answer.version;
+        facts.cuda = answer.cuda;
+        facts.driver_problem = answer.problem;
         facts
     }
 
     fn read(&self) -> Reading {
         let mut reading = lock(&self.system).read();
-        reading.gpus = lock(&self.gpus).read();
+        let answer = self.driver.read();
+        reading.gpus = answer.gpus;
+        reading.nvml = answer.nvml;
+        reading.xids = answer.xids;
+        reading.driver_load = answer.load;
         reading
     }
 

@@ -3,6 +3,7 @@
 
 #[doc(hidden)]
 pub mod contract;
+mod driver;
 pub mod fake;
 mod gpu;
 mod machine;
@@ -18,7 +19,8 @@ pub trait Host: Send + Sync + fmt::Debug {
     /// What does not change while the agent runs.
     fn facts(&self) -> Facts;
 
-    /// A fresh reading. Blocks for milliseconds: call it off the async threads.
+    /// A fresh reading. Blocks for milliseconds, for seconds where the driver is stuck: call it off the async
+    /// threads.
     fn read(&self) -> Reading;
 
     /// The file system that holds `folder`; `None`: it cannot be asked, or the machine does not say.
@@ -59,7 +61,32 @@ pub struct Reading {
     pub agent_cpu_millis: u32,
     /// The disk that holds the data directory. All zero: it cannot be asked.
     pub disk: Disk,
+    /// In order of their index; the instances of one GPU share it.
     pub gpus: Vec<GpuReading>,
+    pub nvml: Nvml,
+    /// What GPUs told since the last reading.
+    pub xids: Vec<Xid>,
+    /// Another one each time the driver is loaded; `None`: the machine does not say.
+    pub driver_load: Option<u64>,
+}
+
+/// Whether the GPUs of a reading are to be believed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Nvml {
+    /// There is no driver, or it cannot be used.
+    #[default]
+    Absent,
+    Answers,
+    /// A call does not come back: the GPUs are those of before.
+    Hangs,
+}
+
+/// An error that the driver told of, by NVIDIA's number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Xid {
+    /// Of the whole GPU; `None`: it could not say any more.
+    pub gpu: Option<String>,
+    pub code: u32,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -67,8 +94,23 @@ pub struct GpuReading {
     /// Identity, VRAM and utilisation; `job` and `busy` are `capacity`'s to fill.
     pub gpu: Gpu,
     pub processes: Vec<GpuProcess>,
-    /// Lost from the bus, failing ECC: why it must not be used.
+    /// Whether its utilisation is a measured one.
+    pub tells_utilisation: bool,
+    pub memory_errors: MemoryErrors,
+    /// It does not answer, or cannot be used as it is: why.
     pub fault: Option<String>,
+    /// The fault is that it has fallen off the bus.
+    pub lost: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemoryErrors {
+    /// ECC errors since the driver was loaded that could not be corrected.
+    pub uncorrected: u64,
+    /// A row or a page is replaced at the next reset.
+    pub needs_reset: bool,
+    /// And another one cannot be any more.
+    pub worn_out: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -52,7 +52,7 @@ impl System {
             cpu_busy_millis: busy(self.info.global_cpu_usage(), self.cpu_millis()),
             agent_cpu_millis: self.own_cpu_millis(),
             disk,
-            gpus: Vec::new(),
+            ..Reading::default()
         }
     }
 

@@ -145,6 +145,8 @@ pub enum Event {
         attempt: AttemptRef,
         reason: StopReason,
     },
+    /// The operator says that this GPU is well; a UUID.
+    ResetGpu(String),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

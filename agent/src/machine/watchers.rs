@@ -1,9 +1,11 @@
 //! Looks at the host every second and at the engine now and then, until the agent leaves. Says what was seen; never
 //! what is offered.
 
+use super::judge::{Judge, Patients};
 use crate::{
     attempt::Held,
-    capacity::{self, Foreign, GpuWatch, Meter},
+    capacity::{self, Foreign},
+    gpus,
     host::{Disk, Facts, Host, Reading},
     images::Images,
     runtime::{EngineInfo, Runtime},
@@ -35,6 +37,9 @@ pub struct Sources {
     pub slots: Slots,
     pub held: Held,
     pub images: Images,
+    pub gpus: gpus::Config,
+    /// Where sick GPUs are noted.
+    pub gpu_health: PathBuf,
     /// Rung when somebody saw the engine away.
     pub engine_away: Arc<Notify>,
 }
@@ -50,6 +55,10 @@ pub(super) struct Now {
     pub(super) gpus: Vec<Gpu>,
     /// What jobs that are over have not let go of GPUs.
     pub(super) leftovers: Vec<String>,
+    /// What the operator should know of GPUs.
+    pub(super) gpu_notes: Vec<String>,
+    /// Version, and the newest CUDA it runs.
+    pub(super) driver: (Option<String>, Option<String>),
     /// Or why nothing may run.
     pub(super) engine: Result<EngineInfo, String>,
     /// What the operator should know although jobs may run.
@@ -61,75 +70,84 @@ pub(super) async fn start(
     sources: Sources,
     others: &capacity::Config,
     leave: &Shutdown,
-) -> Result<(Facts, watch::Receiver<Now>), JoinError> {
-    let Sources { host, runtime, slots, held, engine_away, images: _ } = sources;
+) -> Result<(Facts, Patients, watch::Receiver<Now>), JoinError> {
+    let Sources { host, runtime, slots, held, engine_away, images: _, gpus, gpu_health } = sources;
     let asked = Arc::clone(&host);
     let (facts, reading) = spawn_blocking(move || (asked.facts(), asked.read())).await?;
+    let idle = gpus.idle.clone();
+    let patients = spawn_blocking(move || Patients::open(gpus, gpu_health)).await?;
     let (engine, warning) = look(&*runtime, true).await;
     if let Err(problem) = &engine {
         tracing::warn!(%problem, "claiming nothing");
     }
     tell(&engine, None);
-    let mut judge = Judge {
-        facts: facts.clone(),
-        meter: Meter::new(others),
-        watch: GpuWatch::new(others.clone()),
-        slots,
-        held,
-    };
-    let (foreign, gpus) = judge.judge(&reading);
+    let mut judge = Judge::new(facts.clone(), (others, idle), slots, held, patients.clone());
+    let judged = judge.judge(&reading);
+    patients.save().await;
     let root = engine.as_ref().ok().map(|engine| engine.data_root.clone());
     let asked = Arc::clone(&host);
     let engine_disk = spawn_blocking(move || root.and_then(|root| disk(&*asked, root))).await?;
-    let (seen, now) =
-        watch::channel(Now { reading, engine_disk, foreign, gpus, leftovers: Vec::new(), engine, warning });
+    let (seen, now) = watch::channel(Now {
+        reading,
+        engine_disk,
+        foreign: judged.foreign,
+        gpus: judged.gpus,
+        leftovers: Vec::new(),
+        gpu_notes: judged.notes,
+        driver: (facts.driver.clone(), facts.cuda.clone()),
+        engine,
+        warning,
+    });
     let seen = Arc::new(seen);
     drop(tasks::spawn("host", watch_host(host, judge, Arc::clone(&seen), leave.clone())));
     drop(tasks::spawn("engine", watch_engine(runtime, seen, engine_away, leave.clone())));
-    Ok((facts, now))
-}
-
-/// Makes of a reading what is others'.
-#[derive(Debug)]
-struct Judge {
-    facts: Facts,
-    meter: Meter,
-    watch: GpuWatch,
-    slots: Slots,
-    held: Held,
-}
-
-impl Judge {
-    fn judge(&mut self, reading: &Reading) -> (Foreign, Vec<Gpu>) {
-        let now = std::time::Instant::now();
-        let foreign = self.meter.observe(now, &self.facts, reading, &self.held.ours());
-        (foreign, self.watch.observe(now, &reading.gpus, &self.slots.granted().gpus))
-    }
+    Ok((facts, patients, now))
 }
 
 async fn watch_host(host: Arc<dyn Host>, mut judge: Judge, seen: Arc<watch::Sender<Now>>, leave: Shutdown) {
+    let looks = judge.looks().clone();
     loop {
         tokio::select! {
             () = leave.triggered() => return,
             () = tokio::time::sleep(READ_EVERY) => {}
             // Whether they are free again is seen only now.
-            () = judge.slots.gpus_back() => {}
+            () = judge.gpus_back() => {}
+            () = looks.wanted() => {}
         }
+        let look = looks.begin();
         let (host, root) = (Arc::clone(&host), data_root(&seen.borrow()));
-        match spawn_blocking(move || (host.read(), root.and_then(|root| disk(&*host, root)))).await {
-            Ok((reading, engine_disk)) => {
-                let (foreign, gpus) = judge.judge(&reading);
+        let load = seen.borrow().reading.driver_load;
+        let read = move || {
+            let reading = host.read();
+            // A driver that was loaded anew may be another one.
+            let driver = (reading.driver_load != load).then(|| host.facts());
+            (
+                reading,
+                driver.map(|facts| (facts.driver, facts.cuda)),
+                root.and_then(|root| disk(&*host, root)),
+            )
+        };
+        match spawn_blocking(read).await {
+            Ok((reading, driver, engine_disk)) => {
+                let judged = judge.judge(&reading);
+                judge.save().await;
                 seen.send_if_modified(|now| {
-                    let changed = now.reading != reading || now.foreign != foreign || now.gpus != gpus;
+                    let changed =
+                        now.reading != reading || now.foreign != judged.foreign || now.gpus != judged.gpus;
                     let changed = changed || now.engine_disk != engine_disk;
-                    (now.reading, now.foreign, now.gpus) = (reading, foreign, gpus);
+                    (now.reading, now.foreign, now.gpus) = (reading, judged.foreign, judged.gpus);
                     now.engine_disk = engine_disk;
-                    now.leftovers = judge.watch.leftovers();
+                    now.leftovers = judge.leftovers();
+                    now.gpu_notes = judged.notes;
+                    if let Some(driver) = driver {
+                        now.driver = driver;
+                    }
                     changed
                 });
             }
             Err(error) => tracing::error!(%error, "reading the host failed"),
         }
+        looks.done(look);
     }
 }
 

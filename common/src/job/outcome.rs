@@ -54,6 +54,10 @@ pub enum Outcome {
     AgentShutdown,
     LostTooOften,
     ImageRefused,
+    /// A GPU failed, by NVIDIA's number (Xid) if there is one.
+    GpuFault(Option<u32>),
+    GpuDisturbed,
+    GpuIdle,
 }
 
 /// One row of the table.
@@ -76,8 +80,8 @@ pub struct Row {
 pub struct UnknownOutcome(pub String);
 
 impl Outcome {
-    /// One of each, `exit_code` with 1.
-    pub const ALL: [Self; 24] = [
+    /// One of each, `exit_code` with 1, `gpu_fault` without a number.
+    pub const ALL: [Self; 27] = [
         Self::Succeeded,
         Self::ExitCode(1),
         Self::OomKilled,
@@ -102,6 +106,9 @@ impl Outcome {
         Self::AgentShutdown,
         Self::LostTooOften,
         Self::ImageRefused,
+        Self::GpuFault(None),
+        Self::GpuDisturbed,
+        Self::GpuIdle,
     ];
 
     /// This outcome's row of the table.
@@ -131,6 +138,9 @@ impl Outcome {
             Self::AgentShutdown => &TABLE[21],
             Self::LostTooOften => &TABLE[22],
             Self::ImageRefused => &TABLE[23],
+            Self::GpuFault(_) => &TABLE[24],
+            Self::GpuDisturbed => &TABLE[25],
+            Self::GpuIdle => &TABLE[26],
         }
     }
 
@@ -170,11 +180,12 @@ impl Outcome {
     }
 }
 
-/// The stored text: the name, with the code of `exit_code(3)`.
+/// The stored text: the name, with the number of `exit_code(3)` and `gpu_fault(79)`.
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ExitCode(code) => write!(f, "exit_code({code})"),
+            Self::GpuFault(Some(xid)) => write!(f, "gpu_fault({xid})"),
             other => f.write_str(other.name()),
         }
     }
@@ -185,8 +196,12 @@ impl FromStr for Outcome {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let unknown = || UnknownOutcome(text.to_owned());
-        if let Some(code) = text.strip_prefix("exit_code(").and_then(|rest| rest.strip_suffix(')')) {
+        let number = |name: &str| text.strip_prefix(name)?.strip_prefix('(')?.strip_suffix(')');
+        if let Some(code) = number("exit_code") {
             return code.parse().map(Self::ExitCode).map_err(|_| unknown());
+        }
+        if let Some(xid) = number("gpu_fault") {
+            return xid.parse().map(|xid| Self::GpuFault(Some(xid))).map_err(|_| unknown());
         }
         Self::ALL
             .into_iter()
@@ -209,7 +224,7 @@ use Blame::{External, Nobody, Platform, User};
 use JobState::{Failed, TimedOut};
 
 #[rustfmt::skip]
-const TABLE: [Row; 24] = [
+const TABLE: [Row; 27] = [
     row("succeeded", (JobState::Succeeded, Nobody, false), Some(0),
         "the main process exited with 0 and every artifact is stored",
         ""),
@@ -282,6 +297,15 @@ const TABLE: [Row; 24] = [
     row("image_refused", (Failed, User, false), Some(125),
         "the node's operator does not allow the image there",
         "the detail names the rule; use another image or another node"),
+    row("gpu_fault", (Failed, Platform, true), Some(125),
+        "a GPU of the job failed; it is set aside, and the job is tried on another one",
+        "longshore agents ls says which one and why"),
+    row("gpu_disturbed", (Failed, External, true), Some(125),
+        "a process of somebody else came onto a GPU of the job, and the job failed after that",
+        "the detail names the process and its user"),
+    row("gpu_idle", (Failed, User, false), Some(125),
+        "the job held a GPU for longer without using it than the node's operator allows",
+        "ask for no GPU, or use it earlier"),
 ];
 
 #[cfg(test)]
@@ -294,6 +318,7 @@ mod tests {
         for outcome in Outcome::ALL {
             assert_eq!(outcome.to_string().parse(), Ok(outcome));
         }
+        assert_eq!("gpu_fault(79)".parse(), Ok(Outcome::GpuFault(Some(79))));
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), Outcome::table().len());
@@ -301,7 +326,7 @@ mod tests {
 
     #[test]
     fn unknown_text_is_an_error() {
-        for text in ["", "exit_code", "exit_code(x)", "Succeeded"] {
+        for text in ["", "exit_code", "exit_code(x)", "gpu_fault(x)", "gpu_idle(1)", "Succeeded"] {
             assert!(text.parse::<Outcome>().is_err(), "{text}");
         }
     }

@@ -1,5 +1,6 @@
 //! The machines, for people.
 
+mod gpus;
 mod joining;
 
 use super::{Context, auth::caller, enrolment, page_size, status, views};
@@ -73,6 +74,13 @@ impl v1::agents_server::Agents for Service {
         request: Request<v1::RemoveAgentRequest>,
     ) -> Result<Response<v1::RemoveAgentResponse>, Status> {
         joining::remove(&self.0, &caller(&request)?, &request.into_inner()).await.map(Response::new)
+    }
+
+    async fn reset_gpu_health(
+        &self,
+        request: Request<v1::ResetGpuHealthRequest>,
+    ) -> Result<Response<v1::ResetGpuHealthResponse>, Status> {
+        gpus::reset(&self.0, &caller(&request)?, &request.into_inner()).map(Response::new)
     }
 }
 

@@ -65,12 +65,24 @@ pub(super) fn died_earlier(job: &Job, agent: AgentId, now: Timestamp) -> Step {
     step
 }
 
+/// GPUs that failed under a job, or were disturbed, cost it no retry. So often: a program that breaks GPUs must not
+/// have them all.
+const SPARED: u32 = 3;
+
+fn is_spared(job: &Job, outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::GpuFault(_) | Outcome::GpuDisturbed) && job.handed_back < SPARED
+}
+
 /// Whether the policy has another attempt for a job that ended so.
 pub(super) fn is_due(job: &Job, outcome: &Outcome) -> bool {
-    job.retry.next_wait(outcome, counted(job), 0.0).is_some()
+    is_spared(job, outcome) || job.retry.next_wait(outcome, counted(job), 0.0).is_some()
 }
 
 pub(super) fn retry_or_end(step: &mut Step, ending: Ending, jitter: f64, now: Timestamp) {
+    if is_spared(&step.job, &ending.outcome) {
+        step.job.handed_back += 1;
+        return queue_again(step, now);
+    }
     match step.job.retry.next_wait(&ending.outcome, counted(&step.job), jitter) {
         None => end(step, ending, now),
         Some(_) if is_poison(&step.job) => end_poisoned(step, now),

@@ -44,6 +44,7 @@ const CALLS: &[(&str, Takes)] = &[
     ("longshore.v1.Agents/ListJoinTokens", Global(Operator)),
     ("longshore.v1.Agents/RevokeJoinToken", Global(Operator)),
     ("longshore.v1.Agents/Remove", Global(Operator)),
+    ("longshore.v1.Agents/ResetGpuHealth", Global(Operator)),
     ("longshore.v1.Access/WhoAmI", Role(Viewer)),
     ("longshore.v1.Access/CreateToken", Role(Admin)),
     ("longshore.v1.Access/ListTokens", Role(Admin)),

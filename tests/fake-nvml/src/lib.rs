@@ -5,7 +5,7 @@
 mod abi;
 mod describe;
 
-pub use describe::{Description, Fault, Gpu, Process};
+pub use describe::{Description, Event, Fault, Gpu, Instance, Process};
 
 use std::path::{Path, PathBuf};
 

@@ -206,6 +206,7 @@ impl Session {
                 self.bell.work(&work);
                 None
             }),
+            Some(link_response::Message::ResetGpu(reset)) => Ok(Some(Event::ResetGpu(reset.gpu))),
             // A second welcome, or a word that this version does not know.
             Some(link_response::Message::Welcome(_)) | None => Ok(None),
         };

@@ -81,6 +81,7 @@ pub const RULES: &[Rule] = &[
     reads("/longshore.v1.Agents/ListJoinTokens", MACHINES),
     changes("/longshore.v1.Agents/RevokeJoinToken", MACHINES),
     changes("/longshore.v1.Agents/Remove", MACHINES),
+    changes("/longshore.v1.Agents/ResetGpuHealth", MACHINES),
     reads("/longshore.v1.Cluster/Status", VIEWER),
     // Certificates are shown to whoever connects anyway.
     reads("/longshore.v1.Cluster/Ca", Access::Open),

@@ -2,7 +2,11 @@
 //! does, when a newer link of the same agent comes, or when this process leaves.
 
 use super::{Caller, Context, status};
-use crate::{api::QueueAccess, jobs::AgentReport, links::Linked};
+use crate::{
+    api::QueueAccess,
+    jobs::AgentReport,
+    links::{Command, Linked},
+};
 use futures::Stream;
 use longshore_common::{
     agent::{Gpu, HeldAttempt},
@@ -134,8 +138,11 @@ impl Session {
                     Ok(None) => return "the agent closed it",
                     Err(_) => return "the connection broke",
                 },
-                stop = self.linked.stop() => match stop {
-                    Some(stop) => self.send(Message::Stop(wire::stop_to(stop.attempt, stop.reason))).await,
+                command = self.linked.command() => match command {
+                    Some(Command::Stop(stop)) => {
+                        self.send(Message::Stop(wire::stop_to(stop.attempt, stop.reason))).await
+                    }
+                    Some(Command::ResetGpu(gpu)) => self.send(Message::ResetGpu(v1::ResetGpu { gpu })).await,
                     None => return self.replaced().await,
                 },
                 work = next_work(self.line.as_ref()) => {

@@ -1,7 +1,8 @@
 use super::*;
 use crate::capacity::{self, GpuWatch};
+use crate::host::Nvml as State;
 use crate::host::{Config, Host as _, Machine, contract};
-use fake_nvml::{Description, Fault, Process};
+use fake_nvml::{Description, Event, Fault, Instance, Process};
 use longshore_common::job::resources::{GIB, MIB};
 use std::fs;
 
@@ -29,7 +30,7 @@ fn played(description: &Description) -> Played {
     let library = fake_nvml::install(folder.path());
     let devices = folder.path().join("dev");
     fs::create_dir(&devices).expect("a folder for device nodes");
-    let config = Config { nvml_library: Some(library.clone()) };
+    let config = Config { nvml_library: Some(library.clone()), nvml_answer_seconds: 1 };
     let machine = Machine::with_devices(&config, folder.path(), &devices).expect("a machine");
     let played = Played { machine, library, folder };
     played.set(description);
@@ -118,20 +119,136 @@ fn gpus_come_and_go() {
     assert_eq!((gpus[0].gpu.uuid.clone(), &gpus[0].fault), (gpu(2).uuid, &None));
 }
 
+fn instance(number: u32) -> Instance {
+    Instance {
+        uuid: format!("MIG-{number:08}-0000-5000-8000-000000000000"),
+        profile: "1g.10gb".into(),
+        memory_mib: 9_728,
+        processes: Vec::new(),
+    }
+}
+
 #[test]
-fn a_gpu_in_mig_mode_is_shown_set_aside_with_the_reason_and_the_others_are_free() {
-    let divided = fake_nvml::Gpu { mig: true, utilisation: 50, ..gpu(1) };
+fn a_gpu_in_mig_mode_is_its_instances_with_the_memory_and_the_processes_of_each() {
+    let process = Process { pid: 4711, memory_mib: 1024, graphics: false };
+    let used = Instance { processes: vec![process], ..instance(2) };
+    let divided = fake_nvml::Gpu { mig: true, instances: vec![instance(1), used], utilisation: 50, ..gpu(1) };
     let played = played(&described(vec![divided, gpu(2)]));
+    contract::run(&played.machine);
     let readings = played.machine.read().gpus;
+    let [free, used, whole] = readings.as_slice() else { panic!("two instances and a GPU: {readings:?}") };
+    assert_eq!((&free.gpu.uuid, free.gpu.index), (&instance(1).uuid, 0));
+    assert_eq!((free.gpu.mig.as_deref(), free.gpu.parent.as_ref()), (Some("1g.10gb"), Some(&gpu(1).uuid)));
+    assert_eq!((free.gpu.memory_bytes, free.gpu.model.as_str()), (9_728 * MIB, "NVIDIA A100-SXM4-80GB"));
+    assert_eq!(used.gpu.memory_free_bytes, (9_728 - 1024) * MIB);
+    assert_eq!(used.processes.iter().map(|process| process.pid).collect::<Vec<_>>(), [4711]);
+    assert!(!used.tells_utilisation && whole.tells_utilisation);
     let mut watch = GpuWatch::new(capacity::Config::default());
     let shown = watch.observe(std::time::Instant::now(), &readings, &BTreeMap::new());
-    let [divided, whole] = shown.as_slice() else { panic!("two GPUs: {shown:?}") };
-    assert_eq!((&divided.uuid, divided.memory_bytes), (&gpu(1).uuid, 80 * GIB));
-    let why = divided.busy.as_deref().expect("it is not offered");
-    assert_eq!(why, "set aside: it is in MIG mode, and only whole GPUs are given (nvidia-smi -i 0 -mig 0)");
-    assert_eq!(whole.busy, None);
+    assert_eq!(shown.iter().map(|gpu| gpu.busy.is_some()).collect::<Vec<_>>(), [false, true, false]);
+}
+
+#[test]
+fn a_gpu_in_mig_mode_that_is_not_divided_is_shown_with_the_reason() {
+    let undivided = fake_nvml::Gpu { mig: true, ..gpu(1) };
+    let played = played(&described(vec![undivided, gpu(2)]));
+    let readings = played.machine.read().gpus;
+    assert_eq!(
+        readings[0].fault.as_deref(),
+        Some("it is in MIG mode and not divided (nvidia-smi mig -i 0 -lgi)")
+    );
+    assert_eq!((readings.len(), &readings[1].fault), (2, &None));
     played.set(&described(vec![gpu(1), gpu(2)]));
     assert_eq!(played.machine.read().gpus[0].fault, None, "the mode was turned off");
+}
+
+#[test]
+fn what_a_gpu_is_where_it_sits_and_how_it_does_is_told() {
+    let hot = fake_nvml::Gpu {
+        capability: (9, 0),
+        pci: "00000000:1B:00.0".into(),
+        numa: Some(1),
+        temperature: 91,
+        power_mw: 699_600,
+        power_limit_mw: 700_000,
+        // A thermal slowdown in hardware, and what every busy GPU does: run at its power limit.
+        throttle: 0x40 | 0x8 | 0x4,
+        uncorrected: 2,
+        remap_pending: true,
+        ..gpu(1)
+    };
+    let plain = fake_nvml::Gpu { ecc: None, remap_failed: true, ..gpu(2) };
+    let readings = played(&described(vec![hot, plain])).machine.read().gpus;
+    let gpu = &readings[0].gpu;
+    assert_eq!((gpu.capability, gpu.pci.as_str(), gpu.numa), (Some((9, 0)), "00000000:1B:00.0", Some(1)));
+    assert_eq!((gpu.temperature_c, gpu.power_watts, gpu.power_limit_watts), (Some(91), Some(700), Some(700)));
+    assert_eq!((gpu.throttled.as_slice(), gpu.ecc), (&["thermal".to_owned()][..], Some(true)));
+    let errors = readings[0].memory_errors;
+    assert_eq!((errors.uncorrected, errors.needs_reset, errors.worn_out), (2, true, false));
+    assert_eq!((readings[1].gpu.ecc, readings[1].gpu.numa), (None, None));
+    assert!(readings[1].memory_errors.worn_out && readings[1].memory_errors.uncorrected == 0);
+}
+
+#[test]
+fn gpus_on_one_nvlink_are_one_group() {
+    let linked = |number: u32, nvlink| fake_nvml::Gpu { nvlink, ..gpu(number) };
+    let all =
+        vec![linked(1, Some(7)), linked(2, None), linked(3, Some(9)), linked(4, Some(7)), linked(5, Some(9))];
+    let played = played(&described(all.clone()));
+    let groups = || played.machine.read().gpus.iter().map(|told| told.gpu.nvlink).collect::<Vec<_>>();
+    assert_eq!(groups(), [Some(0), None, Some(1), Some(0), Some(1)]);
+    played.set(&described(all[..3].to_vec()));
+    assert_eq!(groups(), [None, None, None], "their neighbours have gone");
+}
+
+fn until(machine: &Machine, done: impl Fn(&crate::host::Reading) -> bool) -> crate::host::Reading {
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    loop {
+        let reading = machine.read();
+        if done(&reading) {
+            return reading;
+        }
+        assert!(std::time::Instant::now() < end, "it does not come: {reading:?}");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn an_error_is_told_once_with_its_gpu_and_without_where_that_is_lost() {
+    let mut description = described(vec![gpu(1), gpu(2)]);
+    let played = played(&description);
+    assert_eq!(played.machine.read().xids, []);
+    description.events.push(Event { gpu: gpu(2).uuid, xid: 31 });
+    played.set(&description);
+    let told = until(&played.machine, |reading| !reading.xids.is_empty()).xids;
+    assert_eq!(told, [Xid { gpu: Some(gpu(2).uuid), code: 31 }]);
+    assert_eq!(played.machine.read().xids, [], "once");
+    description.gpus[0].fault = Some(Fault::Lost);
+    description.events.push(Event { gpu: gpu(1).uuid, xid: 79 });
+    played.set(&description);
+    let told = until(&played.machine, |reading| !reading.xids.is_empty()).xids;
+    assert_eq!(told, [Xid { gpu: None, code: 79 }]);
+}
+
+#[test]
+fn a_driver_that_hangs_is_said_to_and_answers_again() {
+    let mut description = described(vec![gpu(1)]);
+    let played = played(&description);
+    let before = played.machine.read();
+    assert_eq!(before.nvml, State::Answers);
+    description.hang = true;
+    played.set(&description);
+    let hanging = until(&played.machine, |reading| reading.nvml == State::Hangs);
+    assert_eq!(hanging.gpus, before.gpus, "as it was");
+    let asked = std::time::Instant::now();
+    assert!(played.machine.read().memory_available_bytes > 0);
+    assert!(asked.elapsed() < std::time::Duration::from_millis(500), "nobody waits for it any more");
+    description.hang = false;
+    description.gpus[0].utilisation = 12;
+    played.set(&description);
+    let after = until(&played.machine, |reading| reading.nvml == State::Answers);
+    assert!(after.gpus.len() == 1, "{after:?}");
+    until(&played.machine, |reading| reading.gpus[0].gpu.utilisation_percent == 12);
 }
 
 #[test]
@@ -168,7 +285,7 @@ fn devices_without_nvml_are_a_problem_and_no_gpu() {
 #[test]
 fn no_driver_at_all_is_no_problem() {
     let folder = tempfile::tempdir().expect("a folder");
-    let config = Config { nvml_library: Some(folder.path().join("nothing.so")) };
+    let config = Config { nvml_library: Some(folder.path().join("nothing.so")), ..Config::default() };
     let machine = Machine::with_devices(&config, folder.path(), folder.path()).expect("a machine");
     contract::run(&machine);
     assert_eq!((machine.facts().driver_problem, machine.read().gpus), (None, vec![]));

@@ -1,5 +1,10 @@
 //! The C functions, with the types of NVML 12's header.
 
+mod events;
+mod facts;
+mod memory;
+mod mig;
+
 use crate::describe::{Description, Fault, Gpu};
 use libc::{c_char, c_int, c_uint, c_ulonglong, c_void};
 use std::{
@@ -7,6 +12,8 @@ use std::{
     os::unix::ffi::OsStrExt as _,
     path::PathBuf,
     sync::{Mutex, MutexGuard, PoisonError},
+    thread,
+    time::Duration,
 };
 
 type Return = c_uint;
@@ -20,6 +27,9 @@ const DRIVER_NOT_LOADED: Return = 9;
 const GPU_IS_LOST: Return = 15;
 
 const MIB: u64 = 1 << 20;
+
+/// Between two looks at the description by a call that waits.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// A pointer to nothing: the number of the GPU's UUID among those ever seen, plus one.
 type Device = *mut c_void;
@@ -64,9 +74,11 @@ struct Library {
     users: u32,
     /// UUIDs behind the handles given out.
     seen: Vec<String>,
+    /// Events delivered.
+    told: usize,
 }
 
-static LIBRARY: Mutex<Library> = Mutex::new(Library { users: 0, seen: Vec::new() });
+static LIBRARY: Mutex<Library> = Mutex::new(Library { users: 0, seen: Vec::new(), told: 0 });
 
 fn library() -> MutexGuard<'static, Library> {
     LIBRARY.lock().unwrap_or_else(PoisonError::into_inner)
@@ -94,10 +106,23 @@ fn described() -> Result<Description, Return> {
     path().and_then(|path| Description::read(&path).ok()).ok_or(DRIVER_NOT_LOADED)
 }
 
+/// Waits for as long as the driver hangs.
 fn initialised() -> Result<Description, Return> {
+    loop {
+        let description = awake()?;
+        if !description.hang {
+            return Ok(description);
+        }
+        thread::sleep(LOOK);
+    }
+}
+
+/// As `initialised`, for what a hanging driver answers too.
+fn awake() -> Result<Description, Return> {
     if library().users == 0 { Err(UNINITIALIZED) } else { described() }
 }
 
+/// A whole GPU, or a part of one, with the whole one's place.
 fn gpu(device: Device) -> Result<(usize, Gpu), Return> {
     let description = initialised()?;
     let uuid = {
@@ -105,7 +130,13 @@ fn gpu(device: Device) -> Result<(usize, Gpu), Return> {
         let number = (device as usize).checked_sub(1).ok_or(INVALID_ARGUMENT)?;
         library.seen.get(number).cloned().ok_or(INVALID_ARGUMENT)?
     };
-    let found = description.gpus.into_iter().enumerate().find(|(_, gpu)| gpu.uuid == uuid);
+    let found = description.gpus.into_iter().enumerate().find_map(|(index, gpu)| {
+        if gpu.uuid == uuid {
+            return Some((index, gpu));
+        }
+        let part = gpu.instances.iter().find(|instance| instance.uuid == uuid)?;
+        Some((index, gpu.part(part)))
+    });
     // A GPU that was there and is not any more is what NVML calls lost.
     let (index, gpu) = found.ok_or(GPU_IS_LOST)?;
     if gpu.fault == Some(Fault::Lost) { Err(GPU_IS_LOST) } else { Ok((index, gpu)) }

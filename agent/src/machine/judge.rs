@@ -1,0 +1,148 @@
+//! Makes of a reading what is others', which GPUs are sick, and what the attempts that have GPUs are told of them.
+//! Never reads the machine, never offers.
+
+use crate::{
+    attempt::Held,
+    capacity::{self, Foreign, GpuWatch, Meter},
+    gpus::{self, Health, Idle, Looks},
+    host::{Facts, Nvml, Reading},
+    slots::Slots,
+};
+use longshore_common::{agent::Gpu, durable};
+use std::{
+    fs, io,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+use tokio::task::spawn_blocking;
+
+/// What a machine with a stuck driver says.
+pub(super) const HANGS: &str = "the NVIDIA driver does not answer";
+
+#[derive(Debug)]
+pub(super) struct Judge {
+    facts: Facts,
+    meter: Meter,
+    watch: GpuWatch,
+    idle: Idle,
+    slots: Slots,
+    held: Held,
+    patients: Patients,
+}
+
+/// What follows from a reading.
+#[derive(Debug)]
+pub(super) struct Judged {
+    pub(super) foreign: Foreign,
+    pub(super) gpus: Vec<Gpu>,
+    pub(super) notes: Vec<String>,
+}
+
+impl Judge {
+    pub(super) fn new(
+        facts: Facts,
+        (others, idle): (&capacity::Config, Idle),
+        slots: Slots,
+        held: Held,
+        patients: Patients,
+    ) -> Self {
+        let (meter, watch) = (Meter::new(others), GpuWatch::new(others.clone()));
+        Self { facts, meter, watch, idle, slots, held, patients }
+    }
+
+    pub(super) fn judge(&mut self, reading: &Reading) -> Judged {
+        let now = Instant::now();
+        let foreign = self.meter.observe(now, &self.facts, reading, &self.held.ours());
+        let granted = self.slots.granted().gpus;
+        self.watch.know(self.held.containers());
+        let mut gpus = self.watch.observe(now, &reading.gpus, &granted);
+        let mut health = self.patients.lock();
+        let has = granted.keys().cloned().collect();
+        let signals = health.observe(now, &self.facts.boot_id, reading, &has);
+        for signal in &signals {
+            self.held.gpu_signal(signal, |uuid| health.whole(uuid).to_owned());
+        }
+        for stranger in self.watch.strangers() {
+            self.held.gpu_stranger(&stranger.gpu, &stranger.who);
+        }
+        if reading.nvml == Nvml::Answers {
+            self.held.gpus_read(now, &reading.gpus, &self.idle);
+        }
+        for (gpu, seen) in gpus.iter_mut().zip(&reading.gpus) {
+            gpu.health = health.why(&gpu.uuid).map(str::to_owned).or_else(|| seen.fault.clone());
+            if let Some(why) = &gpu.health {
+                gpu.busy = Some(format!("set aside: {why}"));
+            }
+            if reading.nvml == Nvml::Hangs && gpu.busy.is_none() {
+                gpu.busy = Some(HANGS.to_owned());
+            }
+        }
+        let notes = self.notes(reading, &health, &gpus);
+        drop(health);
+        Judged { foreign, gpus, notes }
+    }
+
+    fn notes(&self, reading: &Reading, health: &Health, gpus: &[Gpu]) -> Vec<String> {
+        let hangs = (reading.nvml == Nvml::Hangs).then(|| {
+            format!("{HANGS}: no job that needs a GPU is taken until it does (dmesg | grep -i nvrm)")
+        });
+        let strangers = self.watch.strangers().iter().map(|stranger| stranger.who.clone());
+        let slow = gpus.iter().filter(|gpu| !gpu.throttled.is_empty());
+        let slow = slow.map(|gpu| format!("GPU {} is slowed down ({})", gpu.index, gpu.throttled.join(", ")));
+        hangs.into_iter().chain(health.notes()).chain(strangers).chain(slow).collect()
+    }
+
+    /// Attempts that wait for a look.
+    pub(super) fn looks(&self) -> &Looks {
+        self.held.looks()
+    }
+
+    pub(super) fn leftovers(&self) -> Vec<String> {
+        self.watch.leftovers()
+    }
+
+    pub(super) async fn gpus_back(&self) {
+        self.slots.gpus_back().await;
+    }
+
+    pub(super) async fn save(&self) {
+        self.patients.save().await;
+    }
+}
+
+/// Which GPUs are sick, in memory and in a file. Clones are handles.
+#[derive(Clone, Debug)]
+pub(super) struct Patients {
+    health: Arc<Mutex<Health>>,
+    file: PathBuf,
+}
+
+impl Patients {
+    /// Blocks for the disk.
+    pub(super) fn open(config: gpus::Config, file: PathBuf) -> Self {
+        let kept = match fs::read(&file) {
+            Ok(kept) => Some(kept),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => {
+                tracing::warn!(%error, file = %file.display(), "what was known of sick GPUs cannot be read");
+                None
+            }
+        };
+        Self { health: Arc::new(Mutex::new(Health::new(config, kept.as_deref()))), file }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Health> {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes what is new.
+    pub(super) async fn save(&self) {
+        let Some(data) = self.lock().take_unsaved() else { return };
+        let file = self.file.clone();
+        let written = spawn_blocking(move || durable::replace(&file, &data)).await;
+        if let Err(error) = written.unwrap_or_else(|panic| Err(io::Error::other(panic))) {
+            tracing::error!(%error, file = %self.file.display(), "sick GPUs cannot be noted");
+        }
+    }
+}
