@@ -260,3 +260,39 @@ async fn a_private_image_serves_only_the_project_that_its_registry_gives_it_to()
     let set = SetSecretRequest { project: "nobody".into(), name: "x".into(), value: b"y".to_vec().into() };
     assert!(projects(&cluster).set_secret(set).await.is_err(), "there is no such project");
 }
+
+#[tokio::test]
+async fn a_credential_helper_of_the_node_serves_and_what_it_complains_is_told() {
+    use std::{fs, os::unix::fs::PermissionsExt as _};
+    let registry = Registry::start();
+    let (user, password) = registry.credentials();
+    let reference = registry.push(&image_with("helped", "ENV HELPED=yes"), "helped:1");
+    docker(&["rmi", &reference]);
+    let folder = longshore_tests::env::fresh_dir("helper");
+    let helper = folder.join("docker-credential-story");
+    let says = |script: &str| {
+        fs::write(&helper, format!("#!/bin/sh\n{script}\n")).expect("write a helper");
+        fs::set_permissions(&helper, fs::Permissions::from_mode(0o755)).expect("make it a program");
+    };
+    fs::write(
+        folder.join("config.json"),
+        format!("{{\"credHelpers\": {{\"{}\": \"story\"}}}}", registry.host()),
+    )
+    .expect("write Docker's settings");
+    says("echo 'the session is over: log in' >&2; exit 1");
+    let path = format!("{}:{}", folder.display(), std::env::var("PATH").unwrap_or_default());
+    let cluster = Plan::default().environment("PATH", &path);
+    let settings = format!("[runtime]\ndocker_config = \"{}\"\n", folder.join("config.json").display());
+    let cluster = cluster.agent(&settings).start();
+    let client = Client::connect(&cluster).await;
+    let job = client.run(shell(&reference, "true")).await;
+    let detail = job.outcome.clone().expect("it ended").detail;
+    assert_eq!(outcome(&job), "registry_auth", "{detail}");
+    for part in [registry.host().as_str(), "docker-credential-story failed", "the session is over: log in"] {
+        assert!(detail.contains(part), "{part}: {detail}");
+    }
+    assert!(job.outcome.expect("it ended").hint.contains("longshore registries"));
+    says(&format!("cat >/dev/null; echo '{{\"Username\": \"{user}\", \"Secret\": \"{password}\"}}'"));
+    assert_eq!(outcome(&client.run(shell(&reference, "true")).await), "succeeded");
+    drop(docker_output(&["rmi", "-f", &reference]));
+}

@@ -4,6 +4,8 @@
 
 mod encode;
 mod encodings;
+#[doc(hidden)]
+pub mod fuzz;
 mod log;
 mod redact;
 #[cfg(test)]

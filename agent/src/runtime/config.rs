@@ -12,6 +12,9 @@ pub struct Config {
     /// `unix:///path`; `None`: `DOCKER_HOST`, else Docker's own default.
     pub host: Option<String>,
     pub registries: Vec<Login>,
+    /// Docker's `config.json`, whose logins and credential helpers serve where `registries` has none; `None`:
+    /// `$DOCKER_CONFIG`'s, else root's own.
+    pub docker_config: Option<PathBuf>,
     /// What one container's log may hold on the engine's side; more than a job's own cap.
     pub engine_log_bytes: u64,
     /// Containers created, started and removed at one time; the rest waits its turn.
@@ -155,6 +158,7 @@ impl Default for Config {
             kind: Kind::Docker,
             host: None,
             registries: Vec::new(),
+            docker_config: None,
             // A job's log is capped at 256 MiB by default; the engine must be able to repeat all of it.
             engine_log_bytes: 320 << 20,
             // Measured: 4, 8 and 40 run 120 short containers in the same time; some engines lock up under hundreds.

@@ -61,6 +61,7 @@ pub(super) fn example() -> AgentConfig {
     example.capacity.scratch_bytes = Some(2 << 40);
     example.host.nvml_library = Some("/usr/lib/x86_64-linux-gnu/libnvidia-ml.so.1".into());
     example.runtime.host = Some("unix:///var/run/docker.sock".to_owned());
+    example.runtime.docker_config = Some("/root/.docker/config.json".into());
     example.runtime.oci_runtime = Some("runsc".to_owned());
     example.runtime.network.subnet = Some("172.30.0.0/16".to_owned());
     example

@@ -254,7 +254,7 @@ const TABLE: [Row; 27] = [
         "check the name; push it, or select the node that has it"),
     row("registry_auth", (Failed, User, false), Some(125),
         "the registry refused the credentials or wants some",
-        "give the agent a login for that registry"),
+        "longshore registries set HOST for the project, or a login for it on the node (docs/operator.md)"),
     row("registry_unavailable", (Failed, External, true), Some(125),
         "the registry did not answer and no local copy may serve",
         "try again when it is back"),

@@ -48,7 +48,7 @@ pub(super) async fn ensure(
         }
         (Plan::PullOrUse, Some(found)) => {
             let patience = Some(docker.config.pull.silence());
-            let mut pull = docker.pulls.pull(image, request.login.as_ref(), &docker.config.registries);
+            let mut pull = docker.pulls.pull(image, request.login.as_ref(), &docker.config);
             match follow(&mut pull, patience, progress).await {
                 Ok(()) => pulled(docker, image, Some(&found), began, progress).await?,
                 Err(error) => {
@@ -62,7 +62,7 @@ pub(super) async fn ensure(
             return Err(Error::ends(Outcome::ImageNotFound, detail));
         }
         (Plan::Pull | Plan::Use | Plan::PullOrUse, found) => {
-            let mut pull = docker.pulls.pull(image, request.login.as_ref(), &docker.config.registries);
+            let mut pull = docker.pulls.pull(image, request.login.as_ref(), &docker.config);
             follow(&mut pull, None, progress).await?;
             pulled(docker, image, found.as_ref(), began, progress).await?
         }
@@ -77,12 +77,12 @@ pub(super) async fn ensure(
 pub(super) async fn check(docker: &Docker, request: &ImageRequest) -> Result<(), Error> {
     let (image, config) = (&request.image, &docker.config);
     let host = Reference::parse(image).registry();
-    let credentials = login::of(host, request.login.as_ref(), &config.registries);
+    let login = login::of(host, request.login.as_ref(), config).await;
     let client = docker.engine.client().await?;
-    let asked = client.api.inspect_registry_image(image, credentials);
+    let asked = client.api.inspect_registry_image(image, login.credentials.clone());
     match tokio::time::timeout(config.pull.stall(), asked).await {
         Ok(Ok(_)) => Ok(()),
-        Ok(Err(error)) => Err(docker.pulls.read(image, &error)),
+        Ok(Err(error)) => Err(docker.pulls.read(image, &login, &error)),
         Err(_) => {
             let detail =
                 format!("{host} does not say whether project `{}` may have {image}", request.project);

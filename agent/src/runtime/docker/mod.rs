@@ -9,6 +9,8 @@ mod discard;
 mod disk;
 mod engine;
 mod firewall;
+#[doc(hidden)]
+pub mod fuzz;
 mod image;
 mod join;
 mod labels;

@@ -6,16 +6,10 @@ use super::{
     reference::Reference,
 };
 use crate::{
-    runtime::{
-        Error,
-        config::{Login, PullConfig},
-    },
+    runtime::{Error, PullConfig, config::Config},
     secrets::RegistryLogin,
 };
-use bollard::{
-    auth::DockerCredentials, errors::Error as DockerError, models::CreateImageInfo,
-    query_parameters::CreateImageOptions,
-};
+use bollard::{errors::Error as DockerError, models::CreateImageInfo, query_parameters::CreateImageOptions};
 use futures::StreamExt as _;
 use longshore_common::{job::Outcome, tasks};
 use sha2::{Digest as _, Sha256};
@@ -61,7 +55,7 @@ impl Pulls {
         self: &Arc<Self>,
         image: &str,
         project: Option<&RegistryLogin>,
-        logins: &[Login],
+        config: &Config,
     ) -> watch::Receiver<State> {
         let digest =
             |login: &RegistryLogin| (login.username.clone(), Sha256::digest(login.password.bytes()).into());
@@ -73,18 +67,24 @@ impl Pulls {
         let (state, receiver) = watch::channel(State::default());
         running.insert(key.clone(), state.clone());
         drop(running);
-        let credentials = login::of(Reference::parse(image).registry(), project, logins);
-        tasks::spawn("image.pull", Arc::clone(self).run(key, credentials, state));
+        let (project, config) = (project.cloned(), config.clone());
+        tasks::spawn("image.pull", Arc::clone(self).run(key, project, config, state));
         receiver
     }
 
     async fn run(
         self: Arc<Self>,
         key: Key,
-        credentials: Option<DockerCredentials>,
+        project: Option<RegistryLogin>,
+        config: Config,
         state: watch::Sender<State>,
     ) {
-        let mut pull = std::pin::pin!(self.transfer(&key.0, credentials, &state));
+        let image = &key.0;
+        let mut pull = std::pin::pin!(async {
+            let registry = Reference::parse(image).registry();
+            let login = login::of(registry, project.as_ref(), &config).await;
+            self.transfer(image, &login, &state).await
+        });
         let result = loop {
             tokio::select! {
                 result = &mut pull => break Some(result),
@@ -110,19 +110,20 @@ impl Pulls {
     async fn transfer(
         &self,
         image: &str,
-        credentials: Option<DockerCredentials>,
+        login: &login::Found,
         state: &watch::Sender<State>,
     ) -> Result<(), Error> {
         let client = self.engine.client().await?;
         let (from, tag) = Reference::parse(image).to_pull();
         let options = CreateImageOptions { from_image: Some(from), tag: Some(tag), ..Default::default() };
-        let mut events = std::pin::pin!(client.api.create_image(Some(options), None, credentials));
+        let mut events =
+            std::pin::pin!(client.api.create_image(Some(options), None, login.credentials.clone()));
         let mut layers = Layers::default();
         let mut said = Instant::now();
         loop {
             let event = match tokio::time::timeout(self.config.stall(), events.next()).await {
                 Ok(Some(Ok(event))) => event,
-                Ok(Some(Err(error))) => return Err(self.read(image, &error)),
+                Ok(Some(Err(error))) => return Err(self.read(image, login, &error)),
                 Ok(None) => return Ok(()),
                 Err(_) => {
                     let seconds = self.config.stall_seconds;
@@ -143,7 +144,7 @@ impl Pulls {
         }
     }
 
-    pub(super) fn read(&self, image: &str, error: &DockerError) -> Error {
+    pub(super) fn read(&self, image: &str, login: &login::Found, error: &DockerError) -> Error {
         if is_unreachable(error) {
             return self.engine.failed("pull", error);
         }
@@ -152,7 +153,7 @@ impl Pulls {
         let detail = match outcome {
             Outcome::RegistryAuth => {
                 let host = Reference::parse(image).registry();
-                format!("{host} refused the credentials, or wants some, for {image}: {text}")
+                format!("{host} does not give {image} to {}: {text}", login.story())
             }
             _ => format!("pull of {image}: {text}"),
         };
