@@ -237,7 +237,12 @@ pub async fn start_with(
             config.artifacts.clone(),
             &parts.authorities,
         )?,
-        inputs: inputs::Fetcher::new(Arc::clone(&controller), config.inputs.clone(), &parts.authorities)?,
+        inputs: inputs::Fetcher::new(
+            Arc::clone(&controller),
+            config.inputs.clone(),
+            &config.runtime.network,
+            &parts.authorities,
+        )?,
         controller: Arc::clone(&controller),
         runtime: parts.runtime,
         images,

@@ -1,12 +1,15 @@
 //! The HTTP client for the bytes of artifacts and inputs, and how an answer that is no success reads. Knows nothing
 //! of attempts; `artifacts` and `inputs` decide what to try again.
 
+pub(crate) mod wall;
+
 use crate::credential::Authorities;
 use reqwest::{Certificate, Client, Response, StatusCode, redirect};
 use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
+pub(crate) use wall::Wall;
 
 /// Longer than any healthy store takes to accept a connection.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -18,27 +21,25 @@ const BODY_SHOWN: usize = 2048;
 /// A client that trusts the controller's authorities too, made anew when they change. Clones share connections.
 #[derive(Clone, Debug)]
 pub(crate) struct Clients {
-    redirects: fn() -> redirect::Policy,
+    /// Around what jobs name; `None`: the controller signs every address.
+    wall: Option<Wall>,
     authorities: Authorities,
     made: Arc<Mutex<(String, Client)>>,
 }
 
 impl Clients {
-    pub(crate) fn new(
-        redirects: fn() -> redirect::Policy,
-        authorities: &Authorities,
-    ) -> Result<Self, reqwest::Error> {
+    pub(crate) fn new(wall: Option<Wall>, authorities: &Authorities) -> Result<Self, reqwest::Error> {
         let pem = authorities.now();
-        let client = client(redirects, &pem)?;
+        let client = client(wall.as_ref(), &pem)?;
         let made = Arc::new(Mutex::new((pem, client)));
-        Ok(Self { redirects, authorities: authorities.clone(), made })
+        Ok(Self { wall, authorities: authorities.clone(), made })
     }
 
     pub(crate) fn now(&self) -> Client {
         let pem = self.authorities.now();
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         if made.0 != pem {
-            match client(self.redirects, &pem) {
+            match client(self.wall.as_ref(), &pem) {
                 Ok(client) => *made = (pem, client),
                 Err(err) => tracing::error!(error = text(&err), "the new authorities are not trusted"),
             }
@@ -48,11 +49,14 @@ impl Clients {
 }
 
 /// Keeps connections. On a machine without root certificates it still speaks plain `http`, and to the controller.
-fn client(redirects: fn() -> redirect::Policy, authorities: &str) -> Result<Client, reqwest::Error> {
+fn client(wall: Option<&Wall>, authorities: &str) -> Result<Client, reqwest::Error> {
     let own = Certificate::from_pem_bundle(authorities.as_bytes())?;
     let builder = || {
-        Client::builder()
-            .redirect(redirects())
+        let builder = match wall {
+            Some(wall) => Client::builder().redirect(wall.redirects()).dns_resolver(wall.clone()),
+            None => Client::builder().redirect(redirect::Policy::none()),
+        };
+        builder
             .tls_certs_merge(own.clone())
             .connect_timeout(CONNECT)
             .tcp_nodelay(true)

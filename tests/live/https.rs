@@ -72,6 +72,7 @@ fn answer(path: &str, port: u16) -> Vec<u8> {
         "/model.bin" => ("200 OK", String::new(), noise()),
         "/moved" => ("302 Found", format!("Location: https://localhost:{port}/model.bin\r\n"), Vec::new()),
         "/downgraded" => ("302 Found", "Location: http://127.0.0.1:9/model.bin\r\n".to_owned(), Vec::new()),
+        "/inwards" => ("302 Found", "Location: https://169.254.169.254/latest\r\n".to_owned(), Vec::new()),
         _ => ("404 Not Found", String::new(), b"nobody has that".to_vec()),
     };
     let length = body.len();
@@ -84,7 +85,8 @@ fn trusting(authority: &Authority) -> Cluster {
     let file: PathBuf = fresh_dir("authority").join("ca.pem");
     fs::write(&file, authority.pem()).expect("write the authority");
     let file = file.to_str().expect("text").to_owned();
-    embedded().agent("[inputs]\npatience_seconds = 2\n").environment("SSL_CERT_FILE", &file).start()
+    let settings = "[inputs]\npatience_seconds = 2\nalso = [\"127.0.0.0/8\"]\n";
+    embedded().agent(settings).environment("SSL_CERT_FILE", &file).start()
 }
 
 fn with_input(url: String) -> JobSpec {
@@ -112,7 +114,8 @@ async fn an_input_over_tls_arrives_whole_or_says_why_not() {
         );
     }
     let refusals = [
-        (format!("https://localhost:{port}/missing"), "answered 404 Not Found: nobody has that"),
+        (format!("https://localhost:{port}/missing"), "answered 404 Not Found"),
+        (format!("https://localhost:{port}/inwards"), "leads to this node"),
         (format!("https://localhost:{port}/downgraded"), "redirects to 127.0.0.1 without https"),
         (format!("https://localhost:{untrusted}/model.bin"), "certificate"),
         (format!("https://localhost:{misnamed}/model.bin"), "certificate"),
@@ -122,5 +125,6 @@ async fn an_input_over_tls_arrives_whole_or_says_why_not() {
         assert_eq!(outcome(&job), "input_failed", "{url}: {job:?}");
         let detail = job.outcome.clone().expect("it ended").detail;
         assert!(detail.contains(why) && detail.contains("web"), "{url}: {detail}");
+        assert!(!detail.contains("nobody has that"), "what the source says is not told: {detail}");
     }
 }

@@ -55,7 +55,7 @@ impl Putter {
     pub(super) fn new(config: &super::Config, authorities: &Authorities) -> Result<Self, reqwest::Error> {
         Ok(Self {
             // A signature is for one address: a store that redirects is misconfigured, and says so.
-            clients: Clients::new(reqwest::redirect::Policy::none, authorities)?,
+            clients: Clients::new(None, authorities)?,
             connections: Arc::new(Semaphore::new(config.connections.max(1))),
             parts_at_once: config.parts_at_once.max(1),
         })

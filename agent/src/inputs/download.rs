@@ -1,7 +1,7 @@
 //! One file from its address, gone on with where it broke off, checked against what was promised.
 
 use super::landing::Landing;
-use crate::transfer;
+use crate::transfer::{self, wall};
 use longshore_common::retry::Backoff;
 use reqwest::{Client, Response, StatusCode, header};
 use std::{
@@ -63,13 +63,21 @@ pub(super) struct Download<'a> {
     pub(super) room: &'a Room,
     pub(super) promise: Promise,
     pub(super) landing: Landing,
+    /// What a failure's body says is told: not of sources that a job names, whose answers would be read that way.
+    quotes: bool,
     /// Says whether the source still has what it began to give.
     etag: Option<header::HeaderValue>,
 }
 
 impl<'a> Download<'a> {
-    pub(super) const fn new(client: Client, room: &'a Room, promise: Promise, landing: Landing) -> Self {
-        Self { client, room, promise, landing, etag: None }
+    pub(super) const fn new(
+        client: Client,
+        room: &'a Room,
+        promise: Promise,
+        landing: Landing,
+        quotes: bool,
+    ) -> Self {
+        Self { client, room, promise, landing, quotes, etag: None }
     }
 
     /// One try, from where the last one ended if the source can do that.
@@ -90,7 +98,7 @@ impl<'a> Download<'a> {
         self.place(&response)?;
         match response.status() {
             StatusCode::OK | StatusCode::PARTIAL_CONTENT => self.receive(response).await,
-            _ => Err(refused(response).await),
+            _ => Err(refused(response, self.quotes).await),
         }
     }
 
@@ -190,6 +198,7 @@ impl Patience {
 async fn answer_in_time<T>(answer: impl Future<Output = Result<T, reqwest::Error>>) -> Result<T, Fault> {
     match tokio::time::timeout(SILENCE, answer).await {
         Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(err)) if let Some(refused) = wall::refused(&err) => Err(Fault::Final(refused.to_string())),
         Ok(Err(err)) if err.is_redirect() || err.is_builder() => {
             Err(Fault::Final(format!("the source {}", transfer::text(&err))))
         }
@@ -201,8 +210,12 @@ async fn answer_in_time<T>(answer: impl Future<Output = Result<T, reqwest::Error
     }
 }
 
-async fn refused(response: Response) -> Fault {
-    let (status, said) = transfer::refusal(response).await;
+async fn refused(response: Response, quotes: bool) -> Fault {
+    let (status, said) = if quotes {
+        transfer::refusal(response).await
+    } else {
+        (response.status(), format!("answered {}", response.status()))
+    };
     let said = format!("the source {said}");
     match status {
         // Garage says 400 to an address that has expired.

@@ -113,7 +113,7 @@ impl Fetch<'_> {
         let path = self.folder.join(OsStr::from_bytes(&file.path));
         let landing = Landing::new(&self.folder, path, file.mode);
         let promise = Promise { size: file.size, sha256: file.sha256 };
-        let mut download = Download::new(self.client(), self.room, promise, landing);
+        let mut download = Download::new(self.client(), self.room, promise, landing, !self.is_web());
         let mut patience = Patience::new(Duration::from_secs(self.fetcher.config.patience_seconds));
         let mut url = file.url;
         let mut told = false;
@@ -154,7 +154,11 @@ impl Fetch<'_> {
         if self.is_web() && !url.starts_with("https://") {
             return Err("only https:// addresses are fetched".to_owned());
         }
-        Ok(())
+        match reqwest::Url::parse(url) {
+            Ok(url) if self.is_web() => self.fetcher.wall.check(&url).map_err(|refused| refused.to_string()),
+            // The client says what is wrong with it.
+            _ => Ok(()),
+        }
     }
 
     fn failed(&self, detail: &str) -> Error {

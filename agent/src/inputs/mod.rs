@@ -10,8 +10,8 @@ mod tests;
 use crate::{
     credential::Authorities,
     link::Controller,
-    runtime::Progress,
-    transfer::{self, Clients},
+    runtime::{Block, NetworkConfig, Progress},
+    transfer::{self, Clients, Wall},
 };
 use download::Room;
 use fetch::Fetch;
@@ -19,7 +19,6 @@ use longshore_common::{
     ids::AttemptRef,
     job::{Input, Outcome},
 };
-use reqwest::redirect::Policy;
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
@@ -34,9 +33,10 @@ pub struct Config {
     pub files_at_once: usize,
     /// A source that gives nothing for this long fails the input.
     pub patience_seconds: u64,
+    /// Addresses like `10.1.2.0/24` that jobs may name in `https://` inputs although `runtime.network` closes them,
+    /// or although they are this node's own.
+    pub also: Vec<Block>,
 }
-
-const MOST_REDIRECTS: usize = 10;
 
 impl Default for Config {
     fn default() -> Self {
@@ -45,6 +45,8 @@ impl Default for Config {
             files_at_once: 8,
             // A restart of a store, not an outage: the job may run again.
             patience_seconds: 120,
+            // The agent fetches as root from the node's network: what containers do not reach stays shut.
+            also: Vec::new(),
         }
     }
 }
@@ -77,6 +79,8 @@ pub struct Fetcher {
     store: Clients,
     /// For addresses that the job names.
     web: Clients,
+    /// Around those.
+    wall: Wall,
     config: Config,
 }
 
@@ -84,13 +88,15 @@ impl Fetcher {
     pub fn new(
         controller: Arc<dyn Controller>,
         config: Config,
+        network: &NetworkConfig,
         authorities: &Authorities,
     ) -> Result<Self, Error> {
         let failed =
             |err| Error::Failed(format!("http client for inputs cannot be made: {}", transfer::text(&err)));
-        let store = Clients::new(Policy::none, authorities).map_err(failed)?;
-        let web = Clients::new(https_only, &Authorities::default()).map_err(failed)?;
-        Ok(Self { controller, store, web, config })
+        let wall = Wall::new(network, &config.also);
+        let store = Clients::new(None, authorities).map_err(failed)?;
+        let web = Clients::new(Some(wall.clone()), &Authorities::default()).map_err(failed)?;
+        Ok(Self { controller, store, web, wall, config })
     }
 
     /// Fills `dir/<name>` for every input and returns the folders. All of them together may take `limit_bytes`.
@@ -113,18 +119,4 @@ impl Fetcher {
         }
         Ok(folders)
     }
-}
-
-/// A source may move, but not to where everybody on the way can read and change it.
-fn https_only() -> Policy {
-    Policy::custom(|hop| {
-        if hop.url().scheme() != "https" {
-            let to = hop.url().host_str().unwrap_or_default().to_owned();
-            hop.error(format!("redirects to {to} without https"))
-        } else if hop.previous().len() > MOST_REDIRECTS {
-            hop.error("redirects too often")
-        } else {
-            hop.follow()
-        }
-    })
 }

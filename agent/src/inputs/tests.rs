@@ -87,6 +87,11 @@ impl Source {
         source
     }
 
+    fn fetcher(&self, config: Config) -> Fetcher {
+        let network = NetworkConfig::default();
+        Fetcher::new(Arc::new(self.clone()), config, &network, &Authorities::default()).unwrap()
+    }
+
     async fn fetch_into(&self, dir: &Path, limit: u64) -> Result<BTreeMap<String, PathBuf>, Error> {
         self.fetch_as(Input::Uploaded { id: "files".into() }, dir, limit).await
     }
@@ -98,7 +103,7 @@ impl Source {
         limit: u64,
     ) -> Result<BTreeMap<String, PathBuf>, Error> {
         let config = Config { patience_seconds: 1, ..Config::default() };
-        let fetcher = Fetcher::new(Arc::new(self.clone()), config, &Authorities::default()).unwrap();
+        let fetcher = self.fetcher(config);
         let attempt = AttemptRef { job: JobId::new(), number: 1, epoch: Epoch(1) };
         let inputs = BTreeMap::from([("bags".to_owned(), input)]);
         let (lines, mut said) = mpsc::channel(10);
@@ -347,6 +352,28 @@ async fn addresses_of_the_web_need_https() {
 }
 
 #[tokio::test]
+async fn what_a_job_names_leads_neither_to_the_node_nor_to_what_it_says() {
+    let mut listed = file(b"a", b"x");
+    listed.0.url = "https://127.0.0.1:9/a".into();
+    let source = Source::start(vec![listed], []).await;
+    let dir = tempfile::tempdir().unwrap();
+    let input = Input::Url { url: "https://127.0.0.1:9/a".into() };
+    let told = source.fetch_as(input, dir.path(), ROOM).await.unwrap_err().to_string();
+    assert!(told.starts_with("input `bags`: `a`: `127.0.0.1` leads to this node"), "{told}");
+
+    let source = Source::start(vec![file(b"a", b"x")], [Fault::Status(404)]).await;
+    let landing = landing::Landing::new(dir.path(), dir.path().join("a"), 0o600);
+    let (room, promise) = (Room::new(ROOM), download::Promise { size: None, sha256: None });
+    let client = source.fetcher(Config::default()).web.now();
+    let mut download = download::Download::new(client, &room, promise, landing, false);
+    let fault = download.try_once(&format!("http://{}/0", source.address)).await.unwrap_err();
+    assert!(
+        matches!(&fault, download::Fault::Final(said) if said == "the source answered 404 Not Found"),
+        "{fault:?}"
+    );
+}
+
+#[tokio::test]
 async fn a_redirect_away_from_https_is_not_followed() {
     let target = Source::start(vec![file(b"a", b"x")], []).await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -354,13 +381,8 @@ async fn a_redirect_away_from_https_is_not_followed() {
     let to = format!("http://{}/0", target.address);
     let routes = axum::Router::new().fallback(async move || axum::response::Redirect::temporary(&to));
     longshore_common::tasks::spawn("test redirect", async move { axum::serve(listener, routes).await });
-    let err = Clients::new(https_only, &Authorities::default())
-        .unwrap()
-        .now()
-        .get(format!("http://{from}/"))
-        .send()
-        .await
-        .unwrap_err();
+    let fetcher = target.fetcher(Config::default());
+    let err = fetcher.web.now().get(format!("http://{from}/")).send().await.unwrap_err();
     assert!(err.is_redirect() && transfer::text(&err) == "redirects to 127.0.0.1 without https", "{err:?}");
     assert!(target.inner.ranges.lock().unwrap().is_empty());
 }

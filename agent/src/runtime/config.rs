@@ -108,6 +108,13 @@ pub struct Block {
     prefix: u8,
 }
 
+impl Block {
+    pub(crate) const fn contains(self, address: Ipv4Addr) -> bool {
+        let differs = address.to_bits() ^ self.first.to_bits();
+        self.prefix == 0 || differs >> (32 - self.prefix) == 0
+    }
+}
+
 impl TryFrom<String> for Block {
     type Error = String;
 
