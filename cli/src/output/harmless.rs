@@ -1,5 +1,6 @@
-//! What others wrote, for a terminal: text, line ends, tabs, colours and the clearing of a line go through; whatever
-//! else could drive the terminal (titles, clipboard, cursor, modes, questions) becomes a visible mark.
+//! What others wrote, for a terminal. Of a log, text, line ends, tabs, colours and the clearing of a line go through;
+//! whatever else could drive the terminal (titles, clipboard, cursor, modes, questions) becomes a visible mark. Of
+//! names, notes and sentences only text, line ends and tabs do: none of them may rewrite or colour its neighbours.
 
 use anstyle_parse::{DefaultCharAccumulator, Params, Parser, Perform};
 use std::fmt;
@@ -7,7 +8,22 @@ use std::fmt;
 /// In the place of a sequence that was taken out.
 const MARK: &str = "\u{241b}";
 
-/// One stream. A sequence may be split over any number of pieces.
+/// Names, notes and sentences: what stands in them is seen, and nothing of it is done.
+pub(crate) fn words(text: &str) -> String {
+    let is_harmless = |c: char| !c.is_control() && !turns_text_around(c) || matches!(c, '\n' | '\t');
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_harmless(c) { shown.push(c) } else { shown.push_str(MARK) }
+    }
+    shown
+}
+
+/// Makes what follows be read in another order than it is written.
+const fn turns_text_around(c: char) -> bool {
+    matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// One stream of a log. A sequence may be split over any number of pieces.
 #[derive(Default)]
 pub(crate) struct Harmless {
     parser: Parser<DefaultCharAccumulator>,
@@ -92,6 +108,27 @@ mod tests {
         {
             assert_eq!(whole(text), text);
         }
+    }
+
+    #[test]
+    fn a_name_or_a_note_rewrites_nothing_beside_it() {
+        assert_eq!(words("größe 字 🙂\tx\n"), "größe 字 🙂\tx\n");
+        for attack in [
+            "gpu-01\rgpu-02  online",
+            "x\u{8}\u{8}y",
+            "a\u{1b}[2Kb",
+            "\u{1b}[31mred",
+            "\u{1b}]unended",
+            "\u{9b}2J",
+            "\u{7f}",
+            "\u{202e}txt.exe",
+        ] {
+            let shown = words(attack);
+            assert!(shown.contains(MARK), "{attack:?}: {shown:?}");
+            assert!(!shown.chars().any(|c| c.is_control() || turns_text_around(c)), "{attack:?}: {shown:?}");
+        }
+        // What comes after a sequence that never ends is there all the same.
+        assert!(words("\u{1b}]unended\nnext row").ends_with("\nnext row"));
     }
 
     #[test]

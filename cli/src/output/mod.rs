@@ -7,7 +7,7 @@ mod reflect;
 mod table;
 
 pub(crate) use amounts::{age, amount, size, span};
-pub(crate) use harmless::Harmless;
+pub(crate) use harmless::{Harmless, words};
 pub(crate) use progress::Progress;
 pub(crate) use reflect::to_json;
 pub(crate) use table::Table;
@@ -75,7 +75,7 @@ impl FormatArgs {
 pub(crate) fn print(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     if out.is_terminal() {
-        out.write_all(&Harmless::default().pass(text.as_bytes()))?;
+        out.write_all(words(text).as_bytes())?;
     } else {
         out.write_all(text.as_bytes())?;
     }
@@ -87,8 +87,7 @@ pub(crate) fn say(line: impl AsRef<str>) {
     let mut err = io::stderr().lock();
     // Names and reasons in it may be others' words.
     if err.is_terminal() {
-        let line = Harmless::default().pass(line.as_ref().as_bytes());
-        drop(err.write_all(&[&line[..], b"\n"].concat()));
+        drop(writeln!(err, "{}", words(line.as_ref())));
     } else {
         drop(writeln!(err, "{}", line.as_ref()));
     }

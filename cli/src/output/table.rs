@@ -1,5 +1,6 @@
 //! Columns that fit the terminal: elastic columns are cut first, then whole columns go. Into a pipe nothing is cut.
 
+use super::words;
 use console::{Term, measure_text_width, truncate_str};
 
 const GAP: usize = 2;
@@ -38,7 +39,8 @@ impl Table {
 
     pub(crate) fn row(&mut self, cells: Vec<String>) {
         debug_assert_eq!(cells.len(), self.header.len());
-        let one_line = |cell: String| if cell.contains('\n') { cell.replace('\n', " ") } else { cell };
+        // Before widths are measured, so that columns stay where they are.
+        let one_line = |cell: String| words(&cell).replace(['\n', '\t'], " ");
         self.rows.push(cells.into_iter().map(one_line).collect());
     }
 
@@ -132,6 +134,13 @@ mod tests {
              abcd  a-rather-long-name  no agent has two free GPUs\n\
              efgh  größe\n"
         );
+    }
+
+    #[test]
+    fn a_cell_moves_and_colours_nothing() {
+        let mut table = Table::new(&["NAME", "STATE"], &["NAME"]);
+        table.row(vec!["a\rb\u{1b}[31m\tc".into(), "lost".into()]);
+        assert_eq!(table.render_for(None), "NAME        STATE\na␛b␛[31m c  lost\n");
     }
 
     #[test]
