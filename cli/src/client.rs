@@ -55,13 +55,19 @@ impl Link {
 impl Client {
     /// Connects when it is first used.
     pub(crate) fn new(target: &Target) -> Result<Self, Failure> {
-        let Target { url, token, project, ca } = target;
+        let Target { url, token, project, ca, plain_text } = target;
         let wrong = |why: &dyn std::fmt::Display| {
             Failure::usage(format!("`{url}` is not the address of a controller like {DEFAULT_URL}: {why}"))
         };
         let parsed = url::Url::parse(url).map_err(|error| wrong(&error))?;
         if !matches!(parsed.scheme(), "http" | "https") || !parsed.has_host() {
             return Err(wrong(&"it begins with http:// or https://"));
+        }
+        if parsed.scheme() == "http" && !token.is_empty() && !plain_text && !is_this_machine(&parsed) {
+            return Err(Failure::usage(format!(
+                "{url} is another machine without TLS: everybody on the way could read the token. Write https:// \
+                 (--ca-file for a controller's own authority), or add --plain-text (LONGSHORE_PLAIN_TEXT=1) to show it"
+            )));
         }
         let mut endpoint = Endpoint::from_shared(url.to_owned()).map_err(|error| wrong(&error))?;
         if parsed.scheme() == "https" {
@@ -167,6 +173,15 @@ impl Client {
     }
 }
 
+fn is_this_machine(url: &url::Url) -> bool {
+    match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost",
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
 /// Whether the link broke, as opposed to an answer nobody likes.
 pub(crate) fn is_lost(status: &Status) -> bool {
     status.code() == Code::Unavailable || status.source().is_some()
@@ -192,6 +207,23 @@ mod tests {
     fn addresses_that_are_none_are_refused() {
         for url in ["", "localhost:7420", "ftp://x", "https://"] {
             assert_eq!(Client::new(&target(url)).err().map(|failure| failure.code), Some(Some(2)), "{url}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_token_goes_to_another_machine_under_tls_alone() {
+        let refusal = |url: &str, token: &str, plain_text| {
+            let target = Target { token: token.to_owned(), plain_text, ..target(url) };
+            Client::new(&target).err().map(|failure| failure.message)
+        };
+        for url in ["http://10.0.0.1:7420", "http://lab:7420", "http://localhost.lab", "http://[fd00::1]"] {
+            let said = refusal(url, "t", false).expect("refused");
+            assert!(said.contains("--plain-text") && said.contains("https://"), "{said}");
+            assert_eq!(refusal(url, "", false), None, "there is nothing to read");
+            assert_eq!(refusal(url, "t", true), None, "the person said so");
+        }
+        for url in [DEFAULT_URL, "http://localhost:7420", "http://127.1.2.3", "http://[::1]:7420"] {
+            assert_eq!(refusal(url, "t", false), None, "{url}");
         }
     }
 

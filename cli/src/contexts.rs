@@ -28,6 +28,15 @@ pub(crate) struct TargetArgs {
     /// Trust this authority too [default: the context's]
     #[arg(long, global = true, env = "LONGSHORE_CA_FILE", hide_env_values = true, value_name = "FILE")]
     pub(crate) ca_file: Option<PathBuf>,
+    /// Show the token over http:// to another machine: everybody on the way can read it
+    #[arg(
+        long,
+        global = true,
+        env = "LONGSHORE_PLAIN_TEXT",
+        hide_env_values = true,
+        value_parser = clap::builder::FalseyValueParser::new()
+    )]
+    pub(crate) plain_text: bool,
 }
 
 impl fmt::Debug for TargetArgs {
@@ -49,6 +58,8 @@ pub(crate) struct Target {
     pub(crate) project: String,
     /// PEM, beside the authorities the machine trusts.
     pub(crate) ca: Option<String>,
+    /// The token may be shown without TLS to another machine.
+    pub(crate) plain_text: bool,
 }
 
 /// One login.
@@ -61,6 +72,9 @@ pub(crate) struct Context {
     pub(crate) project: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) ca: Option<String>,
+    /// Whoever logged in said so.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) plain_text: bool,
 }
 
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -130,6 +144,7 @@ impl Contexts {
                 Some(file) => Some(read_ca(file)?),
                 None => context.ca,
             },
+            plain_text: args.plain_text || own && context.plain_text,
             url,
         })
     }
@@ -196,6 +211,10 @@ mod tests {
             assert_eq!((target.url.as_str(), target.token.as_str()), wanted, "{url} {context}");
         }
         assert!(contexts().target(&args("", "nowhere", "")).is_err());
+        let mut plain = contexts();
+        plain.contexts.get_mut("lab").expect("there").plain_text = true;
+        let is_plain = |url: &str| plain.target(&args(url, "lab", "t")).expect("a target").plain_text;
+        assert!(is_plain("") && !is_plain("http://evil"), "what was said of one address holds for that one");
         let none = Contexts::default().target(&TargetArgs::default()).expect("a target");
         assert_eq!((none.url.as_str(), none.token.as_str()), (DEFAULT_URL, ""));
     }

@@ -55,10 +55,11 @@ pub(crate) async fn login(args: LoginArgs, target: &TargetArgs) -> anyhow::Resul
         token: token.trim().to_owned(),
         project: target.project.clone().unwrap_or_default(),
         ca: target.ca_file.as_deref().map(read_ca).transpose()?.or(known.ca),
+        plain_text: known.plain_text,
         url,
     };
-    let Context { url, token, project, ca } = context.clone();
-    let who = whoami_of(&Client::new(&Target { url, token, project, ca })?).await?;
+    let Context { url, token, project, ca, plain_text } = context.clone();
+    let who = whoami_of(&Client::new(&Target { url, token, project, ca, plain_text })?).await?;
     contexts.contexts.insert(name.clone(), context);
     contexts.current = Some(name.clone());
     let path = contexts.save()?;

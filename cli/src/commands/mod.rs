@@ -124,7 +124,7 @@ enum Command {
 /// Commands that call no controller and print no result.
 const ALONE: [&str; 6] = ["controller", "agent", "dev", "schema", "completions", "outcomes"];
 /// What they do without.
-const FOR_CALLS: [&str; 6] = ["url", "token", "project", "context", "ca_file", "output"];
+const FOR_CALLS: [&str; 7] = ["url", "token", "project", "context", "ca_file", "plain_text", "output"];
 
 /// The command line as people see it: what the derived one says, the defaults of jobs, and no flag that does nothing.
 pub(crate) fn command_line() -> clap::Command {

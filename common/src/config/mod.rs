@@ -15,7 +15,8 @@ pub const PREFIX: &str = "LONGSHORE_";
 /// Kubernetes injects these beside a Service of that name.
 const IGNORED: [&str; 2] = ["LONGSHORE_PORT", "LONGSHORE_SERVICE_"];
 /// Settings of the client and of telemetry, read elsewhere.
-const ELSEWHERE: [&str; 8] = ["URL", "TOKEN", "PROJECT", "CONTEXT", "LOG", "LOG_FORMAT", "CONFIG", "CA_FILE"];
+const ELSEWHERE: [&str; 9] =
+    ["URL", "TOKEN", "PROJECT", "CONTEXT", "LOG", "LOG_FORMAT", "CONFIG", "CA_FILE", "PLAIN_TEXT"];
 /// What a job's container gets: a command inside of one finds them and means nothing by them.
 const OF_JOBS: [&str; 8] = ["JOB_ID", "ATTEMPT", "OUT", "SCRATCH", "DEADLINE", "CPUS", "MEMORY", "GPUS"];
 
