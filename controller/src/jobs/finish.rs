@@ -51,6 +51,12 @@ impl Jobs {
     ) -> Result<(), Error> {
         let Some(opened) = ordinals.max().map(|last| last.saturating_add(1)) else { return Ok(()) };
         let live = &self.inner.shared.live;
+        let most = live.opened(attempt).saturating_add(UPLOADS_AHEAD);
+        if opened > most {
+            return Err(Error::Invalid(format!(
+                "an ordinal is not below {most}: files are counted up from 0"
+            )));
+        }
         if live.opened(attempt) < opened {
             self.chore(Chore::Opened { attempt, opened }).await?;
             live.set_opened(attempt, opened);
@@ -63,6 +69,10 @@ impl Jobs {
         if reports.is_empty() { Ok(Vec::new()) } else { self.call(Command::Finish, reports).await }
     }
 }
+
+/// How far ordinals may run ahead of what is open, from one call to the next: a removal names every object below the
+/// last, so a lone large ordinal would cost as much as all the files below it. Many times what agents send at once.
+const UPLOADS_AHEAD: u64 = 10_000;
 
 /// What the reports of a batch refer to.
 #[derive(Debug, Default)]

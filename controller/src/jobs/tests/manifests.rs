@@ -124,6 +124,21 @@ async fn removal_takes_ended_jobs_and_writes_down_their_bytes() {
 }
 
 #[tokio::test]
+async fn one_large_ordinal_does_not_make_a_removal_of_millions() {
+    let bench = Bench::new().await;
+    let (_, grant) = bench.held(spec()).await;
+    let open = async |ordinal: u64| bench.jobs.open_uploads(grant.attempt, std::iter::once(ordinal)).await;
+    let refused = open(9_999_999).await.expect_err("far ahead of the first file");
+    assert!(matches!(refused, Error::Invalid(_)), "{refused:?}");
+    for ordinal in [0, 499, 9_999] {
+        open(ordinal).await.expect("stored");
+    }
+    open(20_000).await.expect_err("too far ahead of these");
+    open(19_999).await.expect("stored");
+    open(3).await.expect("an old one may be opened again");
+}
+
+#[tokio::test]
 async fn what_a_lost_attempt_uploaded_and_never_listed_is_removed_with_its_job() {
     let mut quick = spec();
     quick.retry.backoff = Duration::ZERO;
