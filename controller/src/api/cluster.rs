@@ -1,6 +1,6 @@
 //! How the controller itself is.
 
-use super::{Context, status};
+use super::{Context, auth, status};
 use longshore_common::{clock::Timestamp, wire};
 use longshore_proto::v1;
 use std::{sync::Arc, time::Duration};
@@ -16,9 +16,10 @@ pub(super) struct Service(pub(super) Arc<Context>);
 impl v1::cluster_server::Cluster for Service {
     async fn status(
         &self,
-        _request: Request<v1::StatusRequest>,
+        request: Request<v1::StatusRequest>,
     ) -> Result<Response<v1::StatusResponse>, Status> {
         let context = &self.0;
+        let bound = auth::caller(&request)?.is_bound();
         let counts = context.jobs.counts().await.map_err(status::jobs)?;
         let (cluster, epoch) = context.jobs.cluster();
         let now = Timestamp::now();
@@ -26,7 +27,11 @@ impl v1::cluster_server::Cluster for Service {
             cluster_id: cluster.to_string(),
             epoch: epoch.0,
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            parts: parts(context).await,
+            parts: parts(context)
+                .await
+                .into_iter()
+                .map(|part| if bound { bare(part) } else { part })
+                .collect(),
             queued: counts.queued,
             waiting: counts.waiting,
             running: counts.running,
@@ -48,6 +53,12 @@ impl v1::cluster_server::Cluster for Service {
             fingerprint: pki.fingerprint().to_vec().into(),
         }))
     }
+}
+
+/// Without paths and addresses: they are for those who run the cluster.
+fn bare(part: v1::Part) -> v1::Part {
+    let detail = if part.healthy { "" } else { "is ill; who runs the cluster sees why" };
+    v1::Part { detail: detail.to_owned(), ..part }
 }
 
 /// Database, queue, store and disk, asked at the same time.

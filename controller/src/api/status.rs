@@ -32,7 +32,8 @@ pub(super) fn of_jobs(error: jobs::Error) -> Refusal {
         jobs::Error::Store(error) if error.is_transient() => Code::Unavailable,
         jobs::Error::Store(_) => {
             tracing::error!(%error, "the database failed");
-            Code::Internal
+            // What it says has paths and statements in it.
+            return Refusal::new(Code::Internal, "the database failed; the controller's own log says why");
         }
         jobs::Error::NotFound { .. } => Code::NotFound,
         jobs::Error::PageToken => return FieldError::new("page_token", error.to_string()).into(),
@@ -139,13 +140,34 @@ pub(super) fn of_logs(error: &log_store::Error) -> Refusal {
     Refusal::new(code, error.to_string())
 }
 
+/// For those who read a log: where it lies is no matter of theirs.
 pub(super) fn logs(error: &log_store::Error) -> Status {
-    of_logs(error).into()
+    let refusal = of_logs(error);
+    match error {
+        log_store::Error::Full { .. } | log_store::Error::Failed { .. } => {
+            Status::new(refusal.code, "the log cannot be read now; the controller's own log says why")
+        }
+        log_store::Error::TooLong { .. } | log_store::Error::Malformed(_) => refusal.into(),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn where_the_controller_keeps_its_things_is_not_told_to_its_callers() {
+        let path = std::path::PathBuf::from("/srv/longshore/logs");
+        let error = std::sync::Arc::new(std::io::Error::other("broken"));
+        let log = logs(&log_store::Error::Failed { path, error });
+        let failed =
+            jobs::Error::Store(store::Error::Failed("/srv/longshore/truth.db is malformed".to_owned()));
+        let database = jobs(failed);
+        assert_eq!((log.code(), database.code()), (Code::Unavailable, Code::Internal));
+        for status in [log, database] {
+            assert!(!status.message().contains("/srv"), "{status:?}");
+        }
+    }
 
     #[test]
     fn a_list_of_files_that_is_not_whole_is_not_reported_again_as_it_is() {

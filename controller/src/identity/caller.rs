@@ -80,6 +80,14 @@ impl Caller {
         self.scope().is_none_or(|scope| scope == project)
     }
 
+    /// Whether it is of one project whatever it asks for: no word on the cluster's own machines is for it.
+    pub fn is_bound(&self) -> bool {
+        match &*self.who {
+            Who::Token(token) => token.project.is_some(),
+            Who::Nobody | Who::Agent(_) => true,
+        }
+    }
+
     /// What the call is about.
     pub fn touches(&self, target: impl ToString) {
         let mut note = self.note.lock().unwrap_or_else(PoisonError::into_inner);

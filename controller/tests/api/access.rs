@@ -287,6 +287,18 @@ fn sha256(bytes: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test]
+async fn where_the_cluster_keeps_its_things_is_for_tokens_of_all_projects() {
+    let cluster = Cluster::start().await;
+    project(&cluster, "lab").await;
+    for (project, told) in [("", true), ("lab", false)] {
+        let text = token(&cluster, &format!("v{project}"), Viewer, project).await;
+        let mut client = v1::cluster_client::ClusterClient::new(showing(&cluster, &text));
+        let parts = client.status(v1::StatusRequest {}).await.expect("answered").into_inner().parts;
+        assert!(parts.iter().all(|part| part.healthy && part.detail.is_empty() != told), "{parts:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_revoked_token_and_an_expired_one_open_nothing_from_the_next_call_on() {
     let cluster = Cluster::start().await;
     let mut admin = AccessClient::new(cluster.channel.clone());
