@@ -12,7 +12,8 @@ use crate::{
     recovery,
 };
 use longshore_common::{
-    clock::Moment,
+    clock::{Moment, Timestamp},
+    fleet::Orders,
     queue::{
         self, Consumer,
         link::LinkConsumer,
@@ -39,6 +40,9 @@ const CONTACT_STEP: Duration = Duration::from_secs(30);
 /// Bridge and firewall rules; what stays is used or taken away next time.
 const LEAVE_NODE: Duration = Duration::from_secs(10);
 
+/// For the link's last word.
+const GOODBYE: Duration = Duration::from_millis(500);
+
 #[derive(Debug)]
 pub(crate) struct Control {
     /// Locked until the end.
@@ -50,6 +54,7 @@ pub(crate) struct Control {
     pub(crate) events: mpsc::Receiver<Event>,
     pub(crate) bell: Arc<LinkConsumer>,
     pub(crate) door: watch::Sender<Option<Door>>,
+    pub(crate) orders: watch::Sender<Orders>,
     pub(crate) shutdown: Shutdown,
     pub(crate) leave: Shutdown,
 }
@@ -96,6 +101,9 @@ impl Control {
             Ok(Err(error)) => tracing::warn!(%error, "the agent's network stays on the node"),
             Err(_) => tracing::warn!("the agent's network stays on the node: the engine does not answer"),
         }
+        // The link says that it leaves.
+        let link = async { while self.events.recv().await.is_some() {} };
+        drop(timeout(GOODBYE, link).await);
         drop(self.home);
     }
 
@@ -120,7 +128,19 @@ impl Control {
                 let machine = Arc::clone(&self.machine);
                 drop(tasks::spawn("reset gpu", async move { machine.reset_gpu(&gpu).await }));
             }
+            Event::Orders(orders) => self.ordered(orders),
         }
+    }
+
+    fn ordered(&self, orders: Orders) {
+        let word = |orders: &Orders| orders.cordon.as_ref().map(|cordon| cordon.sentence(Timestamp::now()));
+        let (before, now) = (word(&self.orders.borrow()), word(&orders));
+        match (before, now) {
+            (before, Some(now)) if before.as_ref() != Some(&now) => tracing::info!(%now, "claiming nothing"),
+            (Some(_), None) => tracing::info!("no longer cordoned"),
+            _ => {}
+        }
+        self.orders.send_replace(orders);
     }
 
     /// For the next process, which has to know how much of its leases is left.

@@ -9,6 +9,7 @@ use crate::{
 };
 use longshore_common::{
     agent::{LaneAnswer, Offer},
+    fleet::Orders,
     ids::{ClaimId, ClusterId},
     queue::{Consumer, Hint, Lane},
     retry::Backoff,
@@ -60,6 +61,8 @@ pub struct Intake {
     pub slots: Slots,
     pub attempts: Attempts,
     pub door: watch::Receiver<Option<Door>>,
+    /// What operators want of this machine.
+    pub orders: watch::Receiver<Orders>,
     pub stop: Shutdown,
 }
 
@@ -119,6 +122,11 @@ impl Intake {
                         sleep(LINGER).await;
                     }
                 }
+                Ok(()) = self.orders.changed() => {
+                    self.orders.mark_unchanged();
+                    memory.parked.clear();
+                    memory.due = true;
+                }
                 // From nothing to offer to something: what rang meanwhile rang elsewhere.
                 () = changes.next() => memory.due = memory.listening.is_empty() && self.has_room(&door),
                 () = sleep_until(memory.next_ask) => memory.due = true,
@@ -132,12 +140,35 @@ impl Intake {
     }
 
     fn has_room(&self, door: &Door) -> bool {
-        self.machine.offer(&door.lanes).is_some()
+        self.offer(&door.lanes).is_some()
+    }
+
+    /// What the machine would take, and may: of one that is set aside nothing.
+    fn offer(&self, lanes: &[Lane]) -> Option<Offer> {
+        let orders = self.orders.borrow();
+        if orders.cordon.is_some() {
+            return None;
+        }
+        let mut offer = self.machine.offer(lanes)?;
+        let before = offer.gpus.len();
+        offer.gpus.retain(|gpu| !orders.gpus.contains_key(&gpu.uuid));
+        let gone = u32::try_from(before - offer.gpus.len()).unwrap_or(u32::MAX);
+        offer.free.gpus = offer.free.gpus.saturating_sub(gone);
+        Some(offer)
+    }
+
+    /// Whether there is any use for a hint of this lane now.
+    fn wants(&self, lane: &Lane) -> bool {
+        let may = || {
+            self.offer(std::slice::from_ref(lane))
+                .is_some_and(|offer| !lane.is_gpu() || !offer.gpus.is_empty())
+        };
+        self.machine.wants(lane) && may()
     }
 
     /// Consumes from the lanes this machine has room for.
     async fn listen(&self, door: &Door, memory: &mut Memory) {
-        let wanted = |lane: &&Lane| !memory.parked.contains(lane) && self.machine.wants(lane);
+        let wanted = |lane: &&Lane| !memory.parked.contains(lane) && self.wants(lane);
         let lanes: Vec<Lane> = door.lanes.iter().filter(wanted).cloned().collect();
         if lanes == memory.listening {
             return;
@@ -152,7 +183,7 @@ impl Intake {
     async fn claim(&mut self, door: &Door, memory: &mut Memory) {
         memory.due = false;
         memory.next_ask = Instant::now() + SWEEP;
-        let Some(offer) = self.machine.offer(&door.lanes) else {
+        let Some(offer) = self.offer(&door.lanes) else {
             // Full, or nothing may run: others may have the work.
             if !memory.hints.is_empty() {
                 memory.hints.clear();

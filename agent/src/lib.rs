@@ -253,6 +253,7 @@ pub async fn start_with(
         engine_away,
     });
     let (door, doors) = watch::channel(None);
+    let (orders, ordered) = watch::channel(longshore_common::fleet::Orders::default());
     let stop = shutdown.child();
     let intake = Intake {
         controller,
@@ -260,6 +261,7 @@ pub async fn start_with(
         slots,
         attempts: attempts.clone(),
         door: doors,
+        orders: ordered,
         stop,
     };
     let control = Control {
@@ -271,6 +273,7 @@ pub async fn start_with(
         events,
         bell,
         door,
+        orders,
         shutdown: shutdown.clone(),
         leave,
     };

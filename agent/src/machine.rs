@@ -144,14 +144,19 @@ impl Machine {
 
     /// Why nothing may run.
     fn problem(&self) -> Option<String> {
+        let engine = self.now.borrow().engine.as_ref().err().cloned();
+        engine.or_else(|| self.full_disk())
+    }
+
+    /// Which disk has too little room.
+    fn full_disk(&self) -> Option<String> {
         let now = self.now.borrow();
         let floor = self.config.disk_floor_bytes;
         let engine = || {
             let (root, disk) = now.engine_disk.as_ref()?;
             full(disk, floor, &format!("the container engine ({})", root.display()))
         };
-        let full = || full(&now.reading.disk, floor, "the data directory").or_else(engine);
-        now.engine.as_ref().err().cloned().or_else(full)
+        full(&now.reading.disk, floor, "the data directory").or_else(engine)
     }
 
     /// Whether the disk that images are on has less free than this, asked anew. Where the engine's data cannot be
@@ -289,6 +294,7 @@ impl Reporter for Machine {
             free: self.free(),
             gpus: self.gpus(),
             note: self.note().unwrap_or_default(),
+            disk_low: self.full_disk().is_some(),
         }
     }
 

@@ -147,6 +147,8 @@ pub enum StopReason {
     Cancel(String),
     /// Fenced: it is another's now. Remove the container, report nothing.
     Revoke,
+    /// The machine is drained: stop it and give the job back; the text says by whom and why.
+    HandBack(String),
 }
 
 /// A job given to an agent.

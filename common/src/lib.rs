@@ -10,6 +10,7 @@ pub mod config;
 pub mod credential;
 pub mod durable;
 pub mod fields;
+pub mod fleet;
 pub mod ids;
 pub mod job;
 pub mod logs;

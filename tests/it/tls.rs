@@ -11,7 +11,7 @@ use longshore_agent::{
     },
 };
 use longshore_common::{
-    agent::{AgentIdentity, Capacity, Inventory},
+    agent::{AgentIdentity, Inventory},
     credential::{AGENT_NAME, JOIN_NAME, JoinToken},
     ids::{AgentId, SessionId},
     shutdown::Shutdown,
@@ -175,7 +175,7 @@ impl Reporter for Idle {
     }
 
     fn report(&self) -> Report {
-        Report { held: Vec::new(), free: Capacity::default(), gpus: Vec::new(), note: String::new() }
+        Report::default()
     }
 
     async fn changed(&self) {

@@ -47,7 +47,7 @@ pub(crate) fn open(
 async fn relay(mut events: mpsc::Receiver<Event>, to: mpsc::Sender<Event>, weather: Arc<Weather>) {
     while let Some(event) = events.recv().await {
         let fate = match event {
-            Event::Connected(_) | Event::Disconnected { .. } => Fate::Fine,
+            Event::Connected(_) | Event::Disconnected { .. } | Event::Orders(_) => Fate::Fine,
             Event::Renewed { .. } | Event::Stop { .. } | Event::ResetGpu(_) => weather.fate("event"),
         };
         let again = match fate {

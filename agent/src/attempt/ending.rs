@@ -24,7 +24,7 @@ impl Attempt {
     /// Stores `/out`, whatever the exit.
     pub(super) async fn collect(&mut self, out: &Path) -> Result<(), Cut> {
         let made = self.tools().journal.is_kept();
-        if self.ending.stopped == Some(Cause::HandingBack) || is_empty(out, made) {
+        if self.ending.stopped.as_ref().is_some_and(Cause::gives_back) || is_empty(out, made) {
             return Ok(());
         }
         let (sender, mut lines) = mpsc::channel(PROGRESS_LINES);

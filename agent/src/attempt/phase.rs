@@ -220,6 +220,7 @@ mod tests {
             (ending(Some(cancel.clone()), exit(0, false, true)), Outcome::Cancelled),
             (ending(Some(cancel), None), Outcome::Cancelled),
             (ending(Some(Cause::HandingBack), exit(0, false, false)), Outcome::AgentShutdown),
+            (ending(Some(Cause::Drained("by anna".into())), exit(0, false, false)), Outcome::AgentShutdown),
             (ending(Some(Cause::LeaseLost(Duration::ZERO)), exit(143, false, false)), Outcome::AgentLost),
             // A stopping engine makes a TERM trap exit 0.
             (ending(None, exit(0, false, true)), Outcome::EngineRestart),

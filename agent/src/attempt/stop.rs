@@ -13,6 +13,8 @@ pub enum Cause {
     Leaving,
     /// The agent process ends and gives its jobs back.
     HandingBack,
+    /// The machine is drained; the text says by whom and why.
+    Drained(String),
     PrepareDeadline(Duration),
     RunDeadline(Duration),
     DiskLimit {
@@ -41,15 +43,22 @@ impl From<StopReason> for Cause {
         match reason {
             StopReason::Cancel(detail) => Self::Cancelled(detail),
             StopReason::Revoke => Self::Revoked,
+            StopReason::HandBack(detail) => Self::Drained(detail),
         }
     }
 }
 
 impl Cause {
+    /// The job is tried again elsewhere: what it left here is nobody's.
+    pub(super) const fn gives_back(&self) -> bool {
+        matches!(self, Self::HandingBack | Self::Drained(_))
+    }
+
     /// How an attempt that was stopped for this ends; `None`: it is not ours to say.
     pub(super) fn verdict(&self) -> Option<(Outcome, String)> {
         Some(match self {
             Self::Leaving | Self::HandingBack => (Outcome::AgentShutdown, "the agent was stopped".to_owned()),
+            Self::Drained(detail) => (Outcome::AgentShutdown, detail.clone()),
             Self::PrepareDeadline(length) => (
                 Outcome::PrepareTimeout,
                 format!("image, inputs and container were not ready after {}", seconds(*length)),

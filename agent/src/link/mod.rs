@@ -11,6 +11,7 @@ use bytes::Bytes;
 use longshore_common::{
     agent::{Capacity, FinishReport, Gpu, Grant, HeldAttempt, Inventory, LaneAnswer, Offer, StopReason},
     artifact::{ManifestEntry, UploadTarget},
+    fleet::Orders,
     ids::{AttemptRef, ClaimId, ClusterId, Epoch},
     logs::Position,
     queue::{Lane, link::LinkConsumer},
@@ -147,6 +148,8 @@ pub enum Event {
     },
     /// The operator says that this GPU is well; a UUID.
     ResetGpu(String),
+    /// What operators want of this machine, from now on.
+    Orders(Orders),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -187,6 +190,8 @@ pub struct Report {
     pub gpus: Vec<Gpu>,
     /// Why it does not claim.
     pub note: String,
+    /// Too little room on a disk to claim.
+    pub disk_low: bool,
 }
 
 #[derive(Clone, Debug, thiserror::Error)]

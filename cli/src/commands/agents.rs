@@ -1,11 +1,14 @@
 //! `longshore agents`: the machines, what they have and what is free.
 
+mod events;
+mod orders;
+
 use super::join;
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::output::{FormatArgs, Table, age, print, size, to_json};
 use clap::{Args, Subcommand};
-use longshore_common::{agent::AgentState, units::Cores, wire};
+use longshore_common::{agent::AgentState, clock::Timestamp, fleet::Cordon, units::Cores, wire};
 use longshore_proto::v1;
 
 #[derive(Debug, Subcommand)]
@@ -14,6 +17,16 @@ pub(crate) enum Command {
     Ls,
     /// Everything about one
     Show(ShowArgs),
+    /// Give one, or one of its GPUs, no new jobs; what runs goes on
+    Cordon(orders::CordonArgs),
+    /// End a cordon or a drain
+    Uncordon(orders::UncordonArgs),
+    /// Empty one: no new jobs, and past the deadline what runs goes back to the queue
+    Drain(orders::DrainArgs),
+    /// Change the labels that jobs choose it by
+    Label(orders::LabelArgs),
+    /// What happened to them
+    Events(events::EventsArgs),
     /// Remove one: its credentials are good for nothing from then on
     Rm(join::RemoveArgs),
     /// Print the command that makes a machine an agent
@@ -34,6 +47,11 @@ pub(crate) async fn run(client: &Client, command: Command, format: FormatArgs) -
     match command {
         Command::Ls => ls(client, format).await,
         Command::Show(args) => show(client, args, format).await,
+        Command::Cordon(args) => orders::cordon(client, args, format).await,
+        Command::Uncordon(args) => orders::uncordon(client, args, format).await,
+        Command::Drain(args) => orders::drain(client, args, format).await,
+        Command::Label(args) => orders::label(client, args, format).await,
+        Command::Events(args) => events::run(client, args, format).await,
         Command::Rm(args) => join::remove(client, args, format).await,
         Command::JoinToken(args) => join::create(client, args, format).await,
         Command::JoinTokens => join::list(client, format).await,
@@ -62,7 +80,7 @@ async fn ls(client: &Client, format: FormatArgs) -> anyhow::Result<i32> {
             agent.jobs.len().to_string(),
             agent.version.clone(),
             age(agent.seen_at.as_ref()),
-            agent.note.clone(),
+            note(agent),
         ]);
     }
     print(&table.render())?;
@@ -87,15 +105,19 @@ pub(super) async fn all(client: &Client) -> Result<Vec<v1::Agent>, Failure> {
 }
 
 async fn show(client: &Client, args: ShowArgs, format: FormatArgs) -> anyhow::Result<i32> {
-    let call = || {
-        let (mut api, request) = (client.agents(), v1::GetAgentRequest { agent: args.agent.clone() });
-        async move { api.get(request).await }
-    };
-    let agent = client.ask_again(call).await?.agent.unwrap_or_default();
+    let agent = get(client, &args.agent).await?;
     if !format.write(|| to_json("Agent", &agent))? {
         print(&describe(&agent))?;
     }
     Ok(0)
+}
+
+async fn get(client: &Client, name: &str) -> Result<v1::Agent, Failure> {
+    let call = || {
+        let (mut api, request) = (client.agents(), v1::GetAgentRequest { agent: name.to_owned() });
+        async move { api.get(request).await }
+    };
+    Ok(client.ask_again(call).await?.agent.unwrap_or_default())
 }
 
 fn describe(agent: &v1::Agent) -> String {
@@ -106,6 +128,7 @@ fn describe(agent: &v1::Agent) -> String {
         ("name", agent.name.clone()),
         ("id", agent.id.clone()),
         ("state", format!("{}, seen {} ago", state(agent), age(agent.seen_at.as_ref()))),
+        ("cordon", cordons(agent).join("; ")),
         ("note", agent.note.clone()),
         ("version", agent.version.clone()),
         ("pool", agent.pool.clone()),
@@ -139,9 +162,10 @@ fn describe(agent: &v1::Agent) -> String {
         text.push_str(&format!("\n{}", table.render()));
     }
     if !agent.jobs.is_empty() {
-        let mut table = Table::new(&["JOB", "ATTEMPT", "GPUS"], &[]);
+        let mut table = Table::new(&["JOB", "PROJECT", "ATTEMPT", "GPUS"], &[]);
         for job in &agent.jobs {
-            table.row(vec![job.job.clone(), job.attempt.to_string(), job.gpus.len().to_string()]);
+            let gpus = job.gpus.len().to_string();
+            table.row(vec![job.job.clone(), job.project.clone(), job.attempt.to_string(), gpus]);
         }
         text.push_str(&format!("\n{}", table.render()));
     }
@@ -154,13 +178,38 @@ fn sorted(labels: &std::collections::HashMap<String, String>) -> impl Iterator<I
     all.into_iter()
 }
 
+/// Of an online one what it is to do.
 pub(super) fn state(agent: &v1::Agent) -> &'static str {
     match wire::agent_state("state", agent.state) {
-        Ok(AgentState::Online) => "online",
+        Ok(AgentState::Online) => {
+            agent.cordon.as_ref().map_or("online", |cordon| Cordon::from(cordon.clone()).word())
+        }
         Ok(AgentState::Disconnected) => "disconnected",
         Ok(AgentState::Lost) => "lost",
         Err(_) => "?",
     }
+}
+
+/// `cordoned by anna until 18:00 UTC: booked`.
+pub(super) fn cordon_line(cordon: &v1::Cordon) -> String {
+    Cordon::from(cordon.clone()).sentence(Timestamp::now())
+}
+
+/// Of the machine, then of its GPUs.
+pub(super) fn cordons(agent: &v1::Agent) -> Vec<String> {
+    let gpus = agent.inventory.as_ref().map(|inventory| &inventory.gpus[..]).unwrap_or_default();
+    let gpu = |one: &v1::GpuCordon| {
+        let known = gpus.iter().find(|gpu| gpu.uuid == one.gpu);
+        let name = known.map_or_else(|| one.gpu.clone(), |gpu| format!("GPU {}", gpu.index));
+        Some(format!("{name} {}", cordon_line(one.cordon.as_ref()?)))
+    };
+    agent.cordon.iter().map(cordon_line).chain(agent.gpu_cordons.iter().filter_map(gpu)).collect()
+}
+
+/// What operators said, then what it says of itself.
+fn note(agent: &v1::Agent) -> String {
+    let own = Some(agent.note.clone()).filter(|note| !note.is_empty());
+    cordons(agent).into_iter().chain(own).collect::<Vec<_>>().join("; ")
 }
 
 fn capacity(of: &v1::Capacity) -> String {

@@ -16,6 +16,7 @@ mod login;
 mod logs;
 mod ls;
 mod outcomes;
+mod pause;
 mod projects;
 mod retry;
 mod rm;
@@ -27,6 +28,7 @@ mod status;
 mod submit;
 mod tokens;
 mod wait;
+mod when;
 
 use crate::client::Client;
 use crate::contexts::{Contexts, TargetArgs};
@@ -88,6 +90,10 @@ enum Command {
     Ca,
     /// How the controller is; exit 1 if ill
     Status,
+    /// Let no job begin: they are taken and wait, what runs goes on
+    Pause(pause::PauseArgs),
+    /// End a pause
+    Resume,
     /// Keep a controller's address and a token for it
     Login(login::LoginArgs),
     /// Forget a login
@@ -204,6 +210,8 @@ impl Cli {
             Command::Agents(command) => agents::run(&client()?, command, format).await,
             Command::Ca => join::authority(&client()?).await,
             Command::Status => status::run(&client()?, format).await,
+            Command::Pause(args) => pause::all(&client()?, args, format).await,
+            Command::Resume => pause::resume_all(&client()?).await,
             Command::Login(args) => login::login(args, &target).await,
             Command::Logout(args) => login::logout(args),
             Command::Contexts(args) => login::contexts(args, format),

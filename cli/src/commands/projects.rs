@@ -1,5 +1,6 @@
 //! `longshore projects`: the tenants, their quotas and what they may run.
 
+use super::pause;
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::output::{FormatArgs, Table, age, print, size, to_json};
@@ -21,6 +22,10 @@ pub(crate) enum Command {
     Ls,
     /// Everything about one
     Show(ShowArgs),
+    /// Let none of its jobs begin: they are taken and wait, what runs goes on
+    Pause(pause::PauseProjectArgs),
+    /// End a pause
+    Resume(pause::ResumeProjectArgs),
 }
 
 #[derive(Debug, Args)]
@@ -84,6 +89,8 @@ pub(crate) async fn run(client: &Client, command: Command, format: FormatArgs) -
         Command::Set(args) => put(client, get(client, &args.name).await?, args, false, format).await,
         Command::Ls => ls(client, format).await,
         Command::Show(args) => show(&get(client, &args.name).await?, format),
+        Command::Pause(args) => pause::project(client, args, format).await,
+        Command::Resume(args) => pause::resume_project(client, args, format).await,
     }
 }
 
@@ -148,16 +155,18 @@ async fn ls(client: &Client, format: FormatArgs) -> anyhow::Result<i32> {
     if format.write(|| projects.iter().map(|project| to_json("Project", project)).collect())? {
         return Ok(0);
     }
-    let mut table = Table::new(&["NAME", "AGE", "QUOTAS"], &["QUOTAS"]);
+    let mut table =
+        Table::new(&["NAME", "AGE", "PAUSED", "QUOTAS"], &["QUOTAS", "PAUSED"]).spare(&["PAUSED"]);
     for project in &projects {
         let quotas = quotas(&project.quotas.unwrap_or_default());
-        table.row(vec![project.name.clone(), age(project.created_at.as_ref()), quotas.join(", ")]);
+        let paused = project.paused.as_ref().map(pause_line).unwrap_or_default();
+        table.row(vec![project.name.clone(), age(project.created_at.as_ref()), paused, quotas.join(", ")]);
     }
     print(&table.render())?;
     Ok(0)
 }
 
-fn show(project: &v1::Project, format: FormatArgs) -> anyhow::Result<i32> {
+pub(super) fn show(project: &v1::Project, format: FormatArgs) -> anyhow::Result<i32> {
     if format.write(|| to_json("Project", project))? {
         return Ok(0);
     }
@@ -167,6 +176,7 @@ fn show(project: &v1::Project, format: FormatArgs) -> anyhow::Result<i32> {
     let digest = if images.require_digest { "yes" } else { "" };
     let lines = [
         ("name", project.name.clone()),
+        ("paused", project.paused.as_ref().map(pause_line).unwrap_or_default()),
         ("quotas", quotas(&project.quotas.unwrap_or_default()).join(", ")),
         ("used", project.used.as_ref().map(|used| quotas(used).join(", ")).unwrap_or_default()),
         ("weight", project.weight.to_string()),
@@ -182,6 +192,12 @@ fn show(project: &v1::Project, format: FormatArgs) -> anyhow::Result<i32> {
     }
     print(&text)?;
     Ok(0)
+}
+
+/// `by anna, 2h ago: store is full`.
+pub(super) fn pause_line(pause: &v1::Pause) -> String {
+    let note = if pause.note.is_empty() { String::new() } else { format!(": {}", pause.note) };
+    format!("by {}, {} ago{note}", pause.author, age(pause.at.as_ref()))
 }
 
 /// Those that are set.

@@ -1,6 +1,6 @@
 //! `longshore status`: how the controller and its parts are. Exits with 1 if one of them is ill.
 
-use super::agents;
+use super::{agents, projects::pause_line};
 use crate::client::Client;
 use crate::failure::code;
 use crate::output::{FormatArgs, age, print, span, to_json};
@@ -49,6 +49,7 @@ fn trouble(agent: &v1::Agent) -> Option<String> {
     match agents::state(agent) {
         "online" if agent.note.is_empty() => None,
         "online" => Some(agent.note.clone()),
+        "cordoned" | "draining" | "drained" => agent.cordon.as_ref().map(agents::cordon_line),
         state => Some(format!("{state}, seen {} ago", age(agent.seen_at.as_ref()))),
     }
 }
@@ -68,6 +69,7 @@ fn text(status: &v1::StatusResponse, mark: &str, troubles: &[(&str, String)]) ->
         let mark = if part.healthy { WELL } else { ILL };
         text.push_str(&format!("{:<11} {mark} {}\n", part.name, part.detail));
     }
+    text.push_str(&paused(status));
     text.push_str(&format!(
         "jobs        {} running, {} queued (oldest {}), {} waiting; publish lag {}\n",
         status.running,
@@ -86,7 +88,22 @@ fn text(status: &v1::StatusResponse, mark: &str, troubles: &[(&str, String)]) ->
     match (mark, troubles) {
         (LESS, []) => text.push_str("            → start one: longshore agent --controller URL\n"),
         (_, []) => {}
-        _ => text.push_str("            → on that machine: longshore check\n"),
+        _ => text.push_str("            → on that machine: longshore agent status, longshore check\n"),
+    }
+    text
+}
+
+/// First of all that is about jobs: whoever waits looks here.
+fn paused(status: &v1::StatusResponse) -> String {
+    let mut text = String::new();
+    if let Some(pause) = &status.paused {
+        let line = pause_line(pause);
+        text.push_str(&format!("PAUSED      {LESS} all projects {line}\n            → longshore resume\n"));
+    }
+    for one in &status.paused_projects {
+        let line = one.pause.as_ref().map(pause_line).unwrap_or_default();
+        text.push_str(&format!("PAUSED      {LESS} project {} {line}\n", one.project));
+        text.push_str(&format!("            → longshore projects resume {}\n", one.project));
     }
     text
 }

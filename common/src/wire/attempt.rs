@@ -131,6 +131,7 @@ pub fn stop_to(attempt: AttemptRef, reason: StopReason) -> v1::Stop {
     let (reason, detail) = match reason {
         StopReason::Cancel(detail) => (v1::StopReason::Cancel, detail),
         StopReason::Revoke => (v1::StopReason::Revoke, String::new()),
+        StopReason::HandBack(detail) => (v1::StopReason::HandBack, detail),
     };
     v1::Stop { r#ref: Some(attempt.into()), reason: reason as i32, detail }
 }
@@ -139,6 +140,7 @@ pub fn stop_from(message: v1::Stop) -> Result<(AttemptRef, StopReason), WireErro
     let reason = match v1::StopReason::try_from(message.reason) {
         Ok(v1::StopReason::Cancel) => StopReason::Cancel(message.detail),
         Ok(v1::StopReason::Revoke) => StopReason::Revoke,
+        Ok(v1::StopReason::HandBack) => StopReason::HandBack(message.detail),
         Ok(v1::StopReason::Unspecified) | Err(_) => {
             return Err(WireError::new("reason", format!("{} is not a reason to stop", message.reason)));
         }

@@ -9,6 +9,7 @@ mod artifact;
 mod attempt;
 mod credentials;
 mod enums;
+mod fleet;
 mod logs;
 mod machine;
 mod outcome;
@@ -24,6 +25,7 @@ pub use credentials::{Credentials, PROJECT, Unsendable};
 pub use enums::{
     agent_state, blame, job_state, lane_answer, network_mode, pull_policy, role, security, stream, streams,
 };
+pub use fleet::{HANDS_BACK, PROTOCOLS, common_protocol};
 pub use machine::overlay_resources;
 pub use outcome::outcome;
 pub use spec::{overlay_deadlines, submitted_spec};

@@ -1,7 +1,9 @@
 //! The machines, for people.
 
+mod events;
 mod gpus;
 mod joining;
+pub(super) mod orders;
 
 use super::{Context, auth::caller, enrolment, page_size, status, views};
 use crate::jobs::AgentView;
@@ -14,6 +16,8 @@ pub(super) struct Service(pub(super) Arc<Context>);
 
 #[tonic::async_trait]
 impl v1::agents_server::Agents for Service {
+    type WatchEventsStream = events::Events;
+
     async fn list(
         &self,
         request: Request<v1::ListAgentsRequest>,
@@ -81,6 +85,35 @@ impl v1::agents_server::Agents for Service {
         request: Request<v1::ResetGpuHealthRequest>,
     ) -> Result<Response<v1::ResetGpuHealthResponse>, Status> {
         gpus::reset(&self.0, &caller(&request)?, &request.into_inner()).map(Response::new)
+    }
+
+    async fn cordon(
+        &self,
+        request: Request<v1::CordonRequest>,
+    ) -> Result<Response<v1::CordonResponse>, Status> {
+        orders::cordon(&self.0, &caller(&request)?, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn uncordon(
+        &self,
+        request: Request<v1::UncordonRequest>,
+    ) -> Result<Response<v1::UncordonResponse>, Status> {
+        orders::uncordon(&self.0, &caller(&request)?, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn drain(&self, request: Request<v1::DrainRequest>) -> Result<Response<v1::DrainResponse>, Status> {
+        orders::drain(&self.0, &caller(&request)?, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn label(&self, request: Request<v1::LabelRequest>) -> Result<Response<v1::LabelResponse>, Status> {
+        orders::label(&self.0, &caller(&request)?, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn watch_events(
+        &self,
+        request: Request<v1::WatchAgentEventsRequest>,
+    ) -> Result<Response<Self::WatchEventsStream>, Status> {
+        events::watch(&self.0, request.into_inner()).map(Response::new)
     }
 }
 

@@ -1,7 +1,11 @@
 //! How the controller itself is.
 
-use super::{Context, auth, status};
-use longshore_common::{clock::Timestamp, wire};
+use super::{
+    Context,
+    agents::orders::{author, note},
+    auth, status,
+};
+use longshore_common::{clock::Timestamp, fleet::Pause, wire};
 use longshore_proto::v1;
 use std::{sync::Arc, time::Duration};
 use tonic::{Request, Response, Status};
@@ -18,8 +22,13 @@ impl v1::cluster_server::Cluster for Service {
         &self,
         request: Request<v1::StatusRequest>,
     ) -> Result<Response<v1::StatusResponse>, Status> {
-        let context = &self.0;
-        let bound = auth::caller(&request)?.is_bound();
+        let (context, caller) = (&self.0, auth::caller(&request)?);
+        let mut paused = context.jobs.paused_projects();
+        paused.retain(|(project, _)| caller.sees(project));
+        let paused = paused
+            .into_iter()
+            .map(|(project, pause)| v1::PausedProject { project, pause: Some((&pause).into()) });
+        let bound = caller.is_bound();
         let counts = context.jobs.counts().await.map_err(status::jobs)?;
         let (cluster, epoch) = context.jobs.cluster();
         let now = Timestamp::now();
@@ -41,7 +50,27 @@ impl v1::cluster_server::Cluster for Service {
             agents_disconnected: counts.agents_disconnected,
             agents_lost: counts.agents_lost,
             uptime: Some(wire::duration_to(context.started.elapsed())),
+            paused: context.jobs.paused(None).as_ref().map(Into::into),
+            paused_projects: paused.collect(),
         }))
+    }
+
+    async fn pause(&self, request: Request<v1::PauseRequest>) -> Result<Response<v1::PauseResponse>, Status> {
+        let caller = auth::caller(&request)?;
+        let note = note(&request.into_inner().note)?;
+        let pause = Pause { note, author: author(&caller), at: Timestamp::now() };
+        caller.touches("all projects");
+        self.0.jobs.pause(None, pause.clone()).await.map_err(status::jobs)?;
+        Ok(Response::new(v1::PauseResponse { paused: Some((&pause).into()) }))
+    }
+
+    async fn resume(
+        &self,
+        request: Request<v1::ResumeRequest>,
+    ) -> Result<Response<v1::ResumeResponse>, Status> {
+        auth::caller(&request)?.touches("all projects");
+        self.0.jobs.resume(None).await.map_err(status::jobs)?;
+        Ok(Response::new(v1::ResumeResponse {}))
     }
 
     async fn ca(&self, _request: Request<v1::CaRequest>) -> Result<Response<v1::CaResponse>, Status> {

@@ -1,9 +1,15 @@
 //! The tenants, for people.
 
-use super::{Context, access, auth, secrets, status, views};
-use crate::identity::{DEFAULT_PROJECT, Project, Quotas, Settings, Weight};
+use super::{
+    Context, access,
+    agents::orders::{author, note},
+    auth, secrets, status, views,
+};
+use crate::identity::{Caller, DEFAULT_PROJECT, Project, Quotas, Settings, Weight};
 use longshore_common::{
+    clock::Timestamp,
     fields::{FieldError, FieldErrors},
+    fleet::Pause,
     wire,
 };
 use longshore_proto::v1;
@@ -30,7 +36,7 @@ impl v1::projects_server::Projects for Service {
         }
         let new = known.map_or_else(|| Project::new(&asked.name), |known| (*known).clone());
         let put = self.0.identity.put_project(Project { settings, ..new }).await.map_err(status::identity)?;
-        Ok(Response::new(v1::PutProjectResponse { project: Some(views::project(&put, None)) }))
+        Ok(Response::new(v1::PutProjectResponse { project: Some(shown(&self.0, &put)) }))
     }
 
     async fn get(&self, request: Request<v1::GetProjectRequest>) -> Answer<v1::GetProjectResponse> {
@@ -39,14 +45,16 @@ impl v1::projects_server::Projects for Service {
         let name = asked.or(caller.scope()).unwrap_or(DEFAULT_PROJECT);
         let project = access::project(&self.0, &caller, name)?;
         let used = self.0.jobs.usage(&project.name).await.map_err(status::jobs)?;
-        Ok(Response::new(v1::GetProjectResponse { project: Some(views::project(&project, Some(&used))) }))
+        let paused = self.0.jobs.paused(Some(&project.name));
+        let project = Some(views::project(&project, Some(&used), paused.as_ref()));
+        Ok(Response::new(v1::GetProjectResponse { project }))
     }
 
     async fn list(&self, request: Request<v1::ListProjectsRequest>) -> Answer<v1::ListProjectsResponse> {
         let caller = auth::caller(&request)?;
         let mut projects = self.0.jobs.projects();
         projects.retain(|project| caller.sees(&project.name));
-        let projects = projects.iter().map(|project| views::project(project, None)).collect();
+        let projects = projects.iter().map(|project| shown(&self.0, project)).collect();
         Ok(Response::new(v1::ListProjectsResponse { projects }))
     }
 
@@ -88,6 +96,34 @@ impl v1::projects_server::Projects for Service {
     ) -> Answer<v1::RemoveRegistryResponse> {
         secrets::remove_registry(&self.0, request).await.map(Response::new)
     }
+
+    async fn pause(&self, request: Request<v1::PauseProjectRequest>) -> Answer<v1::PauseProjectResponse> {
+        let caller = auth::caller(&request)?;
+        let request = request.into_inner();
+        let project = named(&self.0, &caller, &request.project)?;
+        let pause = Pause { note: note(&request.note)?, author: author(&caller), at: Timestamp::now() };
+        self.0.jobs.pause(Some(&project.name), pause).await.map_err(status::jobs)?;
+        Ok(Response::new(v1::PauseProjectResponse { project: Some(shown(&self.0, &project)) }))
+    }
+
+    async fn resume(&self, request: Request<v1::ResumeProjectRequest>) -> Answer<v1::ResumeProjectResponse> {
+        let caller = auth::caller(&request)?;
+        let project = named(&self.0, &caller, &request.into_inner().project)?;
+        self.0.jobs.resume(Some(&project.name)).await.map_err(status::jobs)?;
+        Ok(Response::new(v1::ResumeProjectResponse { project: Some(shown(&self.0, &project)) }))
+    }
+}
+
+/// Empty: the one the call keeps to, else the usual one.
+fn named(context: &Context, caller: &Caller, asked: &str) -> Result<Arc<Project>, Status> {
+    let asked = Some(asked).filter(|name| !name.is_empty());
+    let project = access::project(context, caller, asked.or(caller.scope()).unwrap_or(DEFAULT_PROJECT))?;
+    caller.touches_project(&project.name);
+    Ok(project)
+}
+
+fn shown(context: &Context, project: &Project) -> v1::Project {
+    views::project(project, None, context.jobs.paused(Some(&project.name)).as_ref())
 }
 
 fn settings(asked: &v1::Project) -> Result<Settings, FieldErrors> {

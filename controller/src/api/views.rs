@@ -5,7 +5,7 @@ use crate::{
     jobs::{AgentView, AttemptView, Ending, Explanation, JobView, StoredArtifact},
     store::AuditRow,
 };
-use longshore_common::wire;
+use longshore_common::{fleet::Pause, wire};
 use longshore_proto::v1;
 
 pub(super) fn job(view: &JobView) -> v1::Job {
@@ -89,7 +89,9 @@ pub(super) fn agent(view: &AgentView, caller: &Caller) -> v1::Agent {
         job: job.job.to_string(),
         attempt: job.attempt,
         gpus: job.gpus.clone(),
+        project: job.project.clone(),
     };
+    let orders = v1::Orders::from(&view.orders);
     v1::Agent {
         id: view.identity.id.to_string(),
         name: view.identity.name.clone(),
@@ -102,6 +104,8 @@ pub(super) fn agent(view: &AgentView, caller: &Caller) -> v1::Agent {
         note: view.note.clone(),
         labels: view.identity.labels.clone().into_iter().collect(),
         pool: view.identity.pool.clone(),
+        cordon: orders.cordon,
+        gpu_cordons: orders.gpus,
     }
 }
 
@@ -133,7 +137,7 @@ fn quotas(quotas: &Quotas) -> v1::Quotas {
     }
 }
 
-pub(super) fn project(project: &Project, used: Option<&Quotas>) -> v1::Project {
+pub(super) fn project(project: &Project, used: Option<&Quotas>, paused: Option<&Pause>) -> v1::Project {
     let images = &project.settings.images;
     v1::Project {
         name: project.name.clone(),
@@ -147,6 +151,7 @@ pub(super) fn project(project: &Project, used: Option<&Quotas>) -> v1::Project {
         created_at: Some(wire::timestamp_to(project.created_at)),
         used: used.map(quotas),
         weight: project.settings.weight.into(),
+        paused: paused.map(Into::into),
     }
 }
 

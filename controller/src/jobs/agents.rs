@@ -9,6 +9,7 @@ use crate::{placement::Machine, store::AgentRow};
 use longshore_common::{
     agent::{AgentState, Capacity, Inventory},
     clock::Timestamp,
+    fleet::Orders,
     ids::{AgentId, SessionId},
 };
 use std::{
@@ -25,6 +26,10 @@ struct Known {
     report: AgentReport,
     /// `seen_at` is newer than what is stored.
     unsaved: bool,
+    /// The latest that it and this controller speak.
+    protocol: u32,
+    /// It joined while this process ran.
+    new: bool,
 }
 
 /// One run of an agent on one run of its machine.
@@ -43,7 +48,7 @@ impl Agents {
     pub(super) fn new(rows: Vec<AgentRow>) -> Self {
         let known = rows.into_iter().map(|row| {
             let report = AgentReport { free: row.inventory.allocatable, ..AgentReport::default() };
-            (row.identity.id, Known { row, session: None, report, unsaved: false })
+            (row.identity.id, Known { row, session: None, report, unsaved: false, protocol: 1, new: false })
         });
         Self { known: RwLock::new(known.collect()) }
     }
@@ -53,9 +58,27 @@ impl Agents {
         let report = AgentReport {
             free: row.inventory.allocatable,
             gpus: row.inventory.gpus.clone(),
-            note: String::new(),
+            ..AgentReport::default()
         };
-        self.write().insert(row.identity.id, Known { row, session, report, unsaved: false });
+        let mut known = self.write();
+        let new = known.get(&row.identity.id).is_none_or(|known| known.new);
+        known.insert(row.identity.id, Known { row, session, report, unsaved: false, protocol: 1, new });
+    }
+
+    pub(super) fn speaks(&self, agent: AgentId, protocol: u32) {
+        if let Some(known) = self.write().get_mut(&agent) {
+            known.protocol = protocol;
+        }
+    }
+
+    pub(super) fn protocol(&self, agent: AgentId) -> u32 {
+        let known = self.known.read().expect("nobody panics under this lock");
+        known.get(&agent).map_or(1, |known| known.protocol)
+    }
+
+    pub(super) fn is_new(&self, agent: AgentId) -> bool {
+        let known = self.known.read().expect("nobody panics under this lock");
+        known.get(&agent).is_some_and(|known| known.new)
     }
 
     pub(super) fn report(&self, agent: AgentId, report: AgentReport) {
@@ -154,16 +177,20 @@ fn view(known: &Known, jobs: Vec<HeldJob>, now: Timestamp, tolerance: Duration) 
         gpus: known.report.gpus.clone(),
         jobs,
         note: known.report.note.clone(),
+        orders: Orders::default(),
+        disk_low: known.report.disk_low,
     }
 }
 
 /// What placement needs of a view.
 pub(super) fn machine(agent: &AgentView) -> Machine {
     let identity = &agent.identity;
-    let note = match agent.state {
-        AgentState::Online => agent.note.as_str(),
-        AgentState::Disconnected => "is disconnected",
-        AgentState::Lost => "is lost: not heard of for longer than its lease",
+    let cordon = agent.orders.cordon.as_ref().map(|cordon| cordon.sentence(Timestamp::now()));
+    let note = match (agent.state, &cordon) {
+        (AgentState::Online, Some(cordon)) => cordon.as_str(),
+        (AgentState::Online, None) => agent.note.as_str(),
+        (AgentState::Disconnected, _) => "is disconnected",
+        (AgentState::Lost, _) => "is lost: not heard of for longer than its lease",
     };
     Machine::described((&identity.pool, &identity.labels), &agent.inventory, agent.free, &agent.gpus, note)
 }

@@ -16,7 +16,6 @@ use crate::{
 };
 use longshore_common::{
     agent::{Gpu, Grant, LaneAnswer, Usage},
-    clock::Timestamp,
     ids::ClaimId,
     job::JobState,
     queue::Lane,
@@ -94,7 +93,10 @@ async fn grant(
     for (lane, count) in &command.hints {
         *work.lanes.spent.entry(lane.clone()).or_default() += count;
     }
-    let mut round = begin(shared, command, work.now, tx).await?;
+    if work.fleet.is_closed(command.agent, work.now) {
+        return closed(shared, command, tx).await;
+    }
+    let mut round = begin(shared, command, work, tx).await?;
     let mut search = Search::open(&shared.marks, command, &round.machine, tx).await?;
     let (mut grants, mut room, mut passed) = (Vec::new(), ANSWER, Vec::new());
     while round.machine.slots > 0
@@ -120,7 +122,7 @@ async fn grant(
         shared.reserved.leave(candidate.id);
         search.placed(&found, true, round.machine.slots == 0);
         grants.extend(open(&found.view, &gpus, command, work));
-        seek(shared, passed.drain(..), work.now);
+        seek(shared, passed.drain(..), work);
     }
     let stops = search.finish(&shared.marks, command.agent, &round.machine);
     work.save(tx).await?;
@@ -141,16 +143,32 @@ async fn grant(
     Ok(answer)
 }
 
+/// Nothing is granted, whatever there is, and nothing is kept.
+async fn closed(shared: &Shared, command: &ClaimCommand, tx: &mut Tx) -> Result<Claimed, store::Error> {
+    if let Some((job, _)) = shared.reserved.of(command.agent) {
+        shared.reserved.leave(job);
+    }
+    let mut answer = Claimed::default();
+    for lane in &command.offer.lanes {
+        let any = !tx.queued_ids(lane, 1).await?.is_empty();
+        let rest = if any { LaneAnswer::MoreButNotForYou } else { LaneAnswer::Empty };
+        answer.lanes.insert(lane.clone(), rest);
+    }
+    Ok(answer)
+}
+
 /// The machine of the offer, and what it is kept for.
 async fn begin(
     shared: &Shared,
     command: &ClaimCommand,
-    now: Timestamp,
+    work: &Work,
     tx: &mut Tx,
 ) -> Result<Round, store::Error> {
     let (inventory, holds) = (shared.agents.inventory(command.agent), shared.live.holds(command.agent));
-    let machine = Machine::offered(&command.offer, &inventory, &holds);
-    let tenants = shared.projects.tenants(tx).await?;
+    let (fleet, now) = (&work.fleet, work.now);
+    let offer = fleet.narrowed(command.agent, &command.offer, now);
+    let machine = Machine::offered(&offer, &inventory, &holds);
+    let tenants = shared.projects.tenants(tx).await?.paused(fleet.all_paused(now));
     let mut kept = None;
     if let Some((job, spec)) = shared.reserved.of(command.agent) {
         let rows = tx.load_jobs(&[job]).await?;
@@ -173,18 +191,19 @@ fn is_overdue(shared: &Shared, view: &ViewRow, round: &Round) -> bool {
 }
 
 /// These were passed over: each has a machine kept for it, if there is one.
-fn seek(shared: &Shared, passed: impl Iterator<Item = ViewRow>, now: Timestamp) {
+fn seek(shared: &Shared, passed: impl Iterator<Item = ViewRow>, work: &Work) {
     let mut agents = None;
     for view in passed {
         let agents = agents.get_or_insert_with(|| {
             let views = shared.agents.views(&shared.live, shared.config.disconnect_tolerance).into_iter();
-            let with = |view: AgentView| {
+            let with = |mut view: AgentView| {
+                work.fleet.overlay(&mut view, work.now);
                 let holds = shared.live.holds(view.identity.id);
                 (view, holds)
             };
             views.map(with).collect::<Vec<_>>()
         });
-        shared.reserved.seek(&view, agents, now);
+        shared.reserved.seek(&view, agents, work.now);
     }
 }
 

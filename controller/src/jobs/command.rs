@@ -3,6 +3,7 @@
 use super::{
     chores::Chore,
     error::Error,
+    fleet::Change,
     remove::Removal,
     submit::Checked,
     types::{ClaimCommand, Claimed, Removed, SubmitError, Submitted},
@@ -47,6 +48,8 @@ pub(super) enum Command {
     Events(Call<Vec<(JobId, Event)>, Results<(), Refusal>>),
     Remove(Call<Removal, Removed>),
     Chore(Call<Chore, u32>),
+    /// What operators want of machines and projects. Answers the revision of the last event.
+    Fleet(Call<Change, u64>),
 }
 
 impl Command {
@@ -59,6 +62,7 @@ impl Command {
             Self::Events(call) => call.settle(result),
             Self::Remove(call) => call.settle(result),
             Self::Chore(call) => call.settle(result),
+            Self::Fleet(call) => call.settle(result),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What time does to jobs: deadlines, ends of backoffs, leases. Called by the reconcilers, idempotent.
 
-use super::{Jobs, chores::Chore, command::Command, error::Error};
+use super::{Jobs, chores::Chore, command::Command, error::Error, fleet};
 use crate::lifecycle::{Event, Loss};
 use longshore_common::{clock::Timestamp, ids::AgentId, units::HumanDuration};
 use std::time::Duration;
@@ -49,7 +49,7 @@ impl Jobs {
     }
 
     /// What the agent holds goes back to the queue, and it is on no list any more.
-    pub async fn remove_agent(&self, agent: AgentId) -> Result<(), Error> {
+    pub async fn remove_agent(&self, agent: AgentId, author: &str) -> Result<(), Error> {
         let shared = &self.inner.shared;
         let detail = format!("agent {} was removed", shared.agents.name(agent));
         let lost = shared.live.held_by(agent).into_iter().map(|attempt| {
@@ -57,7 +57,9 @@ impl Jobs {
             (attempt.job, Event::AgentLost(Loss { attempt, detail: detail.clone(), died: false, jitter }))
         });
         self.events(lost.collect()).await?;
-        shared.agents.forget(agent);
+        let agent = fleet::Named { id: agent, name: shared.agents.name(agent) };
+        shared.agents.forget(agent.id);
+        self.fleet(fleet::Change::Removed { agent, author: author.to_owned() }).await?;
         Ok(())
     }
 

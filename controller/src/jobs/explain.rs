@@ -44,7 +44,10 @@ impl Jobs {
             _ => return Ok(Explanation { place: 0, summary: summary(row, 0, &[]), agents: Vec::new() }),
         };
         let tenants = self.inner.shared.projects.tenants(&mut &self.inner.shared.store).await?;
-        let bound = tenants.refuse(&row.row.project, &row.spec);
+        let (now, fleet) = (Timestamp::now(), self.inner.shared.fleet.now());
+        let paused = fleet.paused(&row.row.project, now);
+        let pause = paused.clone().map(|pause| (row.row.project.clone(), pause));
+        let bound = tenants.paused(pause.into_iter()).refuse(&row.row.project, &row.spec);
         let mut reasons = Vec::new();
         for agent in self.agents() {
             let machine = agents::machine(&agent);
@@ -55,7 +58,11 @@ impl Jobs {
         }
         let place =
             if state == JobState::Queued { self.inner.shared.store.place(row, PLACES).await? + 1 } else { 0 };
-        Ok(Explanation { place, summary: summary(row, place, &reasons), agents: reasons })
+        let summary = match paused.filter(|_| place > 0) {
+            Some(paused) => format!("{}; {paused}", line(place)),
+            None => summary(row, place, &reasons),
+        };
+        Ok(Explanation { place, summary, agents: reasons })
     }
 
     /// For each job of a list why it waits, in a few words; empty for those that do not.
@@ -67,9 +74,11 @@ impl Jobs {
                 (agent.identity.name, machine)
             })
             .collect();
-        let now = Timestamp::now();
+        let (now, fleet) = (Timestamp::now(), self.inner.shared.fleet.now());
         let one = |job: &JobView| match job.state {
-            JobState::Queued => in_short(&job.spec, &machines),
+            JobState::Queued => {
+                fleet.paused(&job.project, now).unwrap_or_else(|| in_short(&job.spec, &machines))
+            }
             JobState::Waiting => follows(job.attempts + 1, job.not_before, now),
             _ => String::new(),
         };
@@ -122,6 +131,10 @@ fn ordinal(number: u32) -> String {
     format!("{number}{ending}")
 }
 
+fn line(place: u32) -> String {
+    if place == 1 { "next in line".to_owned() } else { format!("{} in line", ordinal(place)) }
+}
+
 fn summary(row: &ViewRow, place: u32, agents: &[AgentReason]) -> String {
     let job = &row.row.job;
     if let Some(ending) = &job.ending {
@@ -131,10 +144,7 @@ fn summary(row: &ViewRow, place: u32, agents: &[AgentReason]) -> String {
         let agent = row.agent.as_deref().map(|name| format!(" on {name}")).unwrap_or_default();
         return format!("is {}{agent}, not in a queue", job.state);
     }
-    let line = match place {
-        1 => "next in line".to_owned(),
-        _ => format!("{} in line", ordinal(place)),
-    };
+    let line = line(place);
     let hope = agents.iter().find(|agent| !agent.permanent);
     match (agents, hope) {
         ([], _) => format!("{line}; no agent has ever joined"),

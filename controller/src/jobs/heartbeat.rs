@@ -28,6 +28,7 @@ impl Jobs {
         let (shared, agent) = (&self.inner.shared, row.identity.id);
         shared.agents.hello(row);
         shared.live.greeted(agent, &process);
+        shared.nudges.fleet();
         Ok(())
     }
 
@@ -39,6 +40,17 @@ impl Jobs {
     /// A link has ended; `session` keeps an old link from marking its successor.
     pub fn agent_left(&self, agent: AgentId, session: SessionId) {
         self.inner.shared.agents.left(agent, session);
+        self.inner.shared.nudges.fleet();
+    }
+
+    /// The protocol that was settled with an agent's last hello.
+    pub fn agent_speaks(&self, agent: AgentId, protocol: u32) {
+        self.inner.shared.agents.speaks(agent, protocol);
+    }
+
+    /// The agent's process says that it ends in order.
+    pub fn agent_leaves(&self, agent: AgentId, session: SessionId) {
+        self.inner.shared.live.left(agent, session);
     }
 
     /// Whether this is the agent's process that said hello last.
@@ -55,6 +67,7 @@ impl Jobs {
         let mut events =
             process.as_ref().map(|process| self.missing(agent, process, &held)).unwrap_or_default();
         let lost: Vec<_> = events.iter().filter_map(|(_, event)| event.attempt()).collect();
+        let taken = self.inner.shared.live.still_there(agent, &held);
         let former = &self.inner.shared.live.former;
         let dead = process.as_ref().map(|process| former.dead(agent, process, &held)).unwrap_or_default();
         events.extend(dead.iter().map(|attempt| (attempt.job, Event::AgentDied { agent })));
@@ -76,7 +89,8 @@ impl Jobs {
         }
         for attempt in unknown {
             // Its finish was taken while this heartbeat was on its way: nothing is wrong.
-            if self.inner.shared.store.attempt_reported(attempt).await? != Some(true) {
+            let reported = self.inner.shared.store.attempt_reported(attempt).await?;
+            if reported != Some(true) || taken.contains(&attempt) {
                 answer.fenced.push(attempt);
             }
         }

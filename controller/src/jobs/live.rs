@@ -9,12 +9,12 @@ use crate::{
 use longshore_common::{
     agent::{HeldAttempt, StopReason},
     clock::Timestamp,
-    ids::{AgentId, AttemptRef, JobId},
+    ids::{AgentId, AttemptRef, JobId, SessionId},
     job::JobState,
 };
 use std::{
     collections::{HashMap, HashSet},
-    sync::{RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard},
     time::Duration,
 };
 use tokio::time::Instant;
@@ -35,6 +35,8 @@ pub(super) struct Entry {
     pub(super) exited_at: Option<Timestamp>,
     /// Why it is to be stopped.
     pub(super) stop: Option<String>,
+    /// Why its agent is to give it back.
+    pub(super) hand_back: Option<String>,
     pub(super) lease: Duration,
     /// When it ends unless it is renewed, on our own clock.
     pub(super) until: Instant,
@@ -48,6 +50,8 @@ pub(super) struct Entry {
     pub(super) since: Instant,
     /// Processes before it, in a row, that had it for a short time only.
     pub(super) falls: u32,
+    /// The last of them said that it leaves: it did not end of the job.
+    pub(super) left: bool,
     /// When the grant went out last.
     pub(super) granted: Instant,
     /// Its agent has listed it.
@@ -88,14 +92,17 @@ impl Entry {
         self.rebooted |= self.is_rebooted(process);
         if self.is_outlived(process) {
             let had = std::mem::replace(&mut self.since, Instant::now()).elapsed();
-            self.falls = if had < SOON && !self.rebooted { self.falls + 1 } else { 0 };
+            let fell = had < SOON && !self.rebooted && !self.left;
+            self.falls = if fell { self.falls + 1 } else { 0 };
+            self.left = false;
         }
         self.process = Some(process.clone());
     }
 
     pub(super) fn stop(&self) -> Option<(AttemptRef, StopReason)> {
-        let reason = self.stop.clone().filter(|_| self.state.is_held())?;
-        Some((self.live.attempt, StopReason::Cancel(reason)))
+        let cancel = self.stop.clone().map(StopReason::Cancel);
+        let reason = cancel.or_else(|| self.hand_back.clone().map(StopReason::HandBack));
+        Some((self.live.attempt, reason.filter(|_| self.state.is_held())?))
     }
 }
 
@@ -129,6 +136,8 @@ pub(super) struct Missing {
 pub(super) struct Live {
     entries: RwLock<HashMap<JobId, Entry>>,
     pub(super) former: Former,
+    /// Handed back without their agents' doing, and listed by them when they were heard of last.
+    taken_back: Mutex<HashMap<AgentId, HashSet<AttemptRef>>>,
 }
 
 impl Live {
@@ -272,6 +281,44 @@ impl Live {
             (entry.live.attempt, entry.live.agent, entry.lease)
         };
         silent.map(told).collect()
+    }
+
+    /// Its process ends in order: what it leaves behind did not kill it.
+    pub(super) fn left(&self, agent: AgentId, session: SessionId) {
+        for entry in self.write().values_mut().filter(|entry| entry.live.agent == agent) {
+            entry.left |= entry.process.as_ref().is_some_and(|process| process.session == session);
+        }
+    }
+
+    /// Its agent is to give back what it holds. Answers those that were not to be before.
+    pub(super) fn hand_back(&self, agent: AgentId, detail: &str) -> Vec<AttemptRef> {
+        let mut entries = self.write();
+        let own = |entry: &&mut Entry| entry.live.agent == agent && entry.state.is_held();
+        let new = entries.values_mut().filter(own).filter_map(|entry| {
+            let new = entry.hand_back.is_none() && entry.stop.is_none();
+            entry.hand_back.get_or_insert_with(|| detail.to_owned());
+            new.then_some(entry.live.attempt)
+        });
+        new.collect()
+    }
+
+    /// These are not the agent's any more, though it may not know the word for it.
+    pub(super) fn take_back(&self, agent: AgentId, attempts: &[AttemptRef]) {
+        self.taken_back().entry(agent).or_default().extend(attempts);
+    }
+
+    /// Those of a heartbeat that were taken back. What it does not list is over.
+    pub(super) fn still_there(&self, agent: AgentId, held: &[HeldAttempt]) -> HashSet<AttemptRef> {
+        let mut taken = self.taken_back();
+        let Some(of_agent) = taken.get_mut(&agent) else { return HashSet::new() };
+        of_agent.retain(|attempt| held.iter().any(|held| held.attempt == *attempt));
+        let left = of_agent.clone();
+        taken.retain(|_, attempts| !attempts.is_empty());
+        left
+    }
+
+    fn taken_back(&self) -> MutexGuard<'_, HashMap<AgentId, HashSet<AttemptRef>>> {
+        self.taken_back.lock().expect("nobody panics under this lock")
     }
 
     /// Attempts that the agent holds.

@@ -11,6 +11,7 @@ mod error;
 mod expire;
 mod explain;
 mod finish;
+mod fleet;
 mod former;
 mod heartbeat;
 mod inputs;
@@ -37,6 +38,7 @@ mod writer;
 
 pub use access::AuditFilter;
 pub use error::{Error, ResolveError};
+pub(crate) use fleet::FleetWatch;
 pub use nudges::{Changes, Nudges, Stop, Work};
 pub use secrets::OwnSecret;
 pub use types::*;
@@ -122,6 +124,7 @@ struct Shared {
     live: live::Live,
     agents: agents::Agents,
     projects: projects::Projects,
+    fleet: fleet::Board,
     marks: search::Marks,
     ledger: ledger::Ledger,
     reserved: reserved::Reserved,
@@ -148,6 +151,7 @@ impl Jobs {
         let agents = agents::Agents::new(store.agents().await?);
         let live = leases::taken_over(&store, &agents, config.disconnect_tolerance).await?;
         let projects = projects::Projects::new(store.projects().await?);
+        let fleet = fleet::Fleet::load(&store).await?;
         let shared = Arc::new(Shared {
             store,
             config,
@@ -155,6 +159,7 @@ impl Jobs {
             live,
             agents,
             projects,
+            fleet,
             marks: search::Marks::default(),
             ledger: ledger::Ledger::default(),
             reserved: reserved::Reserved::default(),

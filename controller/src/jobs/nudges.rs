@@ -7,7 +7,7 @@ use longshore_common::{
     queue::Lane,
 };
 use std::{collections::BTreeMap, sync::Arc};
-use tokio::sync::{Notify, broadcast};
+use tokio::sync::{Notify, broadcast, watch};
 
 /// All changes of one commit.
 pub type Changes = Arc<[Change]>;
@@ -36,6 +36,8 @@ pub struct Nudges {
     work: broadcast::Sender<Arc<Work>>,
     stops: broadcast::Sender<Stop>,
     garbage: Arc<Notify>,
+    /// Counts up when machines, or what is wanted of them, may be others.
+    fleet: watch::Sender<u64>,
 }
 
 impl Nudges {
@@ -46,6 +48,7 @@ impl Nudges {
             work: broadcast::channel(1024).0,
             stops: broadcast::channel(1024).0,
             garbage: Arc::new(Notify::new()),
+            fleet: watch::Sender::new(0),
         }
     }
 
@@ -57,9 +60,22 @@ impl Nudges {
         if !work.queued.is_empty() || !work.spent.is_empty() {
             drop(self.work.send(Arc::new(work)));
         }
+        self.stop(stops);
+    }
+
+    pub(super) fn stop(&self, stops: impl IntoIterator<Item = Stop>) {
         for stop in stops {
             drop(self.stops.send(stop));
         }
+    }
+
+    pub(super) fn fleet(&self) {
+        self.fleet.send_modify(|count| *count += 1);
+    }
+
+    /// Changes when machines, or what is wanted of them, may be others.
+    pub fn fleet_changes(&self) -> watch::Receiver<u64> {
+        self.fleet.subscribe()
     }
 
     /// Rows went that named bytes.

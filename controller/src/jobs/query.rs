@@ -10,6 +10,7 @@ use super::{
 use crate::store::{ListBounds, ViewRow};
 use longshore_common::{
     agent::AgentState,
+    clock::Timestamp,
     ids::{JobId, ShortId},
     queue::Lane,
 };
@@ -125,7 +126,10 @@ impl Jobs {
     /// All agents by name.
     pub fn agents(&self) -> Vec<AgentView> {
         let shared = &self.inner.shared;
-        shared.agents.views(&shared.live, shared.config.disconnect_tolerance)
+        let mut views = shared.agents.views(&shared.live, shared.config.disconnect_tolerance);
+        let (fleet, now) = (shared.fleet.now(), Timestamp::now());
+        views.iter_mut().for_each(|view| fleet.overlay(view, now));
+        views
     }
 
     /// By name or id. Of several with one name, the one seen last.

@@ -47,6 +47,11 @@ struct Mark {
 pub(super) struct Marks(Mutex<HashMap<(AgentId, Part), Mark>>);
 
 impl Marks {
+    /// What did not fit may fit now.
+    pub(super) fn forget(&self) {
+        self.lock().clear();
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<(AgentId, Part), Mark>> {
         self.0.lock().expect("nobody panics under this lock")
     }

@@ -9,6 +9,7 @@ use longshore_common::{
     },
     artifact::ManifestEntry,
     clock::Timestamp,
+    fleet::Orders,
     ids::{AgentId, AttemptRef, ClaimId, JobId, ShortId},
     job::{JobSpec, JobState},
     queue::Lane,
@@ -164,6 +165,8 @@ pub struct AgentReport {
     pub gpus: Vec<Gpu>,
     /// Why it does not claim; empty: it does.
     pub note: String,
+    /// Too little room on a disk to claim.
+    pub disk_low: bool,
 }
 
 /// An agent as people see it.
@@ -177,6 +180,9 @@ pub struct AgentView {
     pub gpus: Vec<Gpu>,
     pub jobs: Vec<HeldJob>,
     pub note: String,
+    /// What operators want of it.
+    pub orders: Orders,
+    pub disk_low: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

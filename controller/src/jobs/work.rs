@@ -3,6 +3,7 @@
 
 use super::{
     agents::{Agents, Process},
+    fleet::Draft,
     live::{Entry, Live},
     nudges::{Nudges, Stop, Work as Lanes},
     projects::Retention,
@@ -36,6 +37,7 @@ pub(super) struct Work {
     pub(super) revision: u64,
     pub(super) jobs: HashMap<JobId, JobRow>,
     pub(super) lanes: Lanes,
+    pub(super) fleet: Draft,
     pub(super) requests: Vec<RequestRow>,
     /// Secrets of new jobs.
     pub(super) own: Vec<(JobId, OwnSecret)>,
@@ -69,6 +71,7 @@ impl Work {
         epoch: Epoch,
         revision: u64,
         (retention, lease): (Retention, Duration),
+        fleet: Draft,
     ) -> Self {
         Self {
             now,
@@ -78,6 +81,7 @@ impl Work {
             revision,
             jobs: HashMap::new(),
             lanes: Lanes::default(),
+            fleet,
             requests: Vec::new(),
             own: Vec::new(),
             removed: Vec::new(),
@@ -292,6 +296,7 @@ pub(super) fn entry(
         started_at: attempt.started_at,
         exited_at: attempt.exited_at,
         stop: row.job.desired.is_cancel().then(|| row.job.desired.sentence()),
+        hand_back: None,
         lease,
         until: now + lease,
         unheard: attempt.unheard,
@@ -299,6 +304,7 @@ pub(super) fn entry(
         process,
         since: now,
         falls: 0,
+        left: false,
         granted: now,
         // No agent is past it before it spoke for the attempt.
         listed: row.job.state != JobState::Claimed,

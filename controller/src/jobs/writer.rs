@@ -1,6 +1,8 @@
 //! The one task that writes. It drains its channel into one transaction; whoever asked hears after the commit.
 
-use super::{Shared, claim, command::Command, error::Error, finish, heartbeat, remove, submit, work::Work};
+use super::{
+    Shared, claim, command::Command, error::Error, finish, fleet, heartbeat, remove, submit, work::Work,
+};
 use crate::store::Tx;
 use longshore_common::{clock::Timestamp, ids::JobId};
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
@@ -67,12 +69,20 @@ async fn attempt(shared: &Shared, batch: &mut [Command]) -> Result<(), crate::st
         shared.cluster.1,
         before,
         (shared.projects.retention(config.retention), config.disconnect_tolerance),
+        fleet::Draft::new(shared.fleet.now()),
     );
     let mut tx = shared.store.begin().await?;
     apply(shared, batch, &mut work, &mut tx).await?;
     work.finish(&mut tx, before).await?;
     tx.commit().await?;
     shared.set_revision(work.revision);
+    if let Some(fleet) = work.fleet.changed() {
+        shared.fleet.set(fleet);
+        if work.fleet.is_ordered() {
+            shared.marks.forget();
+        }
+        shared.nudges.fleet();
+    }
     work.publish(&shared.live, &shared.agents, &shared.nudges);
     Ok(())
 }
@@ -86,6 +96,11 @@ async fn apply(
     for command in batch.iter_mut() {
         if let Command::Chore(call) = command {
             call.answer = Some(call.input.run(tx, work.now).await?);
+        }
+        // Before the claims of this batch: they see it.
+        if let Command::Fleet(call) = command {
+            let done = fleet::apply(&call.input, &mut work.fleet, &shared.live, tx, work.now);
+            call.answer = Some(done.await?);
         }
     }
     let jobs: Vec<_> = touched(batch).into_iter().collect();
@@ -107,7 +122,7 @@ async fn apply(
                 call.answer = Some(events.map(|(job, event)| work.apply(*job, event.clone())).collect());
             }
             Command::Remove(call) => call.answer = Some(remove::apply(&call.input, &needs, work)),
-            Command::Claim(_) | Command::Chore(_) => {}
+            Command::Claim(_) | Command::Chore(_) | Command::Fleet(_) => {}
         }
     }
     claim::apply_all(shared, batch, work, tx).await
@@ -122,7 +137,7 @@ fn touched(batch: &[Command]) -> BTreeSet<JobId> {
             Command::Finish(call) => jobs.extend(call.input.iter().map(|report| report.attempt.job)),
             Command::Events(call) => jobs.extend(call.input.iter().map(|(job, _)| *job)),
             Command::Remove(call) => jobs.extend(&call.input.jobs),
-            Command::Submit(_) | Command::Claim(_) | Command::Chore(_) => {}
+            Command::Submit(_) | Command::Claim(_) | Command::Chore(_) | Command::Fleet(_) => {}
         }
     }
     jobs

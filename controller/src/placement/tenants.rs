@@ -19,16 +19,34 @@ pub struct Held {
 
 /// The projects whose jobs are bounded; all others may hold what they like.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Tenants(HashMap<String, (Quotas, Held)>);
+pub struct Tenants {
+    bounded: HashMap<String, (Quotas, Held)>,
+    /// Those whose jobs wait by somebody's word, and that word.
+    paused: HashMap<String, String>,
+}
 
 impl Tenants {
     pub fn new(bounded: impl IntoIterator<Item = (String, Quotas, Held)>) -> Self {
-        Self(bounded.into_iter().map(|(name, quotas, held)| (name, (quotas, held))).collect())
+        let bounded = bounded.into_iter().map(|(name, quotas, held)| (name, (quotas, held)));
+        Self { bounded: bounded.collect(), paused: HashMap::new() }
+    }
+
+    /// Jobs of these projects wait, and why.
+    #[must_use]
+    pub fn paused(mut self, paused: impl Iterator<Item = (String, String)>) -> Self {
+        self.paused.extend(paused);
+        self
     }
 
     /// Why the project may not hold this job too. What can never be is said before what is only so now.
     pub fn refuse(&self, project: &str, spec: &JobSpec) -> Option<Reason> {
-        let (quotas, held) = self.0.get(project)?;
+        let paused = self.paused.get(project).map(|text| Reason { text: text.clone(), permanent: false });
+        let refused = self.over_quota(project, spec);
+        if refused.as_ref().is_some_and(|reason| reason.permanent) { refused } else { paused.or(refused) }
+    }
+
+    fn over_quota(&self, project: &str, spec: &JobSpec) -> Option<Reason> {
+        let (quotas, held) = self.bounded.get(project)?;
         let asked = held_by(spec);
         let bounds: [(&str, Option<u64>, u64, u64, Shown); 4] = [
             ("running jobs", quotas.running, held.running, asked.running, count),
@@ -55,7 +73,7 @@ impl Tenants {
     }
 
     pub(super) fn take(&mut self, project: &str, spec: &JobSpec) {
-        if let Some((_, held)) = self.0.get_mut(project) {
+        if let Some((_, held)) = self.bounded.get_mut(project) {
             let asked = held_by(spec);
             held.running += asked.running;
             held.cpu_millis = held.cpu_millis.saturating_add(asked.cpu_millis);

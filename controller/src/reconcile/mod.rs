@@ -5,6 +5,7 @@ mod agents;
 mod broker_users;
 mod driver;
 mod expire;
+mod fleet;
 mod publish;
 mod retention;
 #[cfg(test)]
@@ -72,12 +73,14 @@ impl Reconcilers {
         let backoffs = expire::Backoffs::new(jobs.clone());
         let deadlines = expire::Deadlines::new(jobs.clone());
         let leases = agents::Leases::new(jobs.clone(), config.lease_grace);
+        let fleet = fleet::Fleet::new(jobs.clone());
         let retention = retention::Retention::new(jobs.clone(), config, blobs, logs);
         let loops = vec![
             tasks::spawn("publish", publish.run(shutdown.clone())),
             tasks::spawn("backoffs", drive(backoffs, shutdown.clone())),
             tasks::spawn("queue-deadlines", drive(deadlines, shutdown.clone())),
             tasks::spawn("leases", drive(leases, shutdown.clone())),
+            tasks::spawn("fleet", drive(fleet, shutdown.clone())),
             tasks::spawn("retention", drive(retention, shutdown.clone())),
         ];
         Self { lag, loops }

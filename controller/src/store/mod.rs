@@ -17,10 +17,10 @@ mod write;
 pub use backup::{backup, restore};
 pub use error::Error;
 pub(crate) use read::{Holdings, ListBounds};
-pub use rows::SecretKind;
+pub use rows::{AgentEvent, SecretKind};
 pub(crate) use rows::{
     AgentRow, AttemptClose, AttemptRow, AttemptUpdate, AuditRow, CredentialRow, DataKeyRow, GrantedGpu,
-    JobRow, JoinTokenRow, NewJobRow, RequestRow, SecretRow, TokenRow, ViewRow, pack_list,
+    JobRow, JoinTokenRow, NewJobRow, RequestRow, SecretRow, Standing, TokenRow, ViewRow, pack_list,
 };
 pub(crate) use write::{Arrived, CandidateQuery, ClaimRow, Dependents, Position, Source, Tx};
 

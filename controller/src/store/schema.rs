@@ -16,6 +16,7 @@ const STEPS: &[(i64, &str, &str)] = &[
     (5, "enrolment", include_str!("../../migrations/sqlite/0005_enrolment.sql")),
     (6, "secrets", include_str!("../../migrations/sqlite/0006_secrets.sql")),
     (7, "broker and digests", include_str!("../../migrations/sqlite/0007_broker_and_digests.sql")),
+    (8, "fleet", include_str!("../../migrations/sqlite/0008_fleet.sql")),
     (9, "fair claims", include_str!("../../migrations/sqlite/0009_fair_claims.sql")),
     (10, "use of GPUs", include_str!("../../migrations/sqlite/0010_gpu_usage.sql")),
     (11, "open calls", include_str!("../../migrations/sqlite/0011_open_calls.sql")),

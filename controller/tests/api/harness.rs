@@ -11,11 +11,11 @@ use longshore_controller::{Controller, ControllerConfig, Running, identity};
 use longshore_proto::v1::{
     self, agent_link_client::AgentLinkClient, jobs_client::JobsClient, link_request, link_response::Message,
 };
-use std::{num::NonZeroU32, path::Path, time::Duration};
+use std::{num::NonZeroU32, ops::RangeInclusive, path::Path, time::Duration};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Streaming, service::interceptor::InterceptedService, transport::Channel};
+use tonic::{Status, Streaming, service::interceptor::InterceptedService, transport::Channel};
 
 /// Longer than anything here takes on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -158,13 +158,31 @@ impl Agent {
     }
 
     async fn connect_as(cluster: &Cluster, id: AgentId, name: &str) -> Self {
+        Self::greet(cluster, id, name, longshore_common::wire::PROTOCOLS).await.expect("linked")
+    }
+
+    /// One of another version, which speaks these protocols.
+    pub(crate) async fn speaking(
+        cluster: &Cluster,
+        name: &str,
+        protocols: RangeInclusive<u32>,
+    ) -> Result<Self, Status> {
+        Self::greet(cluster, AgentId::new(), name, protocols).await
+    }
+
+    async fn greet(
+        cluster: &Cluster,
+        id: AgentId,
+        name: &str,
+        protocols: RangeInclusive<u32>,
+    ) -> Result<Self, Status> {
         let session = SessionId::new();
         let key = cluster.running.enrol(id).await.expect("enrolled");
         let mut link = AgentLinkClient::new(showing(cluster, &key));
         let (up, requests) = mpsc::channel(16);
         let hello = v1::Hello {
-            protocol_min: 1,
-            protocol_max: 1,
+            protocol_min: *protocols.start(),
+            protocol_max: *protocols.end(),
             agent_id: id.as_bytes().to_vec().into(),
             name: name.to_owned(),
             version: "0".to_owned(),
@@ -180,11 +198,10 @@ impl Agent {
             ..v1::Hello::default()
         };
         up.send(request(link_request::Message::Hello(hello))).await.expect("room");
-        let answer = link.link(ReceiverStream::new(requests)).await.expect("linked");
-        let mut down = answer.into_inner();
+        let mut down = link.link(ReceiverStream::new(requests)).await?.into_inner();
         let first = down.message().await.expect("a message").expect("not the end");
         let Some(Message::Welcome(welcome)) = first.message else { panic!("no welcome: {first:?}") };
-        Self { id, session, link, up, down, welcome }
+        Ok(Self { id, session, link, up, down, welcome })
     }
 
     pub(crate) async fn say(&self, message: link_request::Message) {

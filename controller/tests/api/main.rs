@@ -5,6 +5,7 @@ mod agents;
 mod bad_input;
 mod bytes;
 mod faces;
+mod fleet;
 mod harness;
 mod inputs;
 mod logs;

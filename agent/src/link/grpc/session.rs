@@ -19,10 +19,11 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
-const PROTOCOL: u32 = 1;
 /// Messages on their way up.
 const UP: usize = 16;
 const WELCOME: Duration = Duration::from_secs(15);
+/// For a controller to hear that the agent leaves.
+const GOODBYE: Duration = Duration::from_millis(400);
 /// Between tries of an agent that is not let in: somebody has to do something first.
 const DENIED: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
 
@@ -63,10 +64,10 @@ impl Session {
         let leave = self.leave.clone();
         let mut told = false;
         loop {
-            let ended = tokio::select! {
-                () = leave.triggered() => return,
-                ended = self.once(&mut backoff, &mut told) => ended,
-            };
+            let ended = self.once(&mut backoff, &mut told).await;
+            if leave.is_triggered() {
+                return;
+            }
             self.bell.disconnected();
             let patient = matches!(ended, Error::Denied(_) | Error::Refused(_));
             // Only once, unless it is for a person to mend.
@@ -87,16 +88,37 @@ impl Session {
 
     /// One stream from hello to its end; answers why it ended.
     async fn once(&self, backoff: &mut Backoff, told: &mut bool) -> Error {
-        let mut stream = match self.open().await {
+        let leaves = || Error::Unreachable("the agent leaves".to_owned());
+        let opening = async {
+            match self.open().await {
+                Ok(stream) => Ok(stream),
+                Err(error) => Err(self.not_taken(error).await),
+            }
+        };
+        let opened = tokio::select! {
+            () = self.leave.triggered() => return leaves(),
+            opened = opening => opened,
+        };
+        let mut stream = match opened {
             Ok(stream) => stream,
-            Err(error) => return self.not_taken(error).await,
+            Err(error) => return error,
         };
         tracing::info!(url = %self.settings.url, "linked to the controller");
         backoff.reset();
         *told = false;
         loop {
-            if let Err(error) = self.turn(&mut stream).await {
-                return self.not_taken(error).await;
+            let turned = tokio::select! {
+                () = self.leave.triggered() => {
+                    goodbye(stream).await;
+                    return leaves();
+                }
+                turned = self.turn(&mut stream) => turned,
+            };
+            if let Err(error) = turned {
+                return tokio::select! {
+                    () = self.leave.triggered() => leaves(),
+                    error = self.not_taken(error) => error,
+                };
             }
         }
     }
@@ -112,8 +134,8 @@ impl Session {
         self.settings.access.ready().await?;
         let (up, requests) = mpsc::channel(UP);
         let greeting = Greeting {
-            protocol_min: PROTOCOL,
-            protocol_max: PROTOCOL,
+            protocol_min: *wire::PROTOCOLS.start(),
+            protocol_max: *wire::PROTOCOLS.end(),
             identity: self.settings.identity.clone(),
             inventory: self.reporter.inventory(),
         };
@@ -192,6 +214,7 @@ impl Session {
             free: Some(report.free.into()),
             gpus: report.gpus.iter().map(v1::Gpu::from).collect(),
             note: report.note,
+            disk_low: report.disk_low,
         };
         send(&stream.up, link_request::Message::Heartbeat(heartbeat)).await
     }
@@ -207,6 +230,7 @@ impl Session {
                 None
             }),
             Some(link_response::Message::ResetGpu(reset)) => Ok(Some(Event::ResetGpu(reset.gpu))),
+            Some(link_response::Message::Orders(orders)) => Ok(Some(Event::Orders(orders.into()))),
             // A second welcome, or a word that this version does not know.
             Some(link_response::Message::Welcome(_)) | None => Ok(None),
         };
@@ -234,6 +258,18 @@ fn coalesce(held: usize) -> Duration {
 async fn send(up: &mpsc::Sender<v1::LinkRequest>, message: link_request::Message) -> Result<(), Error> {
     let gone = |_| Error::Unreachable("the controller ended the link".to_owned());
     up.send(v1::LinkRequest { message: Some(message) }).await.map_err(gone)
+}
+
+/// Says that the process ends in order, so that nobody takes it for one that died.
+async fn goodbye(stream: Stream) {
+    let Stream { up, mut down, .. } = stream;
+    let heard = async {
+        send(&up, link_request::Message::Leaving(v1::Leaving {})).await?;
+        drop(up);
+        while let Ok(Some(_)) = down.message().await {}
+        Ok::<_, Error>(())
+    };
+    drop(timeout(GOODBYE, heard).await);
 }
 
 fn listen(turn: Turn) -> v1::Listen {

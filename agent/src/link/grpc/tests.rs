@@ -128,7 +128,13 @@ impl Reporter for Told {
 
     fn report(&self) -> Report {
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Report { held, free: Capacity::default(), gpus: Vec::new(), note: "a note".to_owned() }
+        Report {
+            held,
+            free: Capacity::default(),
+            gpus: Vec::new(),
+            note: "a note".to_owned(),
+            disk_low: false,
+        }
     }
 
     async fn changed(&self) {

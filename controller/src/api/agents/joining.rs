@@ -88,7 +88,7 @@ pub(super) async fn remove(
     if let Some(users) = context.queue.users() {
         users.remove(id).await;
     }
-    context.jobs.remove_agent(id).await.map_err(status::jobs)?;
+    context.jobs.remove_agent(id, &super::orders::author(caller)).await.map_err(status::jobs)?;
     tracing::info!(agent.id = %id, agent.name = agent.identity.name, "agent removed");
     Ok(v1::RemoveAgentResponse { agent: Some(views::agent(&agent, caller)) })
 }

@@ -82,7 +82,14 @@ pub const RULES: &[Rule] = &[
     changes("/longshore.v1.Agents/RevokeJoinToken", MACHINES),
     changes("/longshore.v1.Agents/Remove", MACHINES),
     changes("/longshore.v1.Agents/ResetGpuHealth", MACHINES),
+    changes("/longshore.v1.Agents/Cordon", MACHINES),
+    changes("/longshore.v1.Agents/Uncordon", MACHINES),
+    changes("/longshore.v1.Agents/Drain", MACHINES),
+    changes("/longshore.v1.Agents/Label", MACHINES),
+    reads("/longshore.v1.Agents/WatchEvents", VIEWER).within(None),
     reads("/longshore.v1.Cluster/Status", VIEWER),
+    changes("/longshore.v1.Cluster/Pause", MACHINES),
+    changes("/longshore.v1.Cluster/Resume", MACHINES),
     // Certificates are shown to whoever connects anyway.
     reads("/longshore.v1.Cluster/Ca", Access::Open),
     changes("/longshore.v1.Enrolment/Join", Access::Invited),
@@ -100,6 +107,8 @@ pub const RULES: &[Rule] = &[
     changes("/longshore.v1.Projects/SetRegistry", OPERATOR),
     reads("/longshore.v1.Projects/ListRegistries", OPERATOR),
     changes("/longshore.v1.Projects/RemoveRegistry", OPERATOR),
+    changes("/longshore.v1.Projects/Pause", OPERATOR),
+    changes("/longshore.v1.Projects/Resume", OPERATOR),
     // What agents do is the attempts' own history; only what is refused goes into the audit log.
     reads("/longshore.v1.AgentLink/Link", Access::Agent).within(None),
     reads("/longshore.v1.AgentLink/Claim", Access::Agent),

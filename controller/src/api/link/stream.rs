@@ -10,6 +10,7 @@ use crate::{
 use futures::Stream;
 use longshore_common::{
     agent::{Gpu, HeldAttempt},
+    fleet::Orders,
     queue::{
         Lane,
         link::{Line, Turn},
@@ -19,14 +20,12 @@ use longshore_common::{
 };
 use longshore_proto::v1::{self, link_request::Message as Up, link_response::Message};
 use std::{pin::Pin, sync::Arc, time::Duration};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
 pub(super) type Down = Pin<Box<dyn Stream<Item = Result<v1::LinkResponse, Status>> + Send>>;
 
-/// The only protocol there is.
-const PROTOCOL: u32 = 1;
 const HELLO_PATIENCE: Duration = Duration::from_secs(10);
 /// Messages on their way down; the agent reads them at once, or it is stuck.
 const WAITING: usize = 64;
@@ -44,9 +43,10 @@ pub(super) async fn open(
     };
     let greeting = Greeting::try_from(hello).map_err(|error| status::invalid(error.under("hello")))?;
     caller.is(greeting.identity.id)?;
-    check_protocol(&greeting)?;
+    let protocol = settled(&greeting)?;
     let lanes = Lane::of_pool(&greeting.identity.pool);
     context.jobs.hello(greeting.identity.clone(), greeting.inventory.clone()).await.map_err(status::jobs)?;
+    context.jobs.agent_speaks(greeting.identity.id, protocol);
     if let Err(error) = context.publisher.declare(&lanes).await {
         // The publish loop declares again; the agent's consumer waits for it.
         tracing::warn!(%error, pool = greeting.identity.pool, "lanes are not declared");
@@ -59,19 +59,41 @@ pub(super) async fn open(
     let linked = context.links.enter(greeting.identity.id, greeting.identity.session);
     let (down, messages) = mpsc::channel(WAITING);
     tracing::info!(agent.id = %greeting.identity.id, agent.name = greeting.identity.name, "agent linked");
-    let session = Session { context: Arc::clone(context), caller, linked, line, down };
-    let welcome = welcome(context, &lanes, queue);
+    let orders = context.jobs.nudges().fleet_changes();
+    let told = Orders::default();
+    let session = Session { context: Arc::clone(context), caller, linked, line, down, orders, told };
+    let welcome = welcome(context, &lanes, protocol, queue);
     tasks::spawn("agent link", session.run(welcome, up));
     Ok(Box::pin(ReceiverStream::new(messages)))
 }
 
-fn check_protocol(greeting: &Greeting) -> Result<(), Status> {
-    if (greeting.protocol_min..=greeting.protocol_max).contains(&PROTOCOL) {
-        return Ok(());
+/// The protocol that both speak.
+fn settled(greeting: &Greeting) -> Result<u32, Status> {
+    let theirs = greeting.protocol_min..=greeting.protocol_max;
+    if let Some(protocol) = wire::common_protocol(theirs) {
+        return Ok(protocol);
     }
-    Err(Status::failed_precondition(format!(
-        "this controller speaks protocol {PROTOCOL}, the agent {} to {}: upgrade the older one",
-        greeting.protocol_min, greeting.protocol_max
+    let (ours, version) = (wire::PROTOCOLS, env!("CARGO_PKG_VERSION"));
+    let identity = &greeting.identity;
+    let mend = if greeting.protocol_max < *ours.start() {
+        format!(
+            "upgrade the agent: install longshore {version} there, then `systemctl restart longshore-agent`"
+        )
+    } else {
+        format!(
+            "upgrade the controller first: install longshore {} there, then `systemctl restart longshore-controller`",
+            identity.version
+        )
+    };
+    Err(Status::invalid_argument(format!(
+        "agent {} has version {} and speaks protocols {} to {}; this controller has version {version} and speaks {} \
+         to {}: {mend}",
+        identity.name,
+        identity.version,
+        greeting.protocol_min,
+        greeting.protocol_max,
+        ours.start(),
+        ours.end()
     )))
 }
 
@@ -96,10 +118,10 @@ async fn queue(context: &Context, caller: &Caller, lanes: &[Lane]) -> Result<v1:
     }
 }
 
-fn welcome(context: &Context, lanes: &[Lane], queue: v1::queue_access::Kind) -> v1::Welcome {
+fn welcome(context: &Context, lanes: &[Lane], protocol: u32, queue: v1::queue_access::Kind) -> v1::Welcome {
     let (cluster, epoch) = context.jobs.cluster();
     v1::Welcome {
-        protocol: PROTOCOL,
+        protocol,
         cluster_id: cluster.to_string(),
         epoch: epoch.0,
         heartbeat_every: Some(wire::duration_to(context.config.heartbeat_every)),
@@ -115,6 +137,9 @@ struct Session {
     linked: Linked,
     line: Option<Line>,
     down: mpsc::Sender<Result<v1::LinkResponse, Status>>,
+    orders: watch::Receiver<u64>,
+    /// What the agent was told last.
+    told: Orders,
 }
 
 /// The link is over: the agent has gone, or was told why.
@@ -122,7 +147,13 @@ struct Over;
 
 impl Session {
     async fn run(mut self, welcome: v1::Welcome, mut up: Streaming<v1::LinkRequest>) {
-        let reason = match self.send(Message::Welcome(welcome)).await {
+        let orders = self.context.jobs.orders(self.linked.agent());
+        self.told.clone_from(&orders);
+        let welcomed = match self.send(Message::Welcome(welcome)).await {
+            Ok(()) => self.send(Message::Orders((&orders).into())).await,
+            Err(Over) => Err(Over),
+        };
+        let reason = match welcomed {
             Ok(()) => self.serve(&mut up).await,
             Err(Over) => "the agent went before its welcome",
         };
@@ -145,6 +176,7 @@ impl Session {
                     Some(Command::ResetGpu(gpu)) => self.send(Message::ResetGpu(v1::ResetGpu { gpu })).await,
                     None => return self.replaced().await,
                 },
+                Ok(()) = self.orders.changed() => self.order().await,
                 work = next_work(self.line.as_ref()) => {
                     let work = v1::Work { lane: work.lane.to_string(), hints: work.hints };
                     self.send(Message::Work(work)).await
@@ -169,6 +201,16 @@ impl Session {
         "the agent was removed"
     }
 
+    /// Tells what is wanted of the machine, if that is new.
+    async fn order(&mut self) -> Result<(), Over> {
+        let orders = self.context.jobs.orders(self.linked.agent());
+        if orders == self.told {
+            return Ok(());
+        }
+        self.told.clone_from(&orders);
+        self.send(Message::Orders((&orders).into())).await
+    }
+
     async fn hear(&mut self, message: v1::LinkRequest) -> Result<(), Over> {
         if let Err(denied) = self.caller.check(&self.context) {
             drop(self.down.send(Err(denied)).await);
@@ -177,6 +219,10 @@ impl Session {
         let heard = match message.message {
             Some(Up::Heartbeat(heartbeat)) => self.heartbeat(heartbeat).await,
             Some(Up::Listen(listen)) => self.listen(listen),
+            Some(Up::Leaving(_)) => {
+                self.context.jobs.agent_leaves(self.linked.agent(), self.linked.session());
+                Err(Refused::Over)
+            }
             Some(Up::Hello(_)) => Err(Refused::Message(WireError::new("message", "a second hello"))),
             None => Ok(()),
         };
@@ -203,6 +249,7 @@ impl Session {
             free: heartbeat.free.map(Into::into).unwrap_or_default(),
             gpus: heartbeat.gpus.into_iter().map(Gpu::from).collect(),
             note: heartbeat.note,
+            disk_low: heartbeat.disk_low,
         };
         self.context.jobs.agent_report(agent, report);
         let answer = match self.context.jobs.heartbeat(agent, held).await {

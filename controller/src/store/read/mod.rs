@@ -2,6 +2,7 @@
 
 mod bytes;
 mod enrolment;
+mod fleet;
 mod holdings;
 mod identity;
 mod jobs;

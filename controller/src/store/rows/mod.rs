@@ -2,6 +2,7 @@
 
 pub(super) mod attempts;
 pub(super) mod enrolment;
+pub(super) mod fleet;
 pub(super) mod identity;
 pub(super) mod jobs;
 pub(super) mod others;
@@ -9,6 +10,8 @@ pub(super) mod secrets;
 
 pub(crate) use attempts::{AttemptClose, AttemptRow, AttemptUpdate, GrantedGpu};
 pub(crate) use enrolment::{CredentialRow, JoinTokenRow};
+pub use fleet::AgentEvent;
+pub(crate) use fleet::Standing;
 pub(crate) use identity::{AuditRow, TokenRow};
 pub(crate) use jobs::{JobRow, NewJobRow, ViewRow};
 pub(crate) use others::{AgentRow, RequestRow};

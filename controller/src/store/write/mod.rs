@@ -3,6 +3,7 @@
 mod artifacts;
 mod claims;
 mod enrolment;
+mod fleet;
 mod identity;
 mod inputs;
 mod jobs;

@@ -1,0 +1,247 @@
+//! What happens to machines without anybody's word: links that come and go, notes, disks. Compares what is with what
+//! was told last, so that nothing is told twice, also not by the next controller.
+
+use super::{
+    change::{Change, Happening},
+    commands::named,
+};
+use crate::jobs::{AgentView, Error, Jobs};
+use longshore_common::{
+    agent::AgentState,
+    clock::Timestamp,
+    fleet::AgentEventKind as Kind,
+    ids::{AgentId, SessionId},
+};
+use std::{collections::HashMap, time::Duration};
+use tokio::time::Instant;
+
+/// After its start a controller waits so long for agents to link again, before it says that one did not.
+const COMING: Duration = Duration::from_secs(20);
+/// A note that changes faster is told as it is then.
+const NOTES: Duration = Duration::from_secs(30);
+
+/// What was told of all machines.
+#[derive(Clone, Debug)]
+pub(crate) struct FleetWatch {
+    told: HashMap<AgentId, Told>,
+    loaded: bool,
+    started: Instant,
+}
+
+#[derive(Clone, Debug)]
+struct Told {
+    link: Link,
+    note: String,
+    noted: Option<Instant>,
+    disk_low: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Link {
+    /// From before there were events.
+    Unknown,
+    /// `None`: to another controller process.
+    Up(Option<SessionId>),
+    Down(Timestamp),
+    Lost(Timestamp),
+}
+
+impl Default for FleetWatch {
+    fn default() -> Self {
+        Self { told: HashMap::new(), loaded: false, started: Instant::now() }
+    }
+}
+
+impl FleetWatch {
+    /// Stores what is new. What could not be stored is found again.
+    pub(super) async fn look(&mut self, jobs: &Jobs, views: &[AgentView]) -> Result<(), Error> {
+        if !self.loaded {
+            self.load(jobs).await?;
+        }
+        let mut next = self.clone();
+        let happened = next.compare(views, Instant::now());
+        if !happened.is_empty() {
+            jobs.fleet(Change::Happened(happened)).await?;
+        }
+        *self = next;
+        Ok(())
+    }
+
+    async fn load(&mut self, jobs: &Jobs) -> Result<(), Error> {
+        let shared = &jobs.inner.shared;
+        let last = shared.store.last_links().await?;
+        for row in shared.store.agents().await? {
+            let link =
+                last.iter().find(|event| event.agent == row.identity.id).map_or(Link::Unknown, |event| {
+                    match event.kind {
+                        Kind::Lost => Link::Lost(event.at),
+                        Kind::Disconnected => Link::Down(event.at),
+                        _ => Link::Up(None),
+                    }
+                });
+            // One that joined after this process began is news, though its row is there already.
+            if link != Link::Unknown || !shared.agents.is_new(row.identity.id) {
+                self.told.insert(row.identity.id, Told::of(link));
+            }
+        }
+        self.loaded = true;
+        Ok(())
+    }
+
+    fn compare(&mut self, views: &[AgentView], now: Instant) -> Vec<Happening> {
+        let mut happened = Vec::new();
+        let patient = now.saturating_duration_since(self.started) >= COMING;
+        for view in views {
+            let mut tell = |kind, detail: String| {
+                happened.push(Happening { agent: named(view), kind, detail, author: String::new() });
+            };
+            let known = self.told.contains_key(&view.identity.id);
+            let told = self.told.entry(view.identity.id).or_insert_with(|| Told::of(Link::Unknown));
+            if let Some((kind, detail)) = told.link(view, known, patient) {
+                tell(kind, detail);
+            }
+            if view.state != AgentState::Online {
+                continue;
+            }
+            if std::mem::replace(&mut told.disk_low, view.disk_low) != view.disk_low && view.disk_low {
+                tell(Kind::DiskLow, view.note.clone());
+            }
+            if told.is_news(&view.note, now) {
+                tell(Kind::Note, view.note.clone());
+            }
+        }
+        self.told.retain(|id, _| views.iter().any(|view| view.identity.id == *id));
+        happened
+    }
+}
+
+impl Told {
+    const fn of(link: Link) -> Self {
+        Self { link, note: String::new(), noted: None, disk_low: false }
+    }
+
+    fn link(&mut self, view: &AgentView, known: bool, patient: bool) -> Option<(Kind, String)> {
+        let (session, now) = (view.identity.session, Timestamp::now());
+        let away = |since: Timestamp| {
+            let away = longshore_common::units::HumanDuration(now.since(since)).rounded();
+            format!("after {away}, version {}", view.identity.version)
+        };
+        let version = || format!("version {}", view.identity.version);
+        let told = match (view.state, self.link) {
+            (AgentState::Online, Link::Up(Some(before))) if before == session => return None,
+            (AgentState::Online, Link::Unknown) if !known => (Kind::Joined, version()),
+            (AgentState::Online, Link::Lost(since)) => (Kind::Back, away(since)),
+            (AgentState::Online, Link::Down(since)) => (Kind::Connected, away(since)),
+            // The controller was restarted: whoever was linked is again.
+            (AgentState::Online, Link::Up(None)) => {
+                self.link = Link::Up(Some(session));
+                return None;
+            }
+            (AgentState::Online, _) => (Kind::Connected, version()),
+            (AgentState::Disconnected, Link::Up(_)) if patient => (Kind::Disconnected, String::new()),
+            (AgentState::Lost, Link::Up(_) | Link::Down(_)) if patient => {
+                (Kind::Lost, "not heard of for longer than its lease".to_owned())
+            }
+            (AgentState::Disconnected | AgentState::Lost, _) => return None,
+        };
+        self.link = match view.state {
+            AgentState::Online => Link::Up(Some(session)),
+            AgentState::Disconnected => Link::Down(view.seen_at),
+            AgentState::Lost => Link::Lost(view.seen_at),
+        };
+        Some(told)
+    }
+
+    /// Numbers in it move all the time; words do not.
+    fn is_news(&mut self, note: &str, now: Instant) -> bool {
+        let words: String = note.chars().filter(|letter| !letter.is_ascii_digit()).collect();
+        let soon = self.noted.is_some_and(|at| now.saturating_duration_since(at) < NOTES);
+        if words == self.note || soon {
+            return false;
+        }
+        (self.note, self.noted) = (words, Some(now));
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::jobs::types::AgentView;
+    use longshore_common::agent::{AgentIdentity, Inventory};
+
+    fn view(identity: &AgentIdentity, state: AgentState, note: &str) -> AgentView {
+        AgentView {
+            identity: identity.clone(),
+            inventory: Inventory::default(),
+            state,
+            seen_at: Timestamp::now(),
+            free: longshore_common::agent::Capacity::default(),
+            gpus: Vec::new(),
+            jobs: Vec::new(),
+            note: note.to_owned(),
+            orders: longshore_common::fleet::Orders::default(),
+            disk_low: false,
+        }
+    }
+
+    fn identity() -> AgentIdentity {
+        AgentIdentity {
+            id: AgentId::new(),
+            name: "gpu-04".into(),
+            version: "0.2.0".into(),
+            boot_id: "b".into(),
+            session: SessionId::new(),
+            labels: std::collections::BTreeMap::new(),
+            pool: "default".into(),
+        }
+    }
+
+    fn kinds(watch: &mut FleetWatch, view: &AgentView, at: Instant) -> Vec<Kind> {
+        watch.compare(std::slice::from_ref(view), at).into_iter().map(|one| one.kind).collect()
+    }
+
+    #[test]
+    fn links_are_told_once_each_and_one_that_was_lost_is_back() {
+        use AgentState::{Disconnected, Lost, Online};
+        let mut watch = FleetWatch { loaded: true, ..FleetWatch::default() };
+        let (mut one, at) = (identity(), watch.started + COMING);
+        assert_eq!(kinds(&mut watch, &view(&one, Online, ""), at), [Kind::Joined]);
+        assert_eq!(kinds(&mut watch, &view(&one, Online, ""), at), []);
+        assert_eq!(kinds(&mut watch, &view(&one, Disconnected, ""), at), [Kind::Disconnected]);
+        assert_eq!(kinds(&mut watch, &view(&one, Disconnected, ""), at), []);
+        assert_eq!(kinds(&mut watch, &view(&one, Online, ""), at), [Kind::Connected]);
+        one.session = SessionId::new();
+        assert_eq!(kinds(&mut watch, &view(&one, Online, ""), at), [Kind::Connected], "another process");
+        assert_eq!(kinds(&mut watch, &view(&one, Lost, ""), at), [Kind::Lost]);
+        assert_eq!(kinds(&mut watch, &view(&one, Online, ""), at), [Kind::Back]);
+        assert!(watch.compare(&[], at).is_empty());
+        assert_eq!(kinds(&mut watch, &view(&one, Online, ""), at), [Kind::Joined], "it had been removed");
+    }
+
+    #[test]
+    fn a_new_controller_waits_for_its_agents_before_it_says_that_they_are_gone() {
+        let mut watch = FleetWatch { loaded: true, ..FleetWatch::default() };
+        let (one, start) = (identity(), watch.started);
+        watch.told.insert(one.id, Told::of(Link::Up(None)));
+        let gone = view(&one, AgentState::Disconnected, "");
+        assert_eq!(kinds(&mut watch.clone(), &gone, start), []);
+        assert_eq!(kinds(&mut watch.clone(), &gone, start + COMING), [Kind::Disconnected]);
+        assert_eq!(kinds(&mut watch, &view(&one, AgentState::Online, ""), start), []);
+    }
+
+    #[test]
+    fn a_note_is_told_when_its_words_change_and_a_disk_once() {
+        let mut watch = FleetWatch { loaded: true, ..FleetWatch::default() };
+        let (one, start) = (identity(), watch.started);
+        let mut beat = |note: &str, disk_low, at| {
+            let view = AgentView { disk_low, ..view(&one, AgentState::Online, note) };
+            kinds(&mut watch, &view, at)
+        };
+        assert_eq!(beat("others use 3 GiB", false, start), [Kind::Joined, Kind::Note]);
+        assert_eq!(beat("others use 4 GiB", false, start + NOTES), []);
+        assert_eq!(beat("full", true, start + NOTES), [Kind::DiskLow, Kind::Note]);
+        assert_eq!(beat("", true, start + NOTES), [], "too soon");
+        assert_eq!(beat("", false, start + NOTES * 2), [Kind::Note]);
+    }
+}
