@@ -1,6 +1,7 @@
-//! Which images this agent brought to its node, under which names, and when a job used each last. Pure, but for the
-//! file it is kept in.
+//! Which images this agent brought to its node, under which names, when a job used each last, and whose they are. Pure,
+//! but for the file it is kept in.
 
+use super::given::{self, Given};
 use crate::runtime::{ImageId, Removal};
 use longshore_common::clock::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -18,67 +19,66 @@ const COARSE: Duration = Duration::from_secs(600);
 #[derive(Debug, Default)]
 pub(super) struct Book {
     pulled: BTreeMap<ImageId, Entry>,
+    pub(super) given: Given,
     /// By how many attempts.
     used: BTreeMap<ImageId, u32>,
     /// As on disk.
-    noted: BTreeMap<ImageId, Entry>,
+    noted: Kept,
+}
+
+/// What is on disk.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Kept {
+    pulled: BTreeMap<ImageId, Entry>,
+    given: given::Kept,
+}
+
+impl Kept {
+    pub(super) fn text(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("ids, names and times are JSON")
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Entry {
     names: BTreeSet<String>,
     last_used: Timestamp,
-    /// The projects whose credentials a registry gave it for; `None`: the node's own, so it is everybody's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    projects: Option<BTreeSet<String>>,
 }
 
 impl Book {
-    /// What an earlier process noted. One that cannot be read is as none: its images stay.
+    /// What an earlier process noted. Of one that cannot be read the images stay, and are nobody's until their
+    /// registries were asked.
     pub(super) fn open(path: &Path) -> Self {
         let read = match fs::read(path) {
             Ok(text) => serde_json::from_slice(&text).map_err(io::Error::other),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(BTreeMap::new()),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Kept::default()),
             Err(error) => Err(error),
         };
-        let pulled: BTreeMap<_, _> = read.unwrap_or_else(|error| {
-            tracing::error!(%error, path = %path.display(), "which images were pulled is not known: they stay");
-            BTreeMap::new()
+        let noted = read.unwrap_or_else(|error| {
+            tracing::error!(
+                %error, path = %path.display(),
+                "whose the images are is not known: they stay, and serve a project when its registry check lets it; \
+                 remove the file with the agent stopped if every image on this node is for everybody"
+            );
+            Kept { given: given::Kept::lost(), ..Kept::default() }
         });
-        Self { noted: pulled.clone(), pulled, used: BTreeMap::new() }
+        let Kept { pulled, given } = noted.clone();
+        Self { pulled, given: Given::of(given), used: BTreeMap::new(), noted }
     }
 
     /// An attempt is about to use it.
     pub(super) fn begin(&mut self, image: &ImageId, name: &str, pulled: bool, now: Timestamp) {
         *self.used.entry(image.clone()).or_default() += 1;
         if pulled {
-            let fresh = Entry { names: BTreeSet::new(), last_used: now, projects: None };
+            let fresh = Entry { names: BTreeSet::new(), last_used: now };
             self.pulled.entry(image.clone()).or_insert(fresh);
         }
         if let Some(entry) = self.pulled.get_mut(image) {
             entry.names.insert(name.to_owned());
             entry.last_used = now;
         }
-    }
-
-    /// A registry gave it for a project: with the project's own credentials, or with the node's.
-    pub(super) fn opened(&mut self, image: &ImageId, project: &str, own: bool, pulled: bool) {
-        if pulled && own {
-            let projects = Some([project.to_owned()].into());
-            let fresh = Entry { names: BTreeSet::new(), last_used: Timestamp::now(), projects };
-            self.pulled.entry(image.clone()).or_insert(fresh);
-        }
-        let Some(entry) = self.pulled.get_mut(image) else { return };
-        match &mut entry.projects {
-            Some(projects) if own => drop(projects.insert(project.to_owned())),
-            projects => *projects = None,
-        }
-    }
-
-    /// Whether it serves this project without a word of its registry.
-    pub(super) fn is_open(&self, image: &ImageId, project: &str) -> bool {
-        let projects = self.pulled.get(image).and_then(|entry| entry.projects.as_ref());
-        projects.is_none_or(|projects| projects.contains(project))
     }
 
     pub(super) fn end(&mut self, image: &ImageId, now: Timestamp) {
@@ -105,27 +105,38 @@ impl Book {
 
     pub(super) fn removed(&mut self, image: &ImageId, removal: Removal, now: Timestamp) {
         match removal {
-            Removal::Gone { .. } | Removal::Theirs => drop(self.pulled.remove(image)),
+            Removal::Gone { .. } => {
+                self.pulled.remove(image);
+                self.given.forget(image);
+            }
+            Removal::Theirs => drop(self.pulled.remove(image)),
             Removal::Needed => self.touch(image, now),
         }
     }
 
     /// Whether the next process would not know enough of it.
     pub(super) fn is_unsaved(&self) -> bool {
-        self.pulled.len() != self.noted.len()
+        self.given.kept() != &self.noted.given
+            || self.pulled.len() != self.noted.pulled.len()
             || self.pulled.iter().any(|(image, entry)| {
-                self.noted.get(image).is_none_or(|noted| {
-                    noted.names != entry.names
-                        || noted.projects != entry.projects
-                        || entry.last_used.since(noted.last_used) > COARSE
+                self.noted.pulled.get(image).is_none_or(|noted| {
+                    noted.names != entry.names || entry.last_used.since(noted.last_used) > COARSE
                 })
             })
     }
 
-    /// The text to save; counts as saved from now on.
-    pub(super) fn text(&mut self) -> Vec<u8> {
-        self.noted.clone_from(&self.pulled);
-        serde_json::to_vec(&self.pulled).expect("ids, names and times are JSON")
+    /// Whether a crash from now on does not open what comes under this name.
+    pub(super) fn is_booked_on_disk(&self, image: &str) -> bool {
+        self.noted.given.has_booked(image)
+    }
+
+    /// What to save.
+    pub(super) fn kept(&self) -> Kept {
+        Kept { pulled: self.pulled.clone(), given: self.given.kept().clone() }
+    }
+
+    pub(super) fn saved(&mut self, kept: Kept) {
+        self.noted = kept;
     }
 
     fn touch(&mut self, image: &ImageId, now: Timestamp) {
@@ -172,23 +183,6 @@ mod tests {
     }
 
     #[test]
-    fn what_a_projects_credentials_brought_is_that_projects() {
-        let image = ImageId("sha256:a".to_owned());
-        let mut book = Book::default();
-        assert!(book.is_open(&image, "lab"), "nobody brought it");
-        book.opened(&image, "lab", true, true);
-        book.begin(&image, "app:1", true, at(1));
-        assert!(book.is_open(&image, "lab") && !book.is_open(&image, "other"));
-        let pulled = serde_json::from_slice(&book.text()).expect("it reads back");
-        let next = Book { pulled, ..Book::default() };
-        assert!(!next.is_open(&image, "other"), "also after a restart");
-        book.opened(&image, "other", true, false);
-        assert!(book.is_open(&image, "other") && !book.is_open(&image, "third"));
-        book.opened(&image, "third", false, false);
-        assert!(book.is_open(&image, "anybody"), "the node's own credentials are everybody's");
-    }
-
-    #[test]
     fn the_next_process_knows_what_was_pulled_and_about_when_it_was_used() {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("images.json");
@@ -197,14 +191,22 @@ mod tests {
         assert!(!book.is_unsaved());
         book.begin(&image, "app:1", true, at(0));
         assert!(book.is_unsaved());
-        longshore_common::durable::replace(&path, &book.text()).expect("saved");
+        let kept = book.kept();
+        longshore_common::durable::replace(&path, &kept.text()).expect("saved");
+        assert!(book.is_unsaved(), "until it is");
+        book.saved(kept);
         book.end(&image, at(60));
         assert!(!book.is_unsaved(), "a minute is not worth a write");
         book.begin(&image, "app:1", false, at(7200));
         assert!(book.is_unsaved());
         let next = Book::open(&path);
         assert_eq!(next.oldest(|used| used == at(0), &BTreeSet::new()).map(|(image, _)| image), Some(image));
-        fs::write(&path, b"nonsense").expect("written");
-        assert!(Book::open(&path).oldest(|_| true, &BTreeSet::new()).is_none());
+        // The last is of an agent that noted less.
+        for spoilt in ["nonsense", "{}", r#"{"sha256:a": {"names": [], "last_used": 0}}"#] {
+            fs::write(&path, spoilt).expect("written");
+            let next = Book::open(&path);
+            assert!(next.oldest(|_| true, &BTreeSet::new()).is_none());
+            assert_eq!(next.given.kept(), &given::Kept::lost(), "{spoilt}");
+        }
     }
 }

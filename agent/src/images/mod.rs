@@ -3,6 +3,9 @@
 //! that somebody else brought or named, that a container is made of, or that an attempt is about to use.
 
 mod book;
+mod given;
+#[cfg(test)]
+mod tests;
 
 use crate::{
     machine::Machine,
@@ -12,7 +15,7 @@ use book::Book;
 use longshore_common::{
     clock::Timestamp,
     durable,
-    job::{ImagePolicy, Outcome},
+    job::{ImagePolicy, Outcome, PullPolicy},
     units::plural,
 };
 use serde::{Deserialize, Serialize};
@@ -113,8 +116,13 @@ impl Images {
             return Err(runtime::Error::ends(Outcome::ImageRefused, refusal.to_string()));
         }
         loop {
-            let found = self.0.runtime.ensure_image(request, progress).await?;
+            let mut pull = self.begin_pull(request).await;
+            let found = self.0.runtime.ensure_image(request, progress).await;
+            pull.nothing_is_left(nothing_came(&found));
+            let found = found?;
             self.admit(&found, request).await?;
+            pull.nothing_is_left(true);
+            drop(pull);
             if let Some(in_use) = self.begin(&found.id, &request.image, found.pulled) {
                 if found.pulled {
                     self.save().await;
@@ -127,13 +135,26 @@ impl Images {
         }
     }
 
+    /// Books on disk what a project's own credentials are about to bring.
+    async fn begin_pull<'a>(&'a self, request: &'a ImageRequest) -> Pull<'a> {
+        let is_own = request.login.is_some() && request.policy != PullPolicy::Never;
+        let pull = Pull { images: self, image: is_own.then_some(&request.image), is_clean: false };
+        if is_own {
+            self.book().given.pull_begins(&request.image);
+            if !self.book().is_booked_on_disk(&request.image) {
+                self.save().await;
+            }
+        }
+        pull
+    }
+
     /// What one project's credentials brought is another's only when its own registry check says so.
     async fn admit(&self, found: &Image, request: &ImageRequest) -> Result<(), runtime::Error> {
         if found.asked {
-            self.book().opened(&found.id, &request.project, request.login.is_some(), found.pulled);
-        } else if !self.book().is_open(&found.id, &request.project) {
+            self.book().given.gave(found, request);
+        } else if !self.book().given.is_open(found, request) {
             self.0.runtime.check_image(request).await?;
-            self.book().opened(&found.id, &request.project, request.login.is_some(), false);
+            self.book().given.gave(found, request);
         }
         if self.book().is_unsaved() {
             self.save().await;
@@ -213,16 +234,50 @@ impl Images {
         let inner = Arc::clone(&self.0);
         let saved = spawn_blocking(move || {
             let _turn = inner.saving.lock().unwrap_or_else(PoisonError::into_inner);
-            let text = inner.book.lock().unwrap_or_else(PoisonError::into_inner).text();
-            durable::replace(&path, &text)
+            let book = || inner.book.lock().unwrap_or_else(PoisonError::into_inner);
+            let kept = book().kept();
+            durable::replace(&path, &kept.text())?;
+            book().saved(kept);
+            Ok::<_, std::io::Error>(())
         });
         if let Ok(Err(error)) = saved.await {
-            tracing::warn!(%error, "which images this agent pulled is not on disk; they stay after a restart");
+            tracing::warn!(%error, "which images this agent pulled, and for whom, is not on disk");
         }
     }
 
     fn book(&self) -> MutexGuard<'_, Book> {
         self.0.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A project's own credentials may bring an image as long as this lives.
+struct Pull<'a> {
+    images: &'a Images,
+    /// `None`: the node's own, which bring what is everybody's.
+    image: Option<&'a String>,
+    is_clean: bool,
+}
+
+impl Pull<'_> {
+    /// Whether whatever came is noted by now.
+    const fn nothing_is_left(&mut self, is_clean: bool) {
+        self.is_clean = is_clean;
+    }
+}
+
+impl Drop for Pull<'_> {
+    fn drop(&mut self) {
+        if let Some(image) = self.image {
+            self.images.book().given.pull_ended(image, self.is_clean);
+        }
+    }
+}
+
+fn nothing_came(found: &Result<Image, runtime::Error>) -> bool {
+    use Outcome::{ImageNotFound, RegistryAuth};
+    match found {
+        Ok(found) => !found.asked,
+        Err(error) => matches!(error, runtime::Error::Ends { outcome: ImageNotFound | RegistryAuth, .. }),
     }
 }
 

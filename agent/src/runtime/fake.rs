@@ -230,7 +230,8 @@ impl Runtime for Fake {
                 let pulled = request.policy != PullPolicy::Never && self.images().insert(image.clone());
                 let asked = request.policy == PullPolicy::Always;
                 let digest = self.digest(image);
-                Ok(Image { id: ImageId(image.clone()), pulled, asked, user: String::new(), digest })
+                let given_as = vec![image.clone()];
+                Ok(Image { id: ImageId(image.clone()), pulled, asked, given_as, user: String::new(), digest })
             }
         }
     }

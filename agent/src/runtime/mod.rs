@@ -153,6 +153,8 @@ pub struct Image {
     pub pulled: bool,
     /// Its registry was asked just now, with the credentials of the request, and gave it.
     pub asked: bool,
+    /// The names with digests that registries gave it; none: it was built here.
+    pub given_as: Vec<String>,
     /// Who it runs as unless the job says otherwise.
     pub user: String,
     /// As its registry names it, `sha256:…`; `None`: no registry does, by the name that was asked for.

@@ -65,7 +65,7 @@ impl Away {
     pub(super) fn age_images(&self, by: Duration) {
         let path = self.dir.path().join("images.json");
         let mut book: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-        for image in book.as_object_mut().unwrap().values_mut() {
+        for image in book["pulled"].as_object_mut().unwrap().values_mut() {
             let used = Timestamp::from_micros(image["last_used"].as_i64().unwrap());
             image["last_used"] = used.minus(by).as_micros().into();
         }

@@ -13,7 +13,7 @@ mod validate;
 mod version;
 
 pub use gpu::GpuRequest;
-pub use image::policy::{ImagePolicy, Pattern};
+pub use image::policy::{ImagePolicy, Pattern, repository};
 pub use labels::{AgentRule, LabelTest};
 pub use outcome::{Blame, Outcome};
 pub use resources::Resources;

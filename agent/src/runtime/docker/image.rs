@@ -70,7 +70,8 @@ pub(super) async fn ensure(
     let pulled = plan.asks() && !before.contains(&used.id);
     let user = used.user.clone();
     let digest = reference.digest_among(&used.digests);
-    Ok(Image { id: fits(docker, image, used).await?, pulled, asked, user, digest })
+    let given_as = used.digests.clone();
+    Ok(Image { id: fits(docker, image, used).await?, pulled, asked, given_as, user, digest })
 }
 
 /// Asks the registry for no more than what the image is.

@@ -53,6 +53,12 @@ pub enum Refusal {
     MayBeId(String),
 }
 
+/// Where an image lies, whatever it is called there: `docker.io/library/alpine` for `alpine:3.20`.
+pub fn repository(image: &str) -> String {
+    let Place { registry, segments } = parts(image).0;
+    format!("{registry}/{}", segments.join("/"))
+}
+
 const HUB: &str = "docker.io";
 /// Other names of the same registry.
 const HUB_ALIASES: [&str; 3] = ["index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"];
@@ -222,6 +228,19 @@ mod tests {
 
     fn pattern(text: &str) -> Pattern {
         text.parse().unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    #[test]
+    fn a_repository_has_one_name() {
+        for (image, place) in [
+            ("alpine", "docker.io/library/alpine"),
+            ("index.docker.io/library/alpine:3.20", "docker.io/library/alpine"),
+            ("rslethz/app@sha256:00", "docker.io/rslethz/app"),
+            ("Registry.example:443/a/b:1@sha256:00", "registry.example/a/b"),
+            ("registry.example:5000/a", "registry.example:5000/a"),
+        ] {
+            assert_eq!(repository(image), place, "{image}");
+        }
     }
 
     #[test]
