@@ -24,6 +24,7 @@ pub mod machine;
 mod recovery;
 pub mod runtime;
 pub mod secrets;
+pub mod shares;
 mod sized;
 pub mod slots;
 mod transfer;
@@ -44,6 +45,7 @@ use longshore_common::{agent::AgentIdentity, ids::SessionId, shutdown::Shutdown,
 use machine::{Machine, Sources};
 use runtime::Runtime;
 use secrets::Vault;
+use shares::Shares;
 use slots::Slots;
 use std::{fmt, sync::Arc, time::Duration};
 use tokio::{
@@ -69,6 +71,8 @@ pub enum Error {
     Logs(#[from] logs::Error),
     #[error(transparent)]
     Artifacts(#[from] artifacts::Error),
+    #[error(transparent)]
+    Shares(#[from] shares::Error),
     #[error(transparent)]
     Inputs(#[from] inputs::Error),
     #[error("a task of the agent ended early: {0}")]
@@ -176,13 +180,20 @@ fn identity(config: &AgentConfig, home: &Home, machine: &Machine) -> AgentIdenti
     }
 }
 
-/// With the files of those attempts alone that may be taken over.
-fn open_vault(home: &Home, left_behind: &[attempt::Left]) -> Result<Vault, Error> {
+/// What containers mount beside their scratch, of those attempts alone that may be taken over.
+fn open_mounts(
+    config: &AgentConfig,
+    home: &Home,
+    left_behind: &[attempt::Left],
+) -> Result<(Vault, Shares), Error> {
     let vault = Vault::open(home.id(), home.folder("secrets")?);
+    let shares = Shares::open(&config.shares, home.folder("shares")?)?;
     let names =
         left_behind.iter().map(|left| runtime::folder_name(&left.intent.short_id, &left.intent.attempt));
-    vault.keep_only(&names.collect());
-    Ok(vault)
+    let names = names.collect();
+    vault.keep_only(&names);
+    shares.keep_only(&names);
+    Ok((vault, shares))
 }
 
 /// As `start`, of other parts.
@@ -213,12 +224,12 @@ pub async fn start_with(
     };
     // Before the first heartbeat and the first offer.
     let left_behind = recovery::admit(&journal, &held, &slots)?;
-    let vault = open_vault(&home, &left_behind)?;
+    let (vault, shares) = open_mounts(&config, &home, &left_behind)?;
     // Without a journal nobody could take over what was left.
     let on_shutdown = if journal.is_kept() { config.on_shutdown } else { OnShutdown::Drain };
+    let labels = config.labels.clone().into_iter().chain(shares.labels()).collect();
     let machine =
-        Machine::start(config.capacity.clone(), config.labels.clone(), config.pool.clone(), sources, &leave)
-            .await?;
+        Machine::start(config.capacity.clone(), labels, config.pool.clone(), sources, &leave).await?;
     let machine = Arc::new(machine);
     let identity = identity(&config, &home, &machine);
     let reporter: Arc<dyn Reporter> = Arc::<Machine>::clone(&machine);
@@ -247,6 +258,7 @@ pub async fn start_with(
         runtime: parts.runtime,
         images,
         vault,
+        shares,
         journal,
         held: held.clone(),
         slots: slots.clone(),

@@ -31,6 +31,7 @@ mod runtime;
 mod secrets;
 mod secured;
 mod servers;
+mod shares;
 mod store;
 mod store_away;
 mod terminal;

@@ -259,8 +259,10 @@ pub(crate) async fn clean(tools: &Tools, container: Option<&ContainerId>, dir: &
         }
     }
     let (path, vault, name) = (dir.to_owned(), tools.vault.clone(), folder_name(dir));
+    let shares = tools.shares.clone();
     let removed = tokio::task::spawn_blocking(move || {
         vault.remove(&name)?;
+        shares.release(&name)?;
         if !path.exists() {
             return Ok(());
         }

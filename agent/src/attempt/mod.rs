@@ -10,6 +10,7 @@ mod phase;
 mod prepare;
 mod running;
 mod secrets;
+mod shares;
 mod stop;
 mod takeover;
 mod walls;
@@ -30,6 +31,7 @@ use crate::{
     logs::{LogShipper, LogSink},
     runtime::{self, ContainerId, Runtime},
     secrets::{Secrets, Vault},
+    shares::Shares,
     slots::{Permit, Slots},
 };
 use longshore_common::{
@@ -78,6 +80,7 @@ pub struct Tools {
     pub inputs: Fetcher,
     pub images: Images,
     pub vault: Vault,
+    pub shares: Shares,
     pub journal: Journal,
     pub held: Held,
     pub slots: Slots,

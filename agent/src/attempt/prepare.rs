@@ -11,6 +11,7 @@ use crate::{
         SecretMounts,
     },
     secrets::RegistryLogin,
+    shares::Pins,
 };
 use longshore_common::{
     agent::Grant,
@@ -74,7 +75,8 @@ impl Attempt {
         self.image = Some(in_use);
         self.note_digest(image.digest.clone());
         let secrets = self.secret_mounts(&dir, &image.user).await?;
-        Ok(ContainerSpec { secrets, ..self.container_spec(image.id, inputs, &dir) })
+        let shares = self.pin_shares(&dir).await?;
+        Ok(ContainerSpec { secrets, shares, ..self.container_spec(image.id, inputs, &dir) })
     }
 
     /// Creates and starts the container. On a stop the call under way gets a moment, for what it makes must be removed;
@@ -166,6 +168,7 @@ impl Attempt {
             stop_grace: spec.deadlines.stop_grace,
             scratch: Scratch::within(dir, inputs),
             secrets: SecretMounts::default(),
+            shares: Pins::new(),
         }
     }
 }

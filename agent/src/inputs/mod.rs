@@ -99,7 +99,7 @@ impl Fetcher {
         Ok(Self { controller, store, web, wall, config })
     }
 
-    /// Fills `dir/<name>` for every input and returns the folders. All of them together may take `limit_bytes`.
+    /// Fills `dir/<name>` for every input that is not a share and returns the folders. All of them together may take `limit_bytes`.
     /// Waits for an unreachable controller for ever: the caller holds the prepare deadline. Dropping it stops all.
     pub async fn fetch(
         &self,
@@ -112,6 +112,9 @@ impl Fetcher {
         let room = Room::new(limit_bytes);
         let mut folders = BTreeMap::new();
         for (name, input) in inputs {
+            if matches!(input, Input::Share(_)) {
+                continue;
+            }
             let folder = dir.join(name);
             let fetch = Fetch { fetcher: self, attempt, name, input, folder: folder.clone(), room: &room };
             Box::pin(fetch.run(progress)).await?;

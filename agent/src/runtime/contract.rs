@@ -5,6 +5,7 @@ use super::{
     ContainerSpec, Counts, Error, Exit, ImageId, ImageRequest, Output, Progress, Runtime, Scratch,
     SecretMounts,
 };
+use crate::shares::Pins;
 use longshore_common::{
     ids::{AgentId, AttemptRef, ClusterId, Epoch, JobId, ShortId},
     job::{NetworkMode, Outcome, PullPolicy, Resources, Security},
@@ -247,5 +248,6 @@ pub fn sample_spec() -> ContainerSpec {
         stop_grace: Duration::from_secs(10),
         scratch: Scratch::of("/tmp/longshore".as_ref(), attempt, []),
         secrets: SecretMounts::default(),
+        shares: Pins::new(),
     }
 }

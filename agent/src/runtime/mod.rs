@@ -15,6 +15,7 @@ pub use config::{
 
 use crate::{
     secrets::{RegistryLogin, Value},
+    shares::Pins,
     sized,
 };
 use async_trait::async_trait;
@@ -94,6 +95,11 @@ pub trait Runtime: Send + Sync + fmt::Debug {
     /// before the first claim and now and then.
     async fn prepare_network(&self) -> Result<(), NetworkProblem> {
         Ok(())
+    }
+
+    /// Whether the engine sees what this process mounts.
+    async fn sees_mounts(&self) -> bool {
+        true
     }
 
     /// The agent's process ends: takes back what it made on the node beside containers. What a running container
@@ -218,6 +224,7 @@ pub struct ContainerSpec {
     pub stop_grace: Duration,
     pub scratch: Scratch,
     pub secrets: SecretMounts,
+    pub shares: Pins,
 }
 
 /// What a container is told and nobody else.

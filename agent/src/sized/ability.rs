@@ -69,7 +69,7 @@ pub(crate) fn try_out(dir: &Path) -> Result<(), Missing> {
 }
 
 /// Whether both are in one mount namespace. What cannot be read is not held against it: the trial comes after.
-fn sees_our_mounts(engine: i32) -> bool {
+pub(crate) fn sees_our_mounts(engine: i32) -> bool {
     let namespace = |pid: &str| -> io::Result<_> { fs::read_link(format!("/proc/{pid}/ns/mnt")) };
     match (namespace("self"), namespace(&engine.to_string())) {
         (Ok(own), Ok(engines)) => own == engines,

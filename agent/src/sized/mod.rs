@@ -8,7 +8,7 @@
 mod ability;
 
 pub use ability::Missing;
-pub(crate) use ability::{missing, try_out};
+pub(crate) use ability::{missing, sees_our_mounts, try_out};
 
 use rustix::{
     fs::{StatVfs, statvfs},

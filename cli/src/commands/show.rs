@@ -6,7 +6,7 @@ use crate::client::Client;
 use crate::follow;
 use crate::output::{FormatArgs, Table, age, amount, print, size, span, to_json};
 use clap::Args;
-use longshore_common::job::{Input, JobSpec, Outcome, image::pinned};
+use longshore_common::job::{Input, JobSpec, Outcome, ShareInput, image::pinned};
 use longshore_common::units::{ByteSize, Cores, HumanDuration};
 use longshore_common::wire;
 use longshore_proto::v1;
@@ -152,6 +152,10 @@ fn describe_input(input: &Input) -> String {
         Input::Job { job, path } if path.is_empty() => format!("outputs of {job}"),
         Input::Job { job, path } => format!("{path} of {job}"),
         Input::Url { url } => url.clone(),
+        Input::Share(ShareInput { share, path, writable }) => {
+            let may = if *writable { ", writable" } else { "" };
+            format!("share {}{may}", format!("{share}/{path}").trim_end_matches('/'))
+        }
     }
 }
 

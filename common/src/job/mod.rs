@@ -18,7 +18,10 @@ pub use labels::{AgentRule, LabelTest};
 pub use outcome::{Blame, Outcome};
 pub use resources::Resources;
 pub use retry::{RetryPolicy, RetryRule};
-pub use spec::{Deadlines, Input, JobSpec, NetworkMode, Outputs, PullPolicy, Security};
+pub use spec::{
+    Deadlines, Input, JobSpec, NetworkMode, Outputs, PullPolicy, SHARE_READ_ONLY, SHARE_WRITABLE, Security,
+    ShareInput, share_label,
+};
 pub use state::JobState;
 pub use validate::{check_name, check_secret_name, secret_file, validate};
 pub use version::{Version, VersionError};

@@ -124,12 +124,38 @@ impl Default for Deadlines {
 #[serde(rename_all = "snake_case")]
 pub enum Input {
     /// Files stored before (`Jobs.CreateInput`), by the digest of their list.
-    Uploaded { id: String },
+    Uploaded {
+        id: String,
+    },
     /// The committed outputs of a job, or a folder or file of them.
-    Job { job: String, path: String },
+    Job {
+        job: String,
+        path: String,
+    },
     /// One file, fetched by the agent. `https://` only.
-    Url { url: String },
+    Url {
+        url: String,
+    },
+    Share(ShareInput),
 }
+
+/// A folder of the machine, by the operator's word for it. Nothing is copied.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShareInput {
+    pub share: String,
+    /// Of it; empty: all.
+    pub path: String,
+    pub writable: bool,
+}
+
+/// The label of a machine that has this share.
+pub fn share_label(share: &str) -> String {
+    format!("share.{share}")
+}
+
+/// Values of that label.
+pub const SHARE_READ_ONLY: &str = "read-only";
+pub const SHARE_WRITABLE: &str = "writable";
 
 /// Which files of `/out` are kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -10,7 +10,7 @@ pub use secrets::{check_secret_name, secret_file};
 
 use super::resources::MIB;
 use super::{
-    Deadlines, Input, JobSpec, Outcome, Outputs, RetryPolicy, image,
+    Deadlines, Input, JobSpec, Outcome, Outputs, RetryPolicy, ShareInput, image,
     spec::{MOST_FILES, PLAIN},
 };
 use crate::fields::{FieldError, FieldErrors};
@@ -150,6 +150,15 @@ fn input(name: &str, source: &Input) -> Result<(), FieldError> {
             Ok(parsed) => wrong("url", format!("`{url}` is {}://, only https:// is taken", parsed.scheme())),
             Err(error) => wrong("url", format!("`{url}`: {error}")),
         },
+        Input::Share(ShareInput { share, .. }) if share.is_empty() => wrong("share", "is empty".into()),
+        Input::Share(ShareInput { share, path, .. }) => {
+            check_name(&format!("inputs.{name}.share"), share)?;
+            if is_inside(path) {
+                Ok(())
+            } else {
+                wrong("path", format!("`{path}` does not stay inside the share"))
+            }
+        }
         Input::Uploaded { .. } | Input::Job { .. } => Ok(()),
     }
 }
@@ -280,6 +289,13 @@ mod tests {
         for bad in ["http://example.org/x", "file:///etc/passwd", "x"] {
             assert_eq!(with("a", url(bad)), ["inputs.a.url"], "{bad}");
         }
+        let share = |share: &str, path: &str| {
+            Input::Share(ShareInput { share: share.into(), path: path.into(), writable: false })
+        };
+        assert_eq!(with("a", share("datasets", "study-12/")), Vec::<String>::new());
+        assert_eq!(with("a", share("", "")), ["inputs.a.share"]);
+        assert_eq!(with("a", share("/srv", "")), ["inputs.a.share"]);
+        assert_eq!(with("a", share("datasets", "../etc")), ["inputs.a.path"]);
         assert_eq!(with("..", job("")), ["inputs..."]);
         assert_eq!(with("A", job("")), ["inputs.A"]);
     }

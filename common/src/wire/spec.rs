@@ -4,7 +4,7 @@ use super::machine::{overlay_resources, read_rules};
 use super::{WireError, duration_from, duration_to, network_mode, pull_policy, security, text};
 use crate::fields::FieldErrors;
 use crate::job::spec::{DEFAULT_POOL, PLAIN};
-use crate::job::{Deadlines, Input, JobSpec, Outputs, RetryPolicy, RetryRule, validate};
+use crate::job::{Deadlines, Input, JobSpec, Outputs, RetryPolicy, RetryRule, ShareInput, validate};
 use longshore_proto::v1;
 use std::time::Duration;
 
@@ -105,7 +105,10 @@ fn read_input(name: &str, message: v1::Input) -> Result<Input, WireError> {
         Some(Source::Uploaded(v1::UploadedInput { id })) => Ok(Input::Uploaded { id }),
         Some(Source::Job(v1::JobInput { job, path })) => Ok(Input::Job { job, path }),
         Some(Source::Url(url)) => Ok(Input::Url { url }),
-        None => Err(WireError::new(format!("inputs.{name}"), "names no source: uploaded, job or url")),
+        Some(Source::Share(v1::ShareInput { share, path, writable })) => {
+            Ok(Input::Share(ShareInput { share, path, writable }))
+        }
+        None => Err(WireError::new(format!("inputs.{name}"), "names no source: uploaded, job, share or url")),
     }
 }
 
@@ -196,6 +199,11 @@ impl From<&Input> for v1::Input {
             Input::Uploaded { id } => Source::Uploaded(v1::UploadedInput { id: id.clone() }),
             Input::Job { job, path } => Source::Job(v1::JobInput { job: job.clone(), path: path.clone() }),
             Input::Url { url } => Source::Url(url.clone()),
+            Input::Share(ShareInput { share, path, writable }) => Source::Share(v1::ShareInput {
+                share: share.clone(),
+                path: path.clone(),
+                writable: *writable,
+            }),
         };
         Self { source: Some(source) }
     }
@@ -243,6 +251,8 @@ mod tests {
         spec.inputs.insert("a".into(), Input::Uploaded { id: "00".repeat(32) });
         spec.inputs.insert("b".into(), Input::Job { job: "abcdefgh".into(), path: "ckpt/".into() });
         spec.inputs.insert("c".into(), Input::Url { url: "https://example.org/x".into() });
+        let share = ShareInput { share: "datasets".into(), path: "study".into(), writable: true };
+        spec.inputs.insert("d".into(), Input::Share(share));
         spec.outputs = Outputs { include: vec!["*.txt".into()], max_files: 3, ..Outputs::default() };
         spec.pool = "big".into();
         spec.disconnect_tolerance = Some(Duration::from_secs(90));

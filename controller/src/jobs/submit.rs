@@ -84,7 +84,7 @@ impl Jobs {
                     }
                     view.short_id.as_str().clone_into(job);
                 }
-                Input::Url { .. } => {}
+                Input::Url { .. } | Input::Share(_) => {}
             }
         }
         Ok(Ok(()))

@@ -7,8 +7,9 @@ use super::{
 use longshore_common::{
     agent::Capacity,
     job::{
-        JobSpec, Version,
+        Input, JobSpec, SHARE_WRITABLE, ShareInput, Version,
         resources::{GIB, MIB},
+        share_label,
     },
 };
 
@@ -29,6 +30,7 @@ pub fn explain(spec: &JobSpec, machine: &Machine) -> Option<Reason> {
 pub fn fit(spec: &JobSpec, machine: &Machine) -> Result<Vec<String>, Reason> {
     fits_labels(spec, machine)?;
     fits_versions(spec, machine)?;
+    fits_shares(spec, machine)?;
     if let Some(whole) = &machine.whole {
         fits_amounts(spec, &whole.allocatable, "has", true)?;
         fits_whole(spec, whole)?;
@@ -81,6 +83,20 @@ fn fits_versions(spec: &JobSpec, machine: &Machine) -> Result<(), Reason> {
         if !have.as_ref().is_some_and(|have: &Version| have.meets(least)) {
             let have = have.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string);
             return Err(lasting(format!("needs {name} {least}, has {have}")));
+        }
+    }
+    Ok(())
+}
+
+fn fits_shares(spec: &JobSpec, machine: &Machine) -> Result<(), Reason> {
+    for input in spec.inputs.values() {
+        let Input::Share(ShareInput { share, writable, .. }) = input else { continue };
+        match machine.labels.get(&share_label(share)) {
+            None => return Err(lasting(format!("has no share `{share}`"))),
+            Some(may) if *writable && may != SHARE_WRITABLE => {
+                return Err(lasting(format!("has the share `{share}` read-only")));
+            }
+            Some(_) => {}
         }
     }
     Ok(())

@@ -1,7 +1,7 @@
 use super::*;
 use longshore_common::{
     agent::{Capacity, Gpu, Inventory},
-    job::{GpuRequest, resources::GIB},
+    job::{GpuRequest, Input, SHARE_READ_ONLY, SHARE_WRITABLE, ShareInput, resources::GIB, share_label},
 };
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -69,6 +69,24 @@ fn place(jobs: &[JobSpec], machine: &mut Machine) -> Placement {
     }
     *machine = round.machine;
     placement
+}
+
+#[test]
+fn a_job_runs_where_its_share_is() {
+    let mut spec = job(1, 1, None);
+    let mut machine = machine(8, 8, Vec::new());
+    let mut ask = |writable| {
+        let share = ShareInput { share: "data".into(), path: String::new(), writable };
+        spec.inputs.insert("scans".into(), Input::Share(share));
+        spec.clone()
+    };
+    let (reads, writes) = (ask(false), ask(true));
+    assert_eq!(why(&reads, &machine), ("has no share `data`".into(), true));
+    machine.labels.insert(share_label("data"), SHARE_READ_ONLY.into());
+    assert_eq!(fit(&reads, &machine), Ok(Vec::new()));
+    assert_eq!(why(&writes, &machine), ("has the share `data` read-only".into(), true));
+    machine.labels.insert(share_label("data"), SHARE_WRITABLE.into());
+    assert_eq!(fit(&writes, &machine), Ok(Vec::new()));
 }
 
 fn why(spec: &JobSpec, machine: &Machine) -> (String, bool) {

@@ -152,6 +152,9 @@ fn mounts(spec: &ContainerSpec, extra: &[HostMount]) -> Result<Vec<Mount>, Error
         }
         mounts.push(bind(folder, &format!("/in/{name}"), true)?);
     }
+    for (name, share) in &spec.shares {
+        mounts.push(bind(&share.folder, &format!("/in/{name}"), !share.writable)?);
+    }
     for mount in extra {
         mounts.push(bind(&mount.host, &text(&mount.container)?, !mount.writable)?);
     }
@@ -198,7 +201,7 @@ fn signed(bytes: u64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::runtime::contract::sample_spec;
+    use crate::{runtime::contract::sample_spec, shares::Pinned};
 
     const NODE: Node<'static> = Node {
         network: "longshore-x",
@@ -285,6 +288,12 @@ mod tests {
         let mounts = self::host(&spec).mounts.expect("set");
         let secrets = mounts.iter().find(|mount| mount.target.as_deref() == Some("/run/secrets"));
         assert_eq!(secrets.expect("mounted").read_only, Some(true));
+
+        let shared = Pinned { folder: "/srv/data".into(), writable: true };
+        spec.shares.insert("ckpt".to_owned(), shared);
+        let mounts = self::host(&spec).mounts.expect("set");
+        let share = mounts.iter().find(|mount| mount.target.as_deref() == Some("/in/ckpt"));
+        assert_eq!(share.expect("mounted").read_only, Some(false));
 
         spec.scratch.inputs.insert("../etc".to_owned(), "/data/in".into());
         assert!(body(&spec, &NODE).is_err());

@@ -45,6 +45,7 @@ use super::{
     Attached, Config, ContainerId, ContainerSpec, Counts, EngineInfo, Error, Exit, Image, ImageId,
     ImageRequest, Known, Output, Progress, Removal, Runtime, Sample,
 };
+use crate::sized;
 use async_trait::async_trait;
 use longshore_common::{
     clock::{Moment, Timestamp},
@@ -186,6 +187,12 @@ impl Runtime for Docker {
 
     async fn prepare_network(&self) -> Result<(), super::NetworkProblem> {
         self.networks.prepare().await
+    }
+
+    async fn sees_mounts(&self) -> bool {
+        // One that does not answer is waited for at the next call.
+        let Ok(client) = self.engine.client().await else { return true };
+        client.tether.pid().is_none_or(sized::sees_our_mounts)
     }
 
     async fn leave(&self) -> Result<(), Error> {

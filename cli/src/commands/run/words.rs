@@ -1,7 +1,7 @@
 //! The small languages inside the flags of `run`.
 
 use crate::failure::Failure;
-use longshore_common::job::{AgentRule, GpuRequest, Input, LabelTest, Version};
+use longshore_common::job::{AgentRule, GpuRequest, Input, LabelTest, ShareInput, Version};
 use longshore_common::units::{ByteSize, HumanDuration, UnitError};
 use std::{collections::BTreeMap, fs, path::PathBuf, str::FromStr};
 
@@ -108,7 +108,7 @@ fn positive(text: &str) -> Result<(), String> {
     if text.starts_with('-') { Err(format!("`{text}` must be positive")) } else { Ok(()) }
 }
 
-/// `DIR`, `job:ID/path` or `https://…`.
+/// `DIR`, `job:ID/path`, `share:NAME/path[:rw]` or `https://…`.
 pub(crate) fn source(text: &str) -> Result<Source, Failure> {
     if let Some(rest) = text.strip_prefix("job:") {
         let (job, path) = rest.split_once('/').unwrap_or((rest, ""));
@@ -118,10 +118,16 @@ pub(crate) fn source(text: &str) -> Result<Source, Failure> {
     if text.starts_with("https://") {
         return Ok(Source::Ready(Input::Url { url: text.to_owned() }));
     }
-    for scheme in ["share:", "s3://", "http://"] {
+    if let Some(rest) = text.strip_prefix("share:") {
+        let (rest, writable) = rest.strip_suffix(":rw").map_or((rest, false), |rest| (rest, true));
+        let (share, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let (share, path) = (share.to_owned(), path.to_owned());
+        return Ok(Source::Ready(Input::Share(ShareInput { share, path, writable })));
+    }
+    for scheme in ["s3://", "http://"] {
         if text.starts_with(scheme) {
             return Err(Failure::usage(format!(
-                "--input: `{text}`: {scheme} is not available in this version; DIR, job:ID/path and https:// are"
+                "--input: `{text}`: {scheme} is not available in this version; DIR, job:ID/path, share:NAME/path and https:// are"
             )));
         }
     }
@@ -212,12 +218,18 @@ mod tests {
     }
 
     #[test]
-    fn inputs_come_from_three_places() {
+    fn inputs_come_from_four_places() {
         let job = Input::Job { job: "k3m9q2xw".into(), path: "ckpt/last".into() };
         assert_eq!(source("job:k3m9q2xw/ckpt/last"), Ok(Source::Ready(job)));
         assert!(matches!(source("https://example.org/x"), Ok(Source::Ready(Input::Url { .. }))));
         assert_eq!(source("/tmp"), Ok(Source::Folder("/tmp".into())));
-        for (bad, says) in [("share:x/y", "not available"), ("/no/such/place", "cannot be read")] {
+        for (text, path, writable) in
+            [("share:data", "", false), ("share:data/a/b", "a/b", false), ("share:data/a:rw", "a", true)]
+        {
+            let share = ShareInput { share: "data".into(), path: path.into(), writable };
+            assert_eq!(source(text), Ok(Source::Ready(Input::Share(share))));
+        }
+        for (bad, says) in [("s3://x/y", "not available"), ("/no/such/place", "cannot be read")] {
             let failure = source(bad).expect_err(bad);
             assert!(failure.code == Some(2) && failure.message.contains(says), "{failure}");
         }

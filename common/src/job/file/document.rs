@@ -6,7 +6,7 @@ use super::words::{Files, Setting, Word, Words};
 use crate::fields::{FieldError, FieldErrors};
 use crate::job::spec::SECRETS_FOLDER;
 use crate::job::{
-    Deadlines, Input, JobSpec, NetworkMode, Outputs, PullPolicy, RetryPolicy, RetryRule, Security, check_name,
+    Deadlines, Input, JobSpec, NetworkMode, Outputs, PullPolicy, RetryPolicy, RetryRule, Security, ShareInput, check_name,
 };
 use crate::tree::{Node, Value};
 use crate::units::{ByteSize, HumanDuration};
@@ -154,8 +154,12 @@ struct InputDocument {
     uploaded: Option<String>,
     /// The outputs of this job.
     job: Option<String>,
-    /// A folder or file of that job's outputs. Default: all.
+    /// A share of the machine, by the operator's word for it.
+    share: Option<String>,
+    /// A folder or file of that job's outputs, or a folder of the share. Default: all.
     path: Option<String>,
+    /// Whether the job may write into the share. Default: no.
+    writable: bool,
     /// One file, fetched by the agent. Only `https://`.
     url: Option<String>,
 }
@@ -175,7 +179,7 @@ struct OutputsDocument {
 
 /// The tree without the fields of later versions; each is an error of its own.
 pub(super) fn without_later_fields(node: &Node, errors: &mut FieldErrors) -> Node {
-    const LATER: [&str; 6] = ["shares", "caches", "after", "action", "set", "not_before"];
+    const LATER: [&str; 5] = ["caches", "after", "action", "set", "not_before"];
     let mut node = node.clone();
     let Value::Table(entries) = &mut node.value else { return node };
     entries.retain(|(key, value)| {
@@ -190,7 +194,7 @@ pub(super) fn without_later_fields(node: &Node, errors: &mut FieldErrors) -> Nod
         }
         !later
     });
-    for (field, key) in [("inputs", "share"), ("inputs", "s3")] {
+    for (field, key) in [("inputs", "s3")] {
         let Some((_, table)) = entries.iter_mut().find(|(known, _)| known == field) else { continue };
         let Value::Table(values) = &mut table.value else { continue };
         values.retain(|(name, value)| {
@@ -320,18 +324,23 @@ enum Source {
 impl InputDocument {
     fn source(self, name: &str) -> Result<Source, FieldError> {
         let wrong = |message| Err(FieldError::new(format!("inputs.{name}"), message));
-        if self.path.is_some() && self.job.is_none() {
-            return wrong("has a path, which goes with `job`");
+        if self.path.is_some() && self.job.is_none() && self.share.is_none() {
+            return wrong("has a path, which goes with `job` or `share`");
         }
-        match (self.dir, self.job, self.url, self.uploaded) {
-            (Some(dir), None, None, None) => Ok(Source::Folder(dir)),
-            (None, Some(job), None, None) => {
-                Ok(Source::Ready(Input::Job { job, path: self.path.unwrap_or_default() }))
+        if self.writable && self.share.is_none() {
+            return wrong("is writable, which goes with `share`");
+        }
+        let (path, writable) = (self.path.unwrap_or_default(), self.writable);
+        match (self.dir, self.job, self.url, self.uploaded, self.share) {
+            (Some(dir), None, None, None, None) => Ok(Source::Folder(dir)),
+            (None, Some(job), None, None, None) => Ok(Source::Ready(Input::Job { job, path })),
+            (None, None, Some(url), None, None) => Ok(Source::Ready(Input::Url { url })),
+            (None, None, None, Some(id), None) => Ok(Source::Ready(Input::Uploaded { id })),
+            (None, None, None, None, Some(share)) => {
+                Ok(Source::Ready(Input::Share(ShareInput { share, path, writable })))
             }
-            (None, None, Some(url), None) => Ok(Source::Ready(Input::Url { url })),
-            (None, None, None, Some(id)) => Ok(Source::Ready(Input::Uploaded { id })),
-            (None, None, None, None) => wrong("names no source: dir, job or url"),
-            _ => wrong("names more than one source: dir, job or url"),
+            (None, None, None, None, None) => wrong("names no source: dir, job, share or url"),
+            _ => wrong("names more than one source: dir, job, share or url"),
         }
     }
 }

@@ -121,9 +121,8 @@ fn a_command_that_is_a_text_gets_the_two_ways_to_write_it() {
 
 #[test]
 fn fields_of_later_versions_say_so() {
-    let found =
-        errors("image: alpine\ncaches: {hf: /x}\nshares: {}\nafter: []\ninputs: {s: {share: d, path: x}}\n");
-    assert_eq!(found.len(), 4, "{found:#?}");
+    let found = errors("image: alpine\ncaches: {hf: /x}\nafter: []\ninputs: {s: {s3: d}}\n");
+    assert_eq!(found.len(), 3, "{found:#?}");
     assert!(found.iter().all(|line| line.ends_with("is not available in this version")), "{found:#?}");
     assert!(
         only_error("kind: action\nimage: alpine\n")
@@ -137,6 +136,8 @@ fn an_input_has_exactly_one_source() {
     assert!(only_error(&with("{}")).contains("names no source"));
     assert!(only_error(&with("{dir: x, job: y}")).contains("more than one"));
     assert!(only_error(&with("{dir: x, path: y}")).contains("goes with `job`"));
+    assert!(only_error(&with("{dir: x, writable: true}")).contains("goes with `share`"));
+    assert!(errors(&with("{share: datasets, path: study, writable: true}")).is_empty());
     assert!(only_error(&with("{url: \"http://x\"}")).contains("only https://"));
     assert!(only_error("image: alpine\ninputs: {Scans: {dir: x}}\n").contains("inputs.Scans: `Scans`"));
 }

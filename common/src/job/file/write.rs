@@ -1,6 +1,6 @@
 //! A spec as a document of a job file, without what is default anyway.
 
-use crate::job::{AgentRule, Input, JobSpec, LabelTest, NetworkMode, PullPolicy, RetryRule, Security};
+use crate::job::{AgentRule, Input, JobSpec, LabelTest, NetworkMode, PullPolicy, RetryRule, Security, ShareInput};
 use crate::units::{ByteSize, Cores, HumanDuration};
 use serde_json::{Map, Value, json};
 use std::{collections::BTreeMap, time::Duration};
@@ -148,6 +148,11 @@ fn inputs(spec: &JobSpec) -> Value {
         Input::Job { job, path } if path.is_empty() => json!({ "job": job }),
         Input::Job { job, path } => json!({ "job": job, "path": path }),
         Input::Url { url } => json!({ "url": url }),
+        Input::Share(ShareInput { share, path, writable }) => changed([
+            ("share", json!(share), false),
+            ("path", json!(path), path.is_empty()),
+            ("writable", json!(writable), !writable),
+        ]),
     };
     Value::Object(spec.inputs.iter().map(|(name, input)| (name.clone(), source(input))).collect())
 }

@@ -27,6 +27,8 @@ pub(super) async fn fetch(
         Input::Job { job: from, path } => {
             outputs(context, &job.project, from, path, &request.page_token).await
         }
+        // Its agent has it.
+        Input::Share(_) => Ok(v1::FetchInputResponse::default()),
         Input::Url { url } => Ok(v1::FetchInputResponse {
             files: vec![v1::FetchFile {
                 path: file_name(url).to_owned().into(),

@@ -32,7 +32,7 @@ impl Source {
         match input {
             Input::Job { job, .. } => Some(Self::Job(job.clone())),
             Input::Uploaded { id } => Some(Self::Input(id.clone())),
-            Input::Url { .. } => None,
+            Input::Url { .. } | Input::Share(_) => None,
         }
     }
 
