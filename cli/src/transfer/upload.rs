@@ -8,13 +8,18 @@ use crate::failure::Failure;
 use crate::output::{Progress, say, size};
 use anyhow::Context as _;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use longshore_common::{artifact::UploadTarget, units::plural};
+use longshore_common::{
+    artifact::{UploadTarget, part_size},
+    units::plural,
+};
 use longshore_proto::v1;
 use sha2::Digest as _;
 use std::{collections::BTreeMap, path::Path, time::SystemTime};
 
 /// Files of one `CreateInput` message.
 const PAGE: usize = 2_000;
+/// Addresses of parts that one call may ask for.
+const ADDRESSES: u64 = 20_000;
 
 #[derive(Clone, Debug)]
 struct Hashed {
@@ -64,7 +69,7 @@ async fn send(client: &Client, files: &[Hashed]) -> anyhow::Result<usize> {
     let all: Vec<_> = contents.values().copied().collect();
     let client_http = http::client(client.ca()).context("HTTP cannot be set up")?;
     let mut stored = 0;
-    for batch in all.chunks(BATCH) {
+    for batch in batches(&all) {
         let asked = batch
             .iter()
             .map(|file| v1::InputContent { sha256: file.sha256.to_vec().into(), size: file.file.size });
@@ -88,6 +93,24 @@ async fn send(client: &Client, files: &[Hashed]) -> anyhow::Result<usize> {
         complete(client, done.into_iter().flatten().collect()).await?;
     }
     Ok(stored)
+}
+
+/// As many contents as one call may ask for, by their number and by their parts.
+fn batches<'a, 'b>(all: &'b [&'a Hashed]) -> Vec<&'b [&'a Hashed]> {
+    let parts = |file: &Hashed| file.file.size.div_ceil(part_size(file.file.size)).max(1);
+    let mut batches = Vec::new();
+    let mut rest = all;
+    while !rest.is_empty() {
+        let mut sum = 0;
+        let fits = rest.iter().take(BATCH).take_while(|file| {
+            sum += parts(file);
+            sum <= ADDRESSES
+        });
+        let (batch, more) = rest.split_at(fits.count().max(1));
+        batches.push(batch);
+        rest = more;
+    }
+    batches
 }
 
 fn target<'a>(

@@ -151,6 +151,9 @@ impl TryFrom<v1::Hello> for Greeting {
 
     fn try_from(message: v1::Hello) -> Result<Self, WireError> {
         let name = text(message.name).ok_or_else(|| WireError::new("name", "is empty"))?;
+        if name.chars().any(char::is_control) || name.parse::<AgentId>().is_ok() {
+            return Err(WireError::new("name", "is an id, or has characters that cannot be shown"));
+        }
         let pool = text(message.pool).unwrap_or_else(|| crate::job::spec::DEFAULT_POOL.to_owned());
         crate::job::check_name("pool", &pool)?;
         Ok(Self {

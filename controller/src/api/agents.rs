@@ -125,6 +125,18 @@ fn find(context: &Context, name: &str) -> Result<AgentView, Status> {
     })
 }
 
+/// The one to be changed: a name that several have names none.
+fn find_one(context: &Context, name: &str) -> Result<AgentView, Status> {
+    let mut agents = context.jobs.agents_called(name);
+    if agents.len() > 1 {
+        let ids: Vec<_> = agents.iter().map(|agent| agent.identity.id.to_string()).collect();
+        let text =
+            format!("{} agents are called `{name}`: say which by its id: {}", ids.len(), ids.join(", "));
+        return Err(Status::failed_precondition(text));
+    }
+    agents.pop().map_or_else(|| find(context, name), Ok)
+}
+
 /// Marks a token as one of this list.
 const KIND: &str = "agents:";
 

@@ -38,6 +38,7 @@ pub(super) fn asked(csr: &[u8], key_hash: &[u8]) -> Result<Asked, Status> {
 pub(super) fn refused(error: Error) -> Status {
     let code = match &error {
         Error::UnknownToken | Error::Expired(_) | Error::Revoked | Error::UsedUp(_) => Code::PermissionDenied,
+        Error::Removed => Code::Unauthenticated,
         Error::Joined(_) => Code::AlreadyExists,
         Error::Request(_) => Code::InvalidArgument,
         Error::Store(error) if error.is_transient() => Code::Unavailable,

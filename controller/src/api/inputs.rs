@@ -7,12 +7,18 @@ use crate::{
     jobs::InputFile,
 };
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use longshore_common::{artifact::is_contained, fields::FieldErrors, wire};
+use longshore_common::{
+    artifact::{is_contained, part_size},
+    fields::FieldErrors,
+    wire,
+};
 use longshore_proto::v1;
 use std::collections::BTreeMap;
 use tonic::{Status, Streaming};
 
 const CONTENTS: usize = 1_000;
+/// Signed addresses of one answer: two terabytes and something.
+const ADDRESSES: u64 = 20_000;
 /// More names than that are a mistake, and would have to be held in memory.
 const FILES: usize = 1_000_000;
 
@@ -32,28 +38,57 @@ pub(super) async fn upload(
         }
     }
     let wanted = errors.into_result(wanted).map_err(status::invalid)?;
-    let uploads: Vec<Option<v1::InputUpload>> = stream::iter(wanted)
+    access::project(context, caller, project)?;
+    caller.touches_project(project);
+    let missing: Vec<Option<([u8; 32], u64)>> = stream::iter(wanted)
+        .map(|(sha256, size)| missing(context, project, sha256, size))
+        .buffer_unordered(AT_ONCE)
+        .try_collect()
+        .await?;
+    let missing: BTreeMap<[u8; 32], u64> = missing.into_iter().flatten().collect();
+    let sum = |of: fn(u64) -> u64| missing.values().fold(0, |sum: u64, size| sum.saturating_add(of(*size)));
+    let addresses = sum(parts);
+    if addresses > ADDRESSES {
+        let text = format!("take {addresses} addresses; send fewer in one call: at most {ADDRESSES}");
+        return Err(status::field("contents", text));
+    }
+    context.jobs.check_storage(project, sum(|size| size)).await.map_err(status::jobs)?;
+    // Noted first: nothing that comes and is never listed stays for ever.
+    context.jobs.open_contents(project, missing.clone()).await.map_err(status::jobs)?;
+    let uploads = stream::iter(missing)
         .map(|(sha256, size)| open(context, project, sha256, size))
         .buffered(AT_ONCE)
         .try_collect()
         .await?;
-    Ok(v1::UploadInputsResponse { uploads: uploads.into_iter().flatten().collect() })
+    Ok(v1::UploadInputsResponse { uploads })
+}
+
+/// Addresses of one content.
+fn parts(size: u64) -> u64 {
+    size.div_ceil(part_size(size)).max(1)
 }
 
 /// `None`: it is stored already.
+async fn missing(
+    context: &Context,
+    project: &str,
+    sha256: [u8; 32],
+    size: u64,
+) -> Result<Option<([u8; 32], u64)>, Status> {
+    let stored = context.blobs.size(&content_key(project, &sha256)).await.map_err(status::blobs)?;
+    Ok((stored != Some(size)).then_some((sha256, size)))
+}
+
 async fn open(
     context: &Context,
     project: &str,
     sha256: [u8; 32],
     size: u64,
-) -> Result<Option<v1::InputUpload>, Status> {
+) -> Result<v1::InputUpload, Status> {
     let key = content_key(project, &sha256);
-    if context.blobs.size(&key).await.map_err(status::blobs)? == Some(size) {
-        return Ok(None);
-    }
     let target = context.blobs.open_upload(&key, size, context.config.write_valid).await;
     let target = Some(target.map_err(status::blobs)?.into());
-    Ok(Some(v1::InputUpload { sha256: sha256.to_vec().into(), target }))
+    Ok(v1::InputUpload { sha256: sha256.to_vec().into(), target })
 }
 
 pub(super) async fn complete(

@@ -35,6 +35,10 @@ use tonic::{Status, service::Routes};
 
 /// The most bytes of one request; a larger one is refused. Submit a batch in pieces of this size.
 pub const MESSAGE_LIMIT: usize = 16 << 20;
+/// Of calls that carry names and settings.
+const SMALL: usize = 256 << 10;
+/// Of calls that strangers may make: each that is not whole yet holds as much.
+const TINY: usize = 16 << 10;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -136,13 +140,13 @@ pub async fn routes(context: &Arc<Context>) -> Result<Routes, tonic_reflection::
     health.set_serving::<v1::agent_link_server::AgentLinkServer<link::Service>>().await;
     Ok(Routes::new(jobs.max_decoding_message_size(MESSAGE_LIMIT))
         .add_service(link.max_decoding_message_size(MESSAGE_LIMIT))
-        .add_service(agents)
-        .add_service(cluster)
-        .add_service(access)
-        .add_service(projects)
-        .add_service(enrolment)
-        .add_service(reflection)
-        .add_service(health_server))
+        .add_service(agents.max_decoding_message_size(SMALL))
+        .add_service(cluster.max_decoding_message_size(TINY))
+        .add_service(access.max_decoding_message_size(SMALL))
+        .add_service(projects.max_decoding_message_size(SMALL))
+        .add_service(enrolment.max_decoding_message_size(TINY))
+        .add_service(reflection.max_decoding_message_size(TINY))
+        .add_service(health_server.max_decoding_message_size(TINY)))
 }
 
 /// A page's size: zero is the default, more than the most is the most.

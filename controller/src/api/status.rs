@@ -41,6 +41,7 @@ pub(super) fn of_jobs(error: jobs::Error) -> Refusal {
             Code::FailedPrecondition
         }
         jobs::Error::Invalid(_) => Code::InvalidArgument,
+        jobs::Error::Storage { .. } => Code::ResourceExhausted,
         jobs::Error::Closed => Code::Unavailable,
     };
     Refusal::new(code, error.to_string())

@@ -104,8 +104,7 @@ impl Watcher {
             return Ok(false);
         }
         let jobs = self.context.jobs.changed_since(&self.filter, self.revision, PAGE).await;
-        let jobs = jobs.map_err(status::jobs)?;
-        let whole = jobs.len() < PAGE as usize;
+        let (jobs, whole) = jobs.map_err(status::jobs)?;
         self.revision = match jobs.last() {
             Some(job) if whole => job.revision.max(head),
             Some(job) => job.revision,

@@ -38,6 +38,8 @@ pub enum Error {
         "agent {0} has joined already: remove it with `longshore agents rm {0}`, or remove its data directory to be a new one"
     )]
     Joined(AgentId),
+    #[error("this agent was removed from the cluster: {AGAIN}")]
+    Removed,
     #[error("{0}")]
     Request(String),
     #[error(transparent)]

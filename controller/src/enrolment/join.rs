@@ -14,14 +14,13 @@ impl Enrolment {
     /// The same token, agent and key again is the same machine, whose first answer was lost: no use is taken.
     pub async fn join(&self, text: &str, agent: AgentId, asked: Asked) -> Result<Credential, Error> {
         let token: JoinToken = text.parse().map_err(|error| Error::Request(format!("{error}")))?;
+        let now = Timestamp::now();
+        // Strangers get no signature and no turn at the one connection that writes.
+        check(&token, self.0.store.join_token(token.id).await?, now)?;
         let binding = asked.binding()?;
         let (credential, row) = self.issue(agent, asked)?;
-        let now = Timestamp::now();
         let mut tx = self.0.store.begin().await?;
-        let known = tx.join_token(token.id).await?;
-        let known = known.filter(|row| same(&row.hash, &Sha256::digest(token.secret)));
-        let known = known.ok_or(Error::UnknownToken)?;
-        check(&known, now)?;
+        let known = check(&token, tx.join_token(token.id).await?, now)?;
         if tx.join_use(token.id, agent).await?.is_none_or(|before| before != binding) {
             admit(&mut tx, &known, agent, now).await?;
             tx.use_join_token(token.id, agent, &binding, now).await?;
@@ -44,6 +43,12 @@ impl Enrolment {
             Proof::Key(key) => &key.id[..],
         };
         let mut tx = self.0.store.begin().await?;
+        // It may have been removed since the guard let the call in.
+        let own = tx.credentials_of(agent).await?;
+        let good = own.iter().any(|row| row.serial == shown && row.revoked_at.is_none());
+        if !good && (!self.0.restored || own.iter().any(|row| row.revoked_at.is_some())) {
+            return Err(Error::Removed);
+        }
         tx.drop_other_credentials(agent, shown).await?;
         tx.put_credential(&row).await?;
         tx.commit().await?;
@@ -125,14 +130,16 @@ impl Asked {
     }
 }
 
-fn check(token: &JoinTokenRow, now: Timestamp) -> Result<(), Error> {
-    if token.revoked_at.is_some() {
+fn check(token: &JoinToken, known: Option<JoinTokenRow>, now: Timestamp) -> Result<JoinTokenRow, Error> {
+    let known = known.filter(|row| same(&row.hash, &Sha256::digest(token.secret)));
+    let known = known.ok_or(Error::UnknownToken)?;
+    if known.revoked_at.is_some() {
         return Err(Error::Revoked);
     }
-    if token.expires_at <= now {
-        return Err(Error::Expired(token.expires_at));
+    if known.expires_at <= now {
+        return Err(Error::Expired(known.expires_at));
     }
-    Ok(())
+    Ok(known)
 }
 
 /// A machine that has not come with this token before.

@@ -17,7 +17,11 @@ use crate::{
     pki::Pki,
     store::{CredentialRow, Store},
 };
-use longshore_common::{clock::Timestamp, credential::AgentKey, ids::AgentId};
+use longshore_common::{
+    clock::Timestamp,
+    credential::AgentKey,
+    ids::{AgentId, Epoch},
+};
 use mark::Marker;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -80,6 +84,8 @@ struct Inner {
     pki: Option<Pki>,
     config: Config,
     marker: Marker,
+    /// From a backup: credentials that were made after it are good and on no record.
+    restored: bool,
     /// As committed.
     known: RwLock<Known>,
 }
@@ -95,8 +101,9 @@ impl Enrolment {
         for row in store.credentials().await? {
             known.credentials.insert(row.serial.clone(), row);
         }
-        let marker = Marker::new(&store.cluster().await?.token_key);
-        Ok(Self(Arc::new(Inner { store, pki, config, marker, known: RwLock::new(known) })))
+        let cluster = store.cluster().await?;
+        let (marker, restored) = (Marker::new(&cluster.token_key), cluster.epoch > Epoch(1));
+        Ok(Self(Arc::new(Inner { store, pki, config, marker, restored, known: RwLock::new(known) })))
     }
 
     /// TLS, if this controller speaks it.
@@ -115,6 +122,7 @@ impl Enrolment {
             Some(row) if row.agent != shown.agent || row.hash.is_some() => Err(Denied::Unknown),
             Some(row) if row.not_after <= Timestamp::now() => Err(Denied::Ended(row.not_after)),
             Some(row) => Ok(row.agent),
+            None if !self.0.restored => Err(Denied::Unknown),
             // Signed by us and not on record: from before the database was restored from a backup. Of an agent that
             // was ever removed nothing is taken on trust.
             None if known.was_removed(shown.agent) => Err(Denied::Removed),
@@ -141,6 +149,7 @@ impl Enrolment {
             // As with certificates: from before a restore.
             return match self.0.marker.ends(key.agent, &key.id, &shown) {
                 None => Err(Denied::Unknown),
+                Some(_) if !self.0.restored => Err(Denied::Unknown),
                 Some(_) if known.was_removed(key.agent) => Err(Denied::Removed),
                 Some(end) if end <= Timestamp::now() => Err(Denied::Ended(end)),
                 Some(_) => Ok(key.agent),

@@ -34,6 +34,15 @@ impl Rig {
         self.enrolment.join(&token.reveal(), agent, asked).await
     }
 
+    /// From a backup.
+    async fn restored(self, tls: bool) -> Self {
+        let (database, copy) = (self.folder.path().join("longshore.db"), self.folder.path().join("copy.db"));
+        self.enrolment.0.store.close().await;
+        crate::store::backup(&database, &copy).await.expect("copied");
+        crate::store::restore(&copy, &database, true).await.expect("restored");
+        open(self.folder, tls, HOUR).await
+    }
+
     async fn again(self, tls: bool) -> Self {
         self.enrolment.0.store.close().await;
         open(self.folder, tls, HOUR).await
@@ -77,7 +86,10 @@ async fn a_key_is_good_until_it_ends_is_renewed_or_its_agent_removed() {
     let rig = rig.again(false).await;
     assert_eq!((rig.enrolment.by_key(&shown), rig.enrolment.by_key(&next)), (Ok(agent), Ok(agent)));
 
-    // A backup that knows nothing of it: it is ours all the same, and nobody else's.
+    // On no record it is nobody's, but where a backup that knows nothing of it was restored.
+    rig.enrolment.0.known.write().expect("no panic").credentials.clear();
+    assert_eq!(rig.enrolment.by_key(&shown), Err(Denied::Unknown));
+    let rig = rig.restored(false).await;
     rig.enrolment.0.known.write().expect("no panic").credentials.clear();
     assert_eq!(rig.enrolment.by_key(&shown), Ok(agent));
     for wrong in [text(AgentId::new(), &first, secret), text(agent, &first, [9; 32])] {
@@ -91,6 +103,27 @@ async fn a_key_is_good_until_it_ends_is_renewed_or_its_agent_removed() {
     }
     let rig = rig.again(false).await;
     assert_eq!(rig.enrolment.by_key(&next), Err(Denied::Removed));
+}
+
+#[tokio::test]
+async fn a_removed_agent_comes_back_neither_by_its_used_token_nor_by_a_renewal_under_way() {
+    let rig = rig(false).await;
+    let (agent, (secret, asked)) = (AgentId::new(), key());
+    let token = rig.token(1, HOUR).await;
+    let first = rig.join(&token, agent, asked.clone()).await.expect("joined");
+    rig.join(&token, agent, asked.clone()).await.expect("the answer was lost");
+    let shown = Proof::Key(text(agent, &first, secret).parse().expect("a key"));
+    rig.enrolment.remove(agent).await.expect("removed");
+    let again = rig.join(&token, agent, asked).await.expect_err("its one use is gone");
+    assert!(matches!(again, Error::UsedUp(1)), "{again}");
+    // The guard had let it in before the removal.
+    let late = rig.enrolment.renew(agent, &shown, key().1).await.expect_err("removed meanwhile");
+    assert!(matches!(late, Error::Removed), "{late}");
+    let token = rig.token(1, HOUR).await;
+    let (secret, asked) = key();
+    let back = rig.join(&token, agent, asked).await.expect("let in anew");
+    let shown = Proof::Key(text(agent, &back, secret).parse().expect("a key"));
+    rig.enrolment.renew(agent, &shown, key().1).await.expect("renewed");
 }
 
 #[tokio::test]
@@ -149,8 +182,10 @@ async fn a_certificate_is_its_agents_alone_and_ends() {
     let key = AgentKey { agent, id: [1; 16], secret: [1; 32] }.reveal();
     assert_eq!(rig.enrolment.by_key(&key), Err(Denied::NotShown), "no bearer secrets beside certificates");
 
-    // From before a restore: on no record, signed by us.
     let unknown = AgentCertificate { serial: vec![1; 16], ..shown.clone() };
+    assert_eq!(rig.enrolment.by_certificate(&unknown), Err(Denied::Unknown));
+    // From before a restore: on no record, signed by us.
+    let rig = rig.restored(true).await;
     assert_eq!(rig.enrolment.by_certificate(&unknown), Ok(agent));
     rig.enrolment.remove(agent).await.expect("removed");
     assert_eq!(rig.enrolment.by_certificate(&shown), Err(Denied::Removed));

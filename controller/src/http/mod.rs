@@ -6,6 +6,7 @@ mod metrics;
 mod patience;
 pub mod peer;
 mod serve;
+pub(crate) mod timely;
 
 pub use serve::{Config, serve};
 

@@ -43,6 +43,8 @@ pub struct Note {
     /// The first few.
     pub targets: Vec<String>,
     pub count: u32,
+    /// The first thing of the call that was denied, where the call as a whole was not.
+    pub denied: Option<String>,
 }
 
 impl Caller {
@@ -99,6 +101,16 @@ impl Caller {
 
     pub fn touches_project(&self, project: &str) {
         project.clone_into(&mut self.note.lock().unwrap_or_else(PoisonError::into_inner).project);
+    }
+
+    /// Part of the call was denied.
+    pub fn note_denial(&self, message: &str) {
+        let mut note = self.note.lock().unwrap_or_else(PoisonError::into_inner);
+        note.denied.get_or_insert_with(|| message.to_owned());
+    }
+
+    pub fn was_denied(&self) -> bool {
+        self.note.lock().unwrap_or_else(PoisonError::into_inner).denied.is_some()
     }
 
     pub fn note(&self) -> Note {

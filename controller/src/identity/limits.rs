@@ -34,7 +34,11 @@ impl Default for Config {
 pub struct Limits {
     calls: DefaultKeyedRateLimiter<String>,
     failures: DefaultKeyedRateLimiter<IpAddr>,
+    joins: DefaultKeyedRateLimiter<IpAddr>,
 }
+
+/// Machines that join from one address in a second, over time and at once: a fleet behind one router.
+const JOINS: (NonZeroU32, NonZeroU32) = (number(20), number(1_000));
 
 impl fmt::Debug for Limits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -47,6 +51,7 @@ impl Limits {
         Self {
             calls: RateLimiter::keyed(Quota::per_second(config.calls_per_second).allow_burst(config.burst)),
             failures: RateLimiter::keyed(Quota::per_minute(config.failures_per_minute)),
+            joins: RateLimiter::keyed(Quota::per_second(JOINS.0).allow_burst(JOINS.1)),
         }
     }
 
@@ -60,9 +65,15 @@ impl Limits {
         self.failures.check_key(&address).is_ok()
     }
 
+    /// Whether one more machine may ask from this address to be let in.
+    pub fn may_knock(&self, address: IpAddr) -> bool {
+        self.joins.check_key(&address).is_ok()
+    }
+
     /// Forgets those that are at rest.
     pub fn sweep(&self) {
         self.calls.retain_recent();
         self.failures.retain_recent();
+        self.joins.retain_recent();
     }
 }

@@ -138,7 +138,10 @@ impl Identity {
 
     /// By id or name; `scope`: only those of this project are there.
     pub async fn revoke_token(&self, text: &str, scope: Option<&str>) -> Result<Token, Error> {
-        let found = self.tokens(scope).into_iter().find(|token| token.id == text || token.name == text);
+        let tokens = self.tokens(scope);
+        // Whatever others are called, an id means that one.
+        let found = tokens.iter().find(|token| token.id == text);
+        let found = found.or_else(|| tokens.iter().find(|token| token.name == text)).cloned();
         let token = found.ok_or_else(|| Error::NoToken(text.to_owned()))?;
         // It ends here at once, whatever the database does next: a revoked token must not be let in.
         let row = self.write().tokens.remove(&token.id);

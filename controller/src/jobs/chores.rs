@@ -10,6 +10,7 @@ use longshore_common::{
     clock::Timestamp,
     ids::{AgentId, AttemptRef},
 };
+use std::collections::BTreeMap;
 
 #[derive(Debug)]
 pub(super) enum Chore {
@@ -30,6 +31,12 @@ pub(super) enum Chore {
         input: CreatedInput,
         files: Vec<InputFile>,
     },
+    OpenContents {
+        project: String,
+        contents: BTreeMap<[u8; 32], u64>,
+    },
+    /// Opened before, and listed by no input since.
+    ForgetContents(Timestamp),
     RemoveInputs {
         before: Timestamp,
         limit: u32,
@@ -63,6 +70,8 @@ impl Chore {
             Self::Page { attempt, page, entries } => tx.put_page(*attempt, *page, entries).await?,
             Self::Opened { attempt, opened } => tx.note_opened(*attempt, *opened).await?,
             Self::Input { project, input, files } => tx.put_input(project, input, files, now).await?,
+            Self::OpenContents { project, contents } => tx.open_contents(project, contents, now).await?,
+            Self::ForgetContents(before) => tx.forget_contents(*before).await?,
             Self::RemoveInputs { before, limit } => return tx.remove_inputs(*before, *limit).await,
             Self::DropGarbage { kind, names } => tx.drop_garbage(kind, names).await?,
             Self::Token(row) => tx.put_token(row).await?,

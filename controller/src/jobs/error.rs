@@ -25,6 +25,8 @@ pub enum Error {
     Needed(Needed),
     #[error("{0}")]
     Invalid(String),
+    #[error("project {project} keeps {stored} of its {bound}, and {more} more do not fit; remove some jobs")]
+    Storage { project: String, stored: String, more: String, bound: String },
     /// The writer is gone: the process leaves.
     #[error("the controller is shutting down; try again in a moment")]
     Closed,
@@ -40,6 +42,7 @@ impl Error {
             | Self::NotEnded { .. }
             | Self::NoDigest { .. }
             | Self::Needed(_)
+            | Self::Storage { .. }
             | Self::Invalid(_) => false,
         }
     }

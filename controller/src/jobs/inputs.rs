@@ -10,6 +10,7 @@ use super::{
 use crate::identity::DEFAULT_PROJECT;
 use longshore_common::artifact::ManifestEntry;
 use sha2::{Digest as _, Sha256};
+use std::collections::BTreeMap;
 use std::collections::HashMap;
 
 impl Jobs {
@@ -69,6 +70,14 @@ impl Jobs {
         let project = project.to_owned();
         self.chore(Chore::Input { project, input: input.clone(), files }).await?;
         Ok(input)
+    }
+
+    /// Notes contents that are about to be uploaded: those that no input lists in time go.
+    pub async fn open_contents(&self, project: &str, contents: BTreeMap<[u8; 32], u64>) -> Result<(), Error> {
+        if contents.is_empty() {
+            return Ok(());
+        }
+        self.chore(Chore::OpenContents { project: project.to_owned(), contents }).await.map(drop)
     }
 
     /// Files of an uploaded input in path order.

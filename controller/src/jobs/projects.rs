@@ -142,14 +142,30 @@ impl Jobs {
         let Some(bound) = bound else { return Ok(None) };
         let stored = self.stored(name).await?;
         let what = format!(
-            "keeps {} of its {} of artifacts; remove some jobs",
+            "keeps {} of its {} of artifacts and inputs; remove some jobs",
             ByteSize(stored).rounded(),
             ByteSize(bound).rounded()
         );
         Ok((stored >= bound).then(|| SubmitError::OverQuota { project: name.to_owned(), what }))
     }
 
-    /// Bytes of artifacts that the project keeps, as of a moment ago.
+    /// Refuses what would take the project over its storage.
+    pub async fn check_storage(&self, name: &str, more: u64) -> Result<(), Error> {
+        let project = self.inner.shared.projects.get(name);
+        let Some(bound) = project.and_then(|project| project.settings.quotas.storage) else { return Ok(()) };
+        let stored = self.stored(name).await?;
+        if stored.saturating_add(more) <= bound {
+            return Ok(());
+        }
+        Err(Error::Storage {
+            project: name.to_owned(),
+            stored: ByteSize(stored).rounded(),
+            more: ByteSize(more).rounded(),
+            bound: ByteSize(bound).rounded(),
+        })
+    }
+
+    /// Bytes of artifacts and inputs that the project keeps, as of a moment ago.
     async fn stored(&self, name: &str) -> Result<u64, Error> {
         let stored = &self.inner.shared.projects.stored;
         let known = stored.read().unwrap_or_else(PoisonError::into_inner).get(name).copied();

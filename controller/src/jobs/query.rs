@@ -20,6 +20,9 @@ use std::collections::{BTreeMap, HashMap};
 const SHOWN: u32 = 8;
 /// Bytes of specs in one page of a list: clients take 4 MiB by default.
 const LIST_BYTES: usize = 3 << 20;
+
+/// Jobs read at once by who watches.
+const FIRST_CHANGES: u32 = 32;
 /// Jobs read at a time, each of up to a mebibyte.
 const LIST_CHUNK: u32 = 50;
 
@@ -112,15 +115,31 @@ impl Jobs {
         Ok(Page { items: rows.into_iter().map(view::job).collect(), next })
     }
 
-    /// Jobs that match, with a revision past `revision`, in order of revision.
+    /// Jobs that match, with a revision past `revision`, in order of revision; and whether those are all.
     pub async fn changed_since(
         &self,
         filter: &JobFilter,
         revision: u64,
         limit: u32,
-    ) -> Result<Vec<JobView>, Error> {
-        let rows = self.inner.shared.store.changed_since(filter, revision, limit).await?;
-        Ok(rows.into_iter().map(view::job).collect())
+    ) -> Result<(Vec<JobView>, bool), Error> {
+        // Few at first: a spec may be a mebibyte, and many watch.
+        let mut page = limit.min(FIRST_CHANGES);
+        let (mut revision, mut left, mut room) = (revision, limit, LIST_BYTES);
+        let mut jobs = Vec::new();
+        loop {
+            let rows = self.inner.shared.store.changed_since(filter, revision, page).await?;
+            let whole = rows.len() < page as usize;
+            left = left.saturating_sub(page);
+            for row in rows {
+                room = room.saturating_sub(row.spec_bytes);
+                jobs.push(view::job(row));
+            }
+            if whole || left == 0 || room == 0 {
+                return Ok((jobs, whole));
+            }
+            revision = jobs.last().map_or(revision, |job: &JobView| job.revision);
+            page = left.min(page * 4);
+        }
     }
 
     /// All agents by name.
@@ -134,8 +153,18 @@ impl Jobs {
 
     /// By name or id. Of several with one name, the one seen last.
     pub fn agent(&self, name: &str) -> Option<AgentView> {
-        let named = |agent: &AgentView| agent.identity.name == name || agent.identity.id.to_string() == name;
-        self.agents().into_iter().filter(named).max_by_key(|agent| agent.seen_at)
+        self.agents_called(name).into_iter().max_by_key(|agent| agent.seen_at)
+    }
+
+    /// By name or id. An id means that one alone, whatever others call themselves.
+    pub fn agents_called(&self, name: &str) -> Vec<AgentView> {
+        let mut agents = self.agents();
+        if agents.iter().any(|agent| agent.identity.id.to_string() == name) {
+            agents.retain(|agent| agent.identity.id.to_string() == name);
+        } else {
+            agents.retain(|agent| agent.identity.name == name);
+        }
+        agents
     }
 
     pub async fn counts(&self) -> Result<Counts, Error> {

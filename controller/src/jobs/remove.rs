@@ -17,6 +17,8 @@ use std::collections::HashMap;
 
 /// How long a claim is remembered: an agent that has no answer asks again within seconds.
 const CLAIM_MEMORY: std::time::Duration = std::time::Duration::from_secs(600);
+/// Uploads that were opened before are over: their addresses end after a day.
+const UPLOADS: std::time::Duration = std::time::Duration::from_secs(48 * 3600);
 /// Jobs removed in one transaction.
 const PAGE: u32 = 200;
 
@@ -51,6 +53,7 @@ impl Jobs {
         }
         let kept = shared.config.retention + shared.config.request_memory;
         while self.chore(Chore::RemoveInputs { before: now.minus(kept), limit: PAGE }).await? > 0 {}
+        self.chore(Chore::ForgetContents(now.minus(UPLOADS))).await?;
         self.chore(Chore::Forget { claims: now.minus(CLAIM_MEMORY), requests: now.minus(kept) }).await?;
         shared.store.shrink().await?;
         Ok(count)

@@ -38,6 +38,46 @@ async fn a_second_controller_on_the_same_file_is_refused_by_name_and_process() {
 }
 
 #[tokio::test]
+async fn contents_that_no_input_lists_are_garbage_and_count_until_then() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = Store::open(&config(folder.path())).await.expect("opens");
+    let now = longshore_common::clock::Timestamp::now();
+    let mut tx = store.begin().await.expect("begun");
+    tx.open_contents("default", &[([1; 32], 10), ([2; 32], 20)].into(), now).await.expect("noted");
+    let file = jobs::InputFile { path: b"a".to_vec(), size: 10, sha256: [1; 32], mode: 0o644 };
+    let input = jobs::CreatedInput { id: "x".into(), files: 1, bytes: 10 };
+    tx.put_input("default", &input, &[file], now).await.expect("listed");
+    tx.commit().await.expect("committed");
+    assert_eq!(store.stored_bytes("default").await.expect("read"), 30);
+    let mut tx = store.begin().await.expect("begun");
+    // Again: it is stored and listed, and no upload.
+    tx.open_contents("default", &[([1; 32], 10)].into(), now).await.expect("noted");
+    tx.forget_contents(now.plus(Duration::from_secs(1))).await.expect("done");
+    tx.commit().await.expect("committed");
+    let key = crate::blobs::content_key("default", &[2; 32]);
+    assert_eq!(store.garbage("object", 10).await.expect("read"), [key]);
+    assert_eq!(store.stored_bytes("default").await.expect("read"), 10);
+}
+
+#[tokio::test]
+async fn a_caller_that_goes_away_while_a_transaction_begins_stops_nobody_else() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = Store::open(&config(folder.path())).await.expect("opens");
+    for polls in 1..40 {
+        let mut begin = Box::pin(store.begin());
+        for _ in 0..polls {
+            if futures::poll!(&mut begin).is_ready() {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        drop(begin);
+        let next = tokio::time::timeout(Duration::from_secs(20), store.begin());
+        next.await.expect("the connection is free").expect("begun").commit().await.expect("committed");
+    }
+}
+
+#[tokio::test]
 async fn a_call_that_was_open_when_the_controller_died_is_one_line_of_the_audit_log() {
     let folder = tempfile::tempdir().expect("a folder");
     let line = |id: u8, result: &str| AuditRow {

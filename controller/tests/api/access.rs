@@ -404,6 +404,25 @@ async fn a_caller_that_hangs_up_leaves_a_line_all_the_same() {
 }
 
 #[tokio::test]
+async fn one_denial_in_a_batch_is_in_the_audit_log() {
+    let cluster = Cluster::start().await;
+    project(&cluster, "lab").await;
+    project(&cluster, "own").await;
+    let text = token(&cluster, "eve", Submitter, "own").await;
+    let request = v1::SubmitRequest { spec: Some(spec("x")), project: "lab".into(), ..Default::default() };
+    let batch = v1::SubmitBatchRequest { requests: vec![request] };
+    let answer = JobsClient::new(showing(&cluster, &text)).submit_batch(batch).await.expect("answered");
+    let error = answer.into_inner().results[0].error.clone().expect("refused");
+    assert_eq!(error.code, Code::PermissionDenied as i32);
+    let request = v1::ListAuditRequest { refused: true, ..v1::ListAuditRequest::default() };
+    let lines = AccessClient::new(cluster.channel.clone()).list_audit(request).await.expect("read");
+    let lines = lines.into_inner().entries;
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert_eq!((lines[0].actor.as_str(), lines[0].result.as_str()), ("token eve", "PERMISSION_DENIED"));
+    assert!(lines[0].message.contains("`lab`"), "{lines:?}");
+}
+
+#[tokio::test]
 async fn an_address_that_is_wrong_too_often_is_slowed_down_and_right_tokens_are_not() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut config = config(folder.path());

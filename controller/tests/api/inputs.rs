@@ -47,6 +47,27 @@ async fn fetch(agent: &mut Agent, attempt: v1::AttemptRef) -> Vec<(String, Vec<u
 }
 
 #[tokio::test]
+async fn uploads_keep_to_the_projects_storage_and_to_what_one_answer_may_hold() {
+    let cluster = Cluster::start().await;
+    let quotas = v1::Quotas { storage_bytes: Some(5), ..v1::Quotas::default() };
+    let project = v1::Project { name: "default".into(), quotas: Some(quotas), ..v1::Project::default() };
+    let put = v1::PutProjectRequest { project: Some(project), create: false };
+    let mut projects = v1::projects_client::ProjectsClient::new(cluster.channel.clone());
+    projects.put(put).await.expect("set");
+    let ask = |contents: Vec<v1::InputContent>| {
+        let mut jobs = cluster.jobs.clone();
+        async move { jobs.upload_inputs(v1::UploadInputsRequest { contents }).await }
+    };
+    ask(vec![content(b"four")]).await.expect("there is room");
+    let refused = ask(vec![content(b"more than five")]).await.expect_err("there is not");
+    assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
+    assert!(refused.message().contains("project default keeps"), "{refused}");
+    let large = |n: u8| v1::InputContent { sha256: digest(&[n]), size: 72 << 30 };
+    let refused = ask((0..40).map(large).collect()).await.expect_err("gigabytes of addresses");
+    assert!(refused.message().contains("send fewer in one call"), "{refused}");
+}
+
+#[tokio::test]
 async fn contents_are_uploaded_once_and_reach_the_agent() {
     let cluster = Cluster::start().await;
     let mut agent = Agent::connect(&cluster, "a").await;

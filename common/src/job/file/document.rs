@@ -6,7 +6,8 @@ use super::words::{Files, Setting, Word, Words};
 use crate::fields::{FieldError, FieldErrors};
 use crate::job::spec::SECRETS_FOLDER;
 use crate::job::{
-    Deadlines, Input, JobSpec, NetworkMode, Outputs, PullPolicy, RetryPolicy, RetryRule, Security, ShareInput, check_name,
+    Deadlines, Input, JobSpec, NetworkMode, Outputs, PullPolicy, RetryPolicy, RetryRule, Security,
+    ShareInput, check_name,
 };
 use crate::tree::{Node, Value};
 use crate::units::{ByteSize, HumanDuration};

@@ -1,6 +1,8 @@
 //! A spec as a document of a job file, without what is default anyway.
 
-use crate::job::{AgentRule, Input, JobSpec, LabelTest, NetworkMode, PullPolicy, RetryRule, Security, ShareInput};
+use crate::job::{
+    AgentRule, Input, JobSpec, LabelTest, NetworkMode, PullPolicy, RetryRule, Security, ShareInput,
+};
 use crate::units::{ByteSize, Cores, HumanDuration};
 use serde_json::{Map, Value, json};
 use std::{collections::BTreeMap, time::Duration};

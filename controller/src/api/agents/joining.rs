@@ -1,6 +1,6 @@
 //! Letting machines in, and showing them out.
 
-use super::{Context, enrolment, find, status, views};
+use super::{Context, enrolment, find_one, status, views};
 use crate::{
     enrolment::{JoinTokenView, NewJoinToken},
     identity::Caller,
@@ -72,7 +72,7 @@ pub(super) async fn remove(
     caller: &Caller,
     request: &v1::RemoveAgentRequest,
 ) -> Result<v1::RemoveAgentResponse, Status> {
-    let agent = find(context, &request.agent)?;
+    let agent = find_one(context, &request.agent)?;
     if !agent.jobs.is_empty() && !request.force {
         return Err(Status::failed_precondition(format!(
             "agent {} has {} attempts under way: wait for their end, or remove it with --force; they go back to the \

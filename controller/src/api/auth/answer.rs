@@ -58,6 +58,11 @@ impl Refused {
         Self::new(Code::DeadlineExceeded, message)
     }
 
+    pub(super) fn too_many_joins() -> Self {
+        let message = "too many machines join from this address; try again in a second";
+        Self { silent: true, ..Self::new(Code::ResourceExhausted, message) }
+    }
+
     pub(super) fn unwritten(error: &jobs::Error) -> Self {
         Self::new(Code::Unavailable, format!("the audit log cannot be written: {error}; try again"))
     }

@@ -32,6 +32,11 @@ impl Line {
 
     fn row(&self, refused: Option<&Refused>) -> AuditRow {
         let note = self.caller.note();
+        let (result, message) = match (refused, note.denied) {
+            (Some(refused), _) => (refused.code_name(), refused.message().to_owned()),
+            (None, Some(denied)) => ("PERMISSION_DENIED", denied),
+            (None, None) => ("ok", String::new()),
+        };
         AuditRow {
             id: self.id,
             at: Timestamp::now(),
@@ -41,8 +46,8 @@ impl Line {
             project: note.project,
             targets: note.targets,
             target_count: note.count,
-            result: refused.map_or("ok", Refused::code_name).to_owned(),
-            message: refused.map(|refused| refused.message().to_owned()).unwrap_or_default(),
+            result: result.to_owned(),
+            message,
         }
     }
 }

@@ -10,7 +10,7 @@ pub(crate) use answer::is_grpc;
 use super::Context;
 use crate::{
     enrolment,
-    http::peer::Peer,
+    http::{peer::Peer, timely::Timely},
     identity::{Caller, Denied, Who},
 };
 use answer::Refused;
@@ -28,6 +28,7 @@ use rules::{Access, Rule};
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
+    time::Duration,
 };
 use tonic::{Code, Status};
 
@@ -54,28 +55,34 @@ async fn guard(State(context): State<Arc<Context>>, mut request: Request<Body>, 
         }
     };
     request.extensions_mut().insert(caller.clone());
-    let line = Line::new(rule, &caller, address);
-    let call = bounded(rule, request, next, grpc);
-    if rule.changes {
-        return changing(context, line, call, grpc).await;
+    if let Some(limit) = rule.body {
+        request = request.map(|body| Body::new(Timely::new(body, limit)));
     }
-    let answered = call.await;
-    if let Some(refused) = answer::refusal_of(&answered).filter(Refused::is_denial) {
-        line.close(&context, Some(&refused)).await;
+    let line = Line::new(rule, &caller, address);
+    if rule.changes {
+        return changing(context, line, rule.deadline, next.run(request), grpc).await;
+    }
+    let answered = within(rule.deadline, next.run(request)).await;
+    let answered = answered.unwrap_or_else(|late| late.into_response(grpc));
+    let refused = answer::refusal_of(&answered).filter(Refused::is_denial);
+    // Strangers do not fill the log.
+    let strange = rule.access == Access::Signed && !context.identity.limits().may_fail(address.ip());
+    if (refused.is_some() && !strange) || caller.was_denied() {
+        line.close(&context, refused.as_ref()).await;
     }
     answered
 }
 
-async fn bounded(rule: &'static Rule, request: Request<Body>, next: Next, grpc: bool) -> Response {
-    let Some(deadline) = rule.deadline else { return next.run(request).await };
-    let answered = tokio::time::timeout(deadline, next.run(request)).await;
-    answered.unwrap_or_else(|_| Refused::late(deadline).into_response(grpc))
+async fn within<T>(deadline: Option<Duration>, work: impl Future<Output = T>) -> Result<T, Refused> {
+    let Some(deadline) = deadline else { return Ok(work.await) };
+    tokio::time::timeout(deadline, work).await.map_err(|_| Refused::late(deadline))
 }
 
-/// Goes on to its end when its caller hangs up: nobody may change something and leave no line.
+/// Goes on to its end when its caller hangs up or its time is over: no change is made by half, and none without a line.
 async fn changing(
     context: Arc<Context>,
     line: Line,
+    deadline: Option<Duration>,
     call: impl Future<Output = Response> + Send + 'static,
     grpc: bool,
 ) -> Response {
@@ -87,7 +94,11 @@ async fn changing(
         line.close(&context, answer::refusal_of(&answered).as_ref()).await;
         answered
     });
-    whole.await.unwrap_or_else(|_| Refused::broken().into_response(grpc))
+    match within(deadline, whole).await {
+        Ok(Ok(answered)) => answered,
+        Ok(Err(_)) => Refused::broken().into_response(grpc),
+        Err(late) => late.into_response(grpc),
+    }
 }
 
 /// The caller of a request that has passed the guard.
@@ -100,6 +111,9 @@ type Admitted = Result<Caller, Box<(Refused, Who)>>;
 
 fn admit(context: &Context, rule: &Rule, request: &mut Request<Body>, address: IpAddr) -> Admitted {
     let (least, global) = match rule.access {
+        Access::Invited if !context.identity.limits().may_knock(address) => {
+            return Err(Box::new((Refused::too_many_joins(), Who::Nobody)));
+        }
         Access::Open | Access::Signed | Access::Invited => return Ok(Caller::new(Who::Nobody, None)),
         Access::Agent => {
             let agent = super::link::agent(context, request.extensions(), request.headers());
@@ -156,5 +170,7 @@ pub(super) fn check_project(caller: &Caller, project: &str) -> Result<(), Status
         return Ok(());
     }
     let scope = caller.scope().unwrap_or_default();
-    Err(Status::new(Code::PermissionDenied, format!("this call keeps to project `{scope}`, not `{project}`")))
+    let message = format!("this call keeps to project `{scope}`, not `{project}`");
+    caller.note_denial(&message);
+    Err(Status::new(Code::PermissionDenied, message))
 }

@@ -30,6 +30,8 @@ pub struct Rule {
     pub changes: bool,
     /// `None`: it may take as long as it takes.
     pub deadline: Option<Duration>,
+    /// Within which all of the request is there; `None`: it goes on and on.
+    pub body: Option<Duration>,
 }
 
 /// Far more than a call to a healthy database takes, and less than anybody's patience.
@@ -38,16 +40,22 @@ const SHORT: Option<Duration> = Some(Duration::from_secs(60));
 const LONG: Option<Duration> = Some(Duration::from_secs(600));
 
 const fn reads(path: &'static str, access: Access) -> Rule {
-    Rule { path, access, changes: false, deadline: SHORT }
+    Rule { path, access, changes: false, deadline: SHORT, body: SHORT }
 }
 
 const fn changes(path: &'static str, access: Access) -> Rule {
-    Rule { path, access, changes: true, deadline: SHORT }
+    Rule { path, access, changes: true, deadline: SHORT, body: SHORT }
 }
 
 impl Rule {
     const fn within(self, deadline: Option<Duration>) -> Self {
-        Self { deadline, ..self }
+        let body = if deadline.is_some() { deadline } else { self.body };
+        Self { deadline, body, ..self }
+    }
+
+    /// Both ways, for as long as both sides like.
+    const fn open_ended(self) -> Self {
+        Self { deadline: None, body: None, ..self }
     }
 }
 
@@ -110,7 +118,7 @@ pub const RULES: &[Rule] = &[
     changes("/longshore.v1.Projects/Pause", OPERATOR),
     changes("/longshore.v1.Projects/Resume", OPERATOR),
     // What agents do is the attempts' own history; only what is refused goes into the audit log.
-    reads("/longshore.v1.AgentLink/Link", Access::Agent).within(None),
+    reads("/longshore.v1.AgentLink/Link", Access::Agent).open_ended(),
     reads("/longshore.v1.AgentLink/Claim", Access::Agent),
     reads("/longshore.v1.AgentLink/AppendLogs", Access::Agent),
     reads("/longshore.v1.AgentLink/ResumeLog", Access::Agent),
@@ -125,11 +133,11 @@ pub const RULES: &[Rule] = &[
     reads("/grpc.health.v1.Health/List", Access::Open),
     reads("/grpc.health.v1.Health/Watch", Access::Open).within(None),
     // The protocol is published; what is behind it is not.
-    reads("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Access::Open).within(None),
+    reads("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Access::Open).open_ended(),
     reads("/healthz", Access::Open),
     reads("/readyz", Access::Open),
     reads("/metrics", Access::Global(Role::Viewer)),
-    reads("/blobs/", Access::Signed).within(None),
+    reads("/blobs/", Access::Signed).open_ended(),
 ];
 
 /// The rule of a request's path.

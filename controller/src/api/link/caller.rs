@@ -4,9 +4,13 @@ use super::Context;
 use crate::{
     enrolment::{Denied, Proof},
     http::peer::Peer,
+    identity,
 };
 use http::{Extensions, HeaderMap, header::AUTHORIZATION};
-use longshore_common::ids::AgentId;
+use longshore_common::{
+    ids::{AgentId, AttemptRef},
+    wire::status::Refusal,
+};
 use tonic::{Request, Status};
 
 /// An agent that has shown who it is. The guard leaves it with the request.
@@ -14,12 +18,23 @@ use tonic::{Request, Status};
 pub(in crate::api) struct Caller {
     pub(in crate::api) agent: AgentId,
     pub(super) proof: Proof,
+    /// For its line in the audit log.
+    noted: Option<identity::Caller>,
 }
 
 impl Caller {
     /// Whether it would still be taken: a stream asks with every message.
     pub(super) fn check(&self, context: &Context) -> Result<(), Status> {
         context.enrolment.check(&self.proof).map(drop).map_err(denied)
+    }
+
+    /// Refuses one part of a call on what is another agent's.
+    pub(super) fn not_yours(&self, attempt: AttemptRef) -> Refusal {
+        let message = format!("attempt {attempt} is another agent's");
+        if let Some(noted) = &self.noted {
+            noted.note_denial(&message);
+        }
+        Refusal::new(tonic::Code::PermissionDenied, message)
     }
 
     /// An agent speaks for itself alone.
@@ -33,8 +48,8 @@ impl Caller {
 
 /// Whom the guard let in.
 pub(super) fn agent_of<T>(request: &Request<T>) -> Result<Caller, Status> {
-    let caller = request.extensions().get::<Caller>().cloned();
-    caller.ok_or_else(|| denied(Denied::NotShown))
+    let caller = request.extensions().get::<Caller>().cloned().ok_or_else(|| denied(Denied::NotShown))?;
+    Ok(Caller { noted: request.extensions().get().cloned(), ..caller })
 }
 
 /// Before the call is looked at.
@@ -45,7 +60,7 @@ pub(in crate::api) fn agent(
 ) -> Result<Caller, Denied> {
     let key = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let proof = shown(extensions.get(), key)?;
-    Ok(Caller { agent: context.enrolment.check(&proof)?, proof })
+    Ok(Caller { agent: context.enrolment.check(&proof)?, proof, noted: None })
 }
 
 /// A certificate, or a key.

@@ -113,11 +113,7 @@ impl v1::agent_link_server::AgentLink for Service {
 fn live(context: &Context, caller: &Caller, message: Option<v1::AttemptRef>) -> Result<LiveAttempt, Refusal> {
     let attempt = AttemptRef::try_from(message)?;
     let live = context.jobs.check_attempt(attempt).map_err(|refusal| status::of_refusal(&refusal))?;
-    if live.agent == caller.agent { Ok(live) } else { Err(not_yours(attempt)) }
-}
-
-fn not_yours(attempt: AttemptRef) -> Refusal {
-    Refusal::new(tonic::Code::PermissionDenied, format!("attempt {attempt} is another agent's"))
+    if live.agent == caller.agent { Ok(live) } else { Err(caller.not_yours(attempt)) }
 }
 
 async fn claim(
@@ -245,7 +241,7 @@ async fn finish(
                     .check_attempt(report.attempt)
                     .is_ok_and(|live| live.agent != caller.agent) =>
             {
-                Some(not_yours(report.attempt))
+                Some(caller.not_yours(report.attempt))
             }
             Ok(report) => {
                 good.push(report);

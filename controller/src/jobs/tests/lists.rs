@@ -103,7 +103,7 @@ async fn revisions_tell_every_change_once_and_never_go_back() {
     let jobs = several(&bench, 2).await;
     let before = bench.jobs.revision();
     bench.jobs.cancel(vec![jobs[0].id], "anna", "").await.expect("stored");
-    let changed = bench.jobs.changed_since(&JobFilter::default(), before, 10).await.expect("read");
+    let (changed, _) = bench.jobs.changed_since(&JobFilter::default(), before, 10).await.expect("read");
     assert_eq!(
         changed.iter().map(|job| (job.id, job.revision)).collect::<Vec<_>>(),
         [(jobs[0].id, before + 1)]

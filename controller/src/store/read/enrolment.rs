@@ -4,7 +4,7 @@ use crate::store::{
     Error, Store,
     rows::{CredentialRow, JoinTokenRow},
 };
-use longshore_common::ids::AgentId;
+use longshore_common::{credential::JoinTokenId, ids::AgentId};
 use sqlx::{Row as _, sqlite::SqliteRow};
 use std::collections::HashMap;
 
@@ -27,6 +27,14 @@ impl Store {
             Ok((agent, row.try_get("salt")?))
         };
         rows.iter().map(read).collect()
+    }
+
+    pub(crate) async fn join_token(&self, id: JoinTokenId) -> Result<Option<JoinTokenRow>, Error> {
+        let row = sqlx::query("SELECT * FROM join_tokens WHERE id = $1")
+            .bind(&id.as_bytes()[..])
+            .fetch_optional(&self.read)
+            .await?;
+        row.as_ref().map(JoinTokenRow::read).transpose()
     }
 
     /// Newest first.

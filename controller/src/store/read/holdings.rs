@@ -40,11 +40,12 @@ impl Holdings for &Store {
 }
 
 impl Store {
-    /// Bytes of the artifacts of all attempts of a project.
+    /// Bytes of the artifacts of all attempts of a project, and of its inputs, those on their way too.
     pub(crate) async fn stored_bytes(&self, project: &str) -> Result<u64, Error> {
         let row = sqlx::query(
-            "SELECT COALESCE(SUM(t.artifact_bytes), 0) FROM jobs AS j JOIN attempts AS t ON t.job_id = j.id \
-             WHERE j.project = $1",
+            "SELECT (SELECT COALESCE(SUM(t.artifact_bytes), 0) FROM jobs AS j JOIN attempts AS t ON t.job_id = j.id \
+             WHERE j.project = $1) + (SELECT COALESCE(SUM(bytes), 0) FROM inputs WHERE project = $1) \
+             + (SELECT COALESCE(SUM(size), 0) FROM opened_contents WHERE project = $1)",
         )
         .bind(project)
         .fetch_one(&self.read)

@@ -145,6 +145,8 @@ impl Tx {
     /// The agent is none any more.
     pub(crate) async fn remove_agent(&mut self, agent: AgentId, now: Timestamp) -> Result<(), Error> {
         for sql in [
+            // No repeat of its join is taken for the answer that was lost.
+            "UPDATE join_uses SET binding = '', used_at = $2 WHERE agent_id = $1",
             "UPDATE agent_credentials SET revoked_at = COALESCE(revoked_at, $2) WHERE agent_id = $1",
             "UPDATE agents SET removed_at = $2 WHERE id = $1",
         ] {

@@ -29,11 +29,13 @@ pub(crate) struct Tx {
 }
 
 impl Tx {
-    pub(super) async fn begin(mut inner: PoolConnection<Sqlite>) -> Result<Self, Error> {
+    /// A caller that goes away meanwhile takes the connection along: nobody knows whether it is within a transaction.
+    pub(super) async fn begin(inner: PoolConnection<Sqlite>) -> Result<Self, Error> {
         #[cfg(test)]
         super::crash::point();
-        sqlx::query("BEGIN IMMEDIATE").execute(&mut *inner).await?;
-        Ok(Self { inner, committed: false })
+        let mut tx = Self { inner, committed: false };
+        sqlx::query("BEGIN IMMEDIATE").execute(&mut *tx.inner).await?;
+        Ok(tx)
     }
 
     /// On disk when this returns.
