@@ -60,8 +60,16 @@ impl v1::jobs_server::Jobs for Service {
     }
 
     async fn explain(&self, request: Request<v1::ExplainJobRequest>) -> Answer<v1::ExplainJobResponse> {
-        let job = resolve(&self.0, &auth::caller(&request)?, &request.get_ref().job).await?;
-        let explanation = self.0.jobs.explain(job).await.map_err(status::jobs)?;
+        let caller = auth::caller(&request)?;
+        let asked = request.into_inner();
+        let explanation = if let Some(spec) = asked.spec {
+            let (project, spec) = submit::asked(&self.0, &caller, asked.project, spec)?;
+            self.0.jobs.explain_new(&project, &spec).await
+        } else {
+            let job = resolve(&self.0, &caller, &asked.job).await?;
+            self.0.jobs.explain(job).await
+        };
+        let explanation = explanation.map_err(status::jobs)?;
         let explanation = Some(views::explanation(explanation));
         Ok(Response::new(v1::ExplainJobResponse { explanation }))
     }

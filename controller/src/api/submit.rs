@@ -92,14 +92,28 @@ pub(super) async fn retry(
     Ok(answer(context, caller, &submitted))
 }
 
+/// A spec that is only asked about.
+pub(super) fn asked(
+    context: &Context,
+    caller: &Caller,
+    project: String,
+    spec: v1::JobSpec,
+) -> Result<(String, JobSpec), Status> {
+    let project = of_caller(caller, project);
+    job::check_name("project", &project).map_err(status::invalid)?;
+    access::project(context, caller, &project)?;
+    let spec = wire::submitted_spec(spec).map_err(status::invalid)?;
+    Ok((project, spec))
+}
+
+fn of_caller(caller: &Caller, project: String) -> String {
+    if project.is_empty() { caller.scope().unwrap_or(DEFAULT_PROJECT).to_owned() } else { project }
+}
+
 async fn read(context: &Context, caller: &Caller, request: v1::SubmitRequest) -> Result<NewJob, Refusal> {
     let mut errors = FieldErrors::new();
     let request_id = request_id(request.request_id, &mut errors);
-    let project = if request.project.is_empty() {
-        caller.scope().unwrap_or(DEFAULT_PROJECT).to_owned()
-    } else {
-        request.project
-    };
+    let project = of_caller(caller, request.project);
     if errors.take(job::check_name("project", &project)).is_some() {
         access::project(context, caller, &project).map_err(|status| Refusal::from(&status))?;
         caller.touches_project(&project);

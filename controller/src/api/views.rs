@@ -62,13 +62,14 @@ pub(super) fn explanation(explanation: Explanation) -> v1::JobExplanation {
         agent: reason.agent,
         reason: reason.reason,
         permanent: reason.permanent,
-        ..v1::AgentReason::default()
+        until: reason.until.map(wire::timestamp_to),
     };
     v1::JobExplanation {
         place: explanation.place,
         summary: explanation.summary,
         agents: explanation.agents.into_iter().map(reason).collect(),
-        ..v1::JobExplanation::default()
+        estimate: explanation.estimate.map(wire::timestamp_to),
+        changes: explanation.changes,
     }
 }
 

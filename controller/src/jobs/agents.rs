@@ -194,3 +194,14 @@ pub(super) fn machine(agent: &AgentView) -> Machine {
     };
     Machine::described((&identity.pool, &identity.labels), &agent.inventory, agent.free, &agent.gpus, note)
 }
+
+/// Jobs of other projects are not named to this one.
+pub(super) fn hide_others(agent: &mut AgentView, project: &str) {
+    let AgentView { gpus, jobs, .. } = agent;
+    for gpu in gpus {
+        let is_other = |job: &HeldJob| job.project != project && gpu.job.as_deref() == Some(job.job.as_str());
+        if jobs.iter().any(is_other) {
+            gpu.job = Some("of another project".to_owned());
+        }
+    }
+}

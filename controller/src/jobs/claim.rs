@@ -5,14 +5,14 @@ use super::{
     command::{Call, Command},
     error::Error,
     pin,
-    search::{Search, Stop},
+    search::{Search, Stop, order},
     types::{AgentView, ClaimCommand, Claimed},
     work::Work,
 };
 use crate::{
     lifecycle::Event,
     placement::{self, Candidate, Kept, Load, Machine, Round, Shares},
-    store::{self, AttemptRow, CandidateQuery, ClaimRow, GrantedGpu, Tx, ViewRow},
+    store::{self, AttemptRow, CandidateQuery, ClaimRow, GrantedGpu, Position, Tx, ViewRow},
 };
 use longshore_common::{
     agent::{Gpu, Grant, LaneAnswer, Usage},
@@ -98,7 +98,7 @@ async fn grant(
     }
     let mut round = begin(shared, command, work, tx).await?;
     let mut search = Search::open(&shared.marks, command, &round.machine, tx).await?;
-    let (mut grants, mut room, mut passed) = (Vec::new(), ANSWER, Vec::new());
+    let (mut grants, mut room, mut passed, mut last) = (Vec::new(), ANSWER, Vec::new(), None);
     while round.machine.slots > 0
         && let Some(found) = search.next(tx, &round.machine, shares).await?
     {
@@ -121,10 +121,11 @@ async fn grant(
         shares.take(candidate.project, candidate.spec);
         shared.reserved.leave(candidate.id);
         search.placed(&found, true, round.machine.slots == 0);
+        last = last.max(Some(order(&found.view)));
         grants.extend(open(&found.view, &gpus, command, work));
-        seek(shared, passed.drain(..), work);
     }
     let stops = search.finish(&shared.marks, command.agent, &round.machine);
+    passed_over(shared, (passed, last), &stops, (&round, work), tx).await?;
     work.save(tx).await?;
     let full = std::mem::replace(&mut round.machine.slots, 1) == 0;
     let mut answer = Claimed { grants, ..Claimed::default() };
@@ -190,21 +191,40 @@ fn is_overdue(shared: &Shared, view: &ViewRow, round: &Round) -> bool {
         && shared.reserved.is_due(view.row.job.id, round.now)
 }
 
-/// These were passed over: each has a machine kept for it, if there is one.
-fn seek(shared: &Shared, passed: impl Iterator<Item = ViewRow>, work: &Work) {
-    let mut agents = None;
-    for view in passed {
-        let agents = agents.get_or_insert_with(|| {
-            let views = shared.agents.views(&shared.live, shared.config.disconnect_tolerance).into_iter();
-            let with = |mut view: AgentView| {
-                work.fleet.overlay(&mut view, work.now);
-                let holds = shared.live.holds(view.identity.id);
-                (view, holds)
-            };
-            views.map(with).collect::<Vec<_>>()
-        });
-        shared.reserved.seek(&view, agents, work.now);
+/// Jobs that waited long and stand before the last one granted were passed over: each has a machine kept for it, if
+/// there is one.
+async fn passed_over(
+    shared: &Shared,
+    (mut passed, last): (Vec<ViewRow>, Option<Position>),
+    stops: &HashMap<Lane, Stop>,
+    (round, work): (&Round, &Work),
+    tx: &mut Tx,
+) -> Result<(), store::Error> {
+    let Some(last) = last else { return Ok(()) };
+    let (then, free) = (round.now.minus(shared.config.reserve_after), round.machine.free);
+    for (lane, stop) in stops {
+        for (project, _) in &stop.seen {
+            // The search does not see what asks for more than is free.
+            let more = tx.overdue((lane, project), free, then, PASSED).await?;
+            passed.extend(more.into_iter().filter(|view| is_overdue(shared, view, round)));
+        }
     }
+    passed.retain(|view| order(view) < last);
+    if passed.is_empty() {
+        return Ok(());
+    }
+    passed.sort_by_key(order);
+    let views = shared.agents.views(&shared.live, shared.config.disconnect_tolerance).into_iter();
+    let with = |mut view: AgentView| {
+        work.fleet.overlay(&mut view, round.now);
+        let holds = shared.live.holds(view.identity.id);
+        (view, holds)
+    };
+    let agents: Vec<_> = views.map(with).collect();
+    for view in passed.iter().take(PASSED) {
+        shared.reserved.seek(view, &agents, round.now);
+    }
+    Ok(())
 }
 
 /// What is left in a lane, seen from this machine: at its head, and past what was seen.

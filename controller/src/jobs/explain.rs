@@ -1,14 +1,15 @@
-//! Why a job waits, by the same function as the claim's. Changes nothing.
+//! Why a job waits, by the same functions as the claim's. Changes nothing.
 
 use super::{
     Jobs, agents,
     error::Error,
+    reasons::Weigher,
     types::{AgentReason, Explanation, JobView},
 };
 use crate::{
     lifecycle::{Ending, Job},
-    placement::{self, Machine},
-    store::ViewRow,
+    placement::{self, Candidate},
+    store::{Place, ViewRow},
 };
 use longshore_common::{
     clock::Timestamp,
@@ -16,6 +17,7 @@ use longshore_common::{
     job::{JobSpec, JobState, Outcome},
     units::HumanDuration,
 };
+use std::collections::HashMap;
 
 /// A place in the queue is counted up to this.
 const PLACES: u32 = 10_000;
@@ -25,6 +27,16 @@ impl Jobs {
     /// because no agent took it.
     pub async fn explain(&self, job: JobId) -> Result<Explanation, Error> {
         self.why(&self.row(job).await?).await
+    }
+
+    /// The same of a job that is not submitted, as if it came now.
+    pub async fn explain_new(&self, project: &str, spec: &JobSpec) -> Result<Explanation, Error> {
+        let candidate = Candidate { id: JobId::new(), project, spec };
+        let weigher = self.weigher(project).await?;
+        let weighed = weigher.weigh(&candidate, "has room; it would take the job at once");
+        let place = self.place(&candidate, Timestamp::now()).await?;
+        let summary = in_line(place, &weighed.agents);
+        Ok(Explanation { place, summary, ..weighed })
     }
 
     pub(super) async fn why(&self, row: &ViewRow) -> Result<Explanation, Error> {
@@ -37,57 +49,95 @@ impl Jobs {
                     self.attempts(job.id).await?.into_iter().find(|a| a.attempt.number == job.attempts);
                 let last = last.and_then(|attempt| attempt.ending);
                 let summary = tried_again(job, last.as_ref(), Timestamp::now());
-                return Ok(Explanation { place: 0, summary, agents: Vec::new() });
+                return Ok(Explanation { summary, ..Explanation::default() });
             }
             (JobState::Queued, _) => "has room; it takes the job with its next claim",
             (_, Some(Ending { outcome: Outcome::QueueTimeout, .. })) => "has room now",
-            _ => return Ok(Explanation { place: 0, summary: summary(row, 0, &[]), agents: Vec::new() }),
+            _ => return Ok(Explanation { summary: summary(row, 0, &[]), ..Explanation::default() }),
         };
-        let tenants = self.inner.shared.projects.tenants(&mut &self.inner.shared.store).await?;
-        let (now, fleet) = (Timestamp::now(), self.inner.shared.fleet.now());
-        let paused = fleet.paused(&row.row.project, now);
-        let pause = paused.clone().map(|pause| (row.row.project.clone(), pause));
-        let bound = tenants.paused(pause.into_iter()).refuse(&row.row.project, &row.spec);
-        let mut reasons = Vec::new();
-        for agent in self.agents() {
-            let machine = agents::machine(&agent);
-            let reason = bound.clone().or_else(|| placement::explain(&row.spec, &machine));
-            let (reason, permanent) =
-                reason.map_or_else(|| (room.to_owned(), false), |reason| (reason.text, reason.permanent));
-            reasons.push(AgentReason { agent: agent.identity.name, reason, permanent });
-        }
-        let place =
-            if state == JobState::Queued { self.inner.shared.store.place(row, PLACES).await? + 1 } else { 0 };
-        let summary = match paused.filter(|_| place > 0) {
+        let candidate = Candidate { id: row.row.job.id, project: &row.row.project, spec: &row.spec };
+        let weighed = self.weigher(&row.row.project).await?.weigh(&candidate, room);
+        let queued = state == JobState::Queued;
+        let place = if queued { self.place(&candidate, row.row.queued_at).await? } else { 0 };
+        let summary = match self.paused_now(&row.row.project).filter(|_| place > 0) {
             Some(paused) => format!("{}; {paused}", line(place)),
-            None => summary(row, place, &reasons),
+            None => summary(row, place, &weighed.agents),
         };
-        Ok(Explanation { place, summary, agents: reasons })
+        Ok(Explanation { place, summary, ..weighed })
+    }
+
+    async fn weigher(&self, project: &str) -> Result<Weigher, Error> {
+        let tenants = self.inner.shared.projects.tenants(&mut &self.inner.shared.store).await?;
+        let paused = self.paused_now(project).map(|why| (project.to_owned(), why));
+        let tenants = tenants.paused(paused.into_iter());
+        Ok(Weigher::new(&self.inner.shared, self.agents(), (project, tenants)))
+    }
+
+    fn paused_now(&self, project: &str) -> Option<String> {
+        self.inner.shared.fleet.now().paused(project, Timestamp::now())
+    }
+
+    /// 1: next in its order. Jobs of other projects count as far as these have a claim to come first.
+    async fn place(&self, candidate: &Candidate<'_>, queued_at: Timestamp) -> Result<u32, Error> {
+        let shared = &self.inner.shared;
+        let place = Place {
+            lane: &candidate.spec.lane(),
+            rank: -i64::from(candidate.spec.priority),
+            queued_at,
+            id: candidate.id,
+        };
+        let counts = shared.store.places(&place, PLACES).await?;
+        let own = counts.get(candidate.project).map_or(0, |ahead| ahead.older);
+        let parts = (&shared.live, &shared.agents, &shared.projects);
+        let shares = shared.ledger.open(parts, Timestamp::now(), shared.config.share_half_life);
+        let score = shares.score(candidate.project);
+        let weights = shared.projects.weights();
+        let weight = |project: &str| u64::from(weights.get(project).copied().unwrap_or(1));
+        let mut before = u64::from(own);
+        for (project, ahead) in &counts {
+            before += u64::from(ahead.urgent);
+            if project != candidate.project {
+                let first = u64::from(shares.score(project) < score);
+                let turns = (u64::from(own) + first) * weight(project);
+                before += turns.div_ceil(weight(candidate.project)).min(u64::from(ahead.equal));
+            }
+        }
+        Ok(u32::try_from(before).unwrap_or(PLACES).min(PLACES) + 1)
     }
 
     /// For each job of a list why it waits, in a few words; empty for those that do not.
     pub fn waits(&self, jobs: &[JobView]) -> Vec<String> {
-        let agents = self.agents().into_iter();
-        let machines: Vec<_> = agents
-            .map(|agent| {
-                let machine = agents::machine(&agent);
-                (agent.identity.name, machine)
-            })
-            .collect();
+        let mut seen: HashMap<&str, Vec<_>> = HashMap::new();
         let (now, fleet) = (Timestamp::now(), self.inner.shared.fleet.now());
-        let one = |job: &JobView| match job.state {
-            JobState::Queued => {
-                fleet.paused(&job.project, now).unwrap_or_else(|| in_short(&job.spec, &machines))
-            }
-            JobState::Waiting => follows(job.attempts + 1, job.not_before, now),
-            _ => String::new(),
+        let mut waits = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            waits.push(match job.state {
+                JobState::Queued => fleet.paused(&job.project, now).unwrap_or_else(|| {
+                    let machines = seen.entry(&job.project).or_insert_with(|| self.machines(&job.project));
+                    in_short(&job.spec, machines)
+                }),
+                JobState::Waiting => follows(job.attempts + 1, job.not_before, now),
+                _ => String::new(),
+            });
+        }
+        waits
+    }
+
+    /// By name, as jobs of this project may see them.
+    fn machines(&self, project: &str) -> Vec<(String, placement::Machine)> {
+        let shared = &self.inner.shared;
+        let one = |mut agent: super::AgentView| {
+            let holds = shared.live.holds(agent.identity.id);
+            agents::hide_others(&mut agent, project);
+            let machine = agents::machine(&agent).with(&holds);
+            (agent.identity.name, machine)
         };
-        jobs.iter().map(one).collect()
+        self.agents().into_iter().map(one).collect()
     }
 }
 
 /// The nearest hope, or the first agent's reason if there is none.
-fn in_short(spec: &JobSpec, machines: &[(String, Machine)]) -> String {
+fn in_short(spec: &JobSpec, machines: &[(String, placement::Machine)]) -> String {
     let mut reasons = Vec::with_capacity(machines.len());
     for (name, machine) in machines {
         match placement::explain(spec, machine) {
@@ -144,6 +194,10 @@ fn summary(row: &ViewRow, place: u32, agents: &[AgentReason]) -> String {
         let agent = row.agent.as_deref().map(|name| format!(" on {name}")).unwrap_or_default();
         return format!("is {}{agent}, not in a queue", job.state);
     }
+    in_line(place, agents)
+}
+
+fn in_line(place: u32, agents: &[AgentReason]) -> String {
     let line = line(place);
     let hope = agents.iter().find(|agent| !agent.permanent);
     match (agents, hope) {

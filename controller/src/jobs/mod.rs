@@ -22,6 +22,7 @@ mod nudges;
 mod pin;
 mod projects;
 mod query;
+mod reasons;
 mod remove;
 mod reserved;
 mod retry;

@@ -289,6 +289,6 @@ fn sooner(a: &ViewRow, b: &ViewRow, shares: &Shares) -> Ordering {
 }
 
 /// Priority, then age.
-fn order(view: &ViewRow) -> Position {
+pub(super) fn order(view: &ViewRow) -> Position {
     (-i64::from(view.spec.priority), view.row.queued_at, view.row.job.id)
 }

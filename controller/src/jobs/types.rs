@@ -246,6 +246,10 @@ pub struct Explanation {
     /// One line.
     pub summary: String,
     pub agents: Vec<AgentReason>,
+    /// When it begins at the latest, if nothing comes before it.
+    pub estimate: Option<Timestamp>,
+    /// What to ask for instead, if no agent can ever take it.
+    pub changes: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -254,6 +258,8 @@ pub struct AgentReason {
     pub reason: String,
     /// No freeing of capacity mends it.
     pub permanent: bool,
+    /// When that ends at the latest, by the run deadlines of what holds the machine.
+    pub until: Option<Timestamp>,
 }
 
 /// The numbers of `status`.

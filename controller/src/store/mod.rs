@@ -16,7 +16,7 @@ mod write;
 
 pub use backup::{backup, restore};
 pub use error::Error;
-pub(crate) use read::{Holdings, ListBounds};
+pub(crate) use read::{Holdings, ListBounds, Place};
 pub use rows::{AgentEvent, SecretKind};
 pub(crate) use rows::{
     AgentRow, AttemptClose, AttemptRow, AttemptUpdate, AuditRow, CredentialRow, DataKeyRow, GrantedGpu,

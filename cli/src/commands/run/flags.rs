@@ -24,7 +24,7 @@ pub(crate) struct RunArgs {
     /// Print the job's id and leave
     #[arg(short, long)]
     pub(crate) detach: bool,
-    /// Print the job as a job file; submit nothing
+    /// Print the job as a job file, and when and where it would run; submit nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
     /// Fetch /out into this folder at the end

@@ -9,13 +9,14 @@ mod states;
 mod words;
 
 pub(crate) use end::{detail, end_line, exit_code};
+use flags::Plan;
 pub(crate) use flags::{LimitArgs, RunArgs, defaults};
 
-use super::submit;
+use super::{explain, submit};
 use crate::client::Client;
 use crate::failure::{Failure, code};
 use crate::follow::{self, LogRequest, Printer, Screen};
-use crate::output::{FormatArgs, print, size, to_json};
+use crate::output::{FormatArgs, print, say, size, to_json};
 use crate::transfer::download;
 use longshore_common::{job, retry::Backoff, units::plural};
 use longshore_proto::v1;
@@ -25,14 +26,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 pub(crate) async fn run(client: &Client, args: RunArgs, format: FormatArgs) -> anyhow::Result<i32> {
     let plan = args.plan(&|name| std::env::var(name).ok())?;
     if args.dry_run {
-        let mut document = job::file::write(&plan.spec);
-        for (name, folder) in &plan.folders {
-            document["inputs"][name.as_str()] = serde_json::json!({ "dir": folder });
-        }
-        if !format.write(|| document.clone())? {
-            print(&serde_saphyr::to_string(&document)?)?;
-        }
-        return Ok(0);
+        return rehearse(client, &plan, format).await;
     }
     if let Some(target) = &args.out {
         // Now, not after hours of running.
@@ -84,6 +78,30 @@ pub(crate) async fn run(client: &Client, args: RunArgs, format: FormatArgs) -> a
             Ok(code)
         }
         (fetched, code) => fetched.map(|()| code),
+    }
+}
+
+/// The job file on stdout, and on stderr when and where it would run.
+async fn rehearse(client: &Client, plan: &Plan, format: FormatArgs) -> anyhow::Result<i32> {
+    let mut document = job::file::write(&plan.spec);
+    for (name, folder) in &plan.folders {
+        document["inputs"][name.as_str()] = serde_json::json!({ "dir": folder });
+    }
+    if !format.write(|| document.clone())? {
+        print(&serde_saphyr::to_string(&document)?)?;
+    }
+    match explain::ask(client, &plan.spec).await {
+        Ok(told) => {
+            say(explain::text(&told).trim_end());
+            Ok(if explain::is_hopeless(&told) { code::PLATFORM } else { 0 })
+        }
+        Err(status) if status.code() == tonic::Code::InvalidArgument => {
+            Err(Failure::usage(status.message().to_owned()).into())
+        }
+        Err(status) => {
+            say(format!("whether it would run is not known: {}", status.message()));
+            Ok(0)
+        }
     }
 }
 

@@ -201,6 +201,7 @@ impl Reason {
 fn describe(explanation: &v1::JobExplanation, job: &str) -> String {
     let mut text = format!("  waiting  {}", explanation.summary);
     let lines = explanation.agents.iter().map(|agent| format!("{}: {}", agent.agent, agent.reason));
+    text.extend(explanation.changes.iter().map(|change| format!("\n           to run at all: {change}")));
     // The summary may name the first agent itself.
     let others: Vec<_> = lines.filter(|line| !explanation.summary.contains(line)).collect();
     for line in others.iter().take(NAMED) {

@@ -202,8 +202,12 @@ async fn explain_says_what_the_claim_would() {
     );
     bench.jobs.hello(identity("small"), inventory(4, vec![])).await.expect("stored");
     let explanation = bench.jobs.explain(job.id).await.expect("there");
-    let expected =
-        AgentReason { agent: "small".into(), reason: "needs 64 cpu, has 4".into(), permanent: true };
+    let expected = AgentReason {
+        agent: "small".into(),
+        reason: "needs 64 cpu, has 4".into(),
+        permanent: true,
+        until: None,
+    };
     assert_eq!((explanation.place, explanation.agents), (1, vec![expected]));
     assert_eq!(explanation.summary, "no agent can ever take it; small: needs 64 cpu, has 4");
     let behind = bench.submit(with(0, 1)).await;

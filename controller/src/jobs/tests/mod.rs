@@ -5,6 +5,7 @@ mod agents;
 mod attempts;
 mod claims;
 mod deaths;
+mod fair;
 mod fleet;
 mod killed;
 mod leases;

@@ -7,13 +7,16 @@ use crate::{
         dialect::{bytes, has_all, item, rows},
         pack_list,
         rows::{jobs::job_id, micros, parse, signed, to_json},
+        write::PROJECTS_IN,
     },
 };
 use longshore_common::{
     clock::Timestamp,
     ids::{JobId, ShortId},
+    queue::Lane,
 };
 use sqlx::{Row as _, SqliteExecutor};
+use std::collections::BTreeMap;
 
 macro_rules! view {
     () => {
@@ -86,6 +89,34 @@ async fn attempts(from: impl SqliteExecutor<'_>, job: JobId) -> Result<Vec<Attem
     let rows = sqlx::query(ATTEMPTS).bind(&job.as_bytes()[..]).fetch_all(from).await?;
     rows.iter().map(AttemptRow::read).collect()
 }
+
+/// Where a job stands in a lane, or would.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place<'a> {
+    pub(crate) lane: &'a Lane,
+    pub(crate) rank: i64,
+    pub(crate) queued_at: Timestamp,
+    pub(crate) id: JobId,
+}
+
+/// A project's queued jobs beside a place.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Ahead {
+    /// More urgent.
+    pub(crate) urgent: u32,
+    /// As urgent, and queued before.
+    pub(crate) older: u32,
+    /// As urgent.
+    pub(crate) equal: u32,
+}
+
+const AHEAD: &str = "SELECT \
+     (SELECT COUNT(*) FROM (SELECT 1 FROM jobs WHERE state = 'queued' AND lane = $1 AND project = $2 \
+     AND rank < $3 LIMIT $6) AS u), \
+     (SELECT COUNT(*) FROM (SELECT 1 FROM jobs WHERE state = 'queued' AND lane = $1 AND project = $2 \
+     AND rank = $3 AND (queued_at, id) < ($4, $5) LIMIT $6) AS o), \
+     (SELECT COUNT(*) FROM (SELECT 1 FROM jobs WHERE state = 'queued' AND lane = $1 AND project = $2 \
+     AND rank = $3 LIMIT $6) AS e)";
 
 impl Store {
     pub(crate) async fn views(&self, ids: &[JobId]) -> Result<Vec<ViewRow>, Error> {
@@ -230,20 +261,30 @@ impl Store {
         Ok(live)
     }
 
-    /// How many queued jobs of the lane come before this place, counted up to `limit`.
-    pub(crate) async fn place(&self, job: &ViewRow, limit: u32) -> Result<u32, Error> {
-        let row = sqlx::query(
-            "SELECT COUNT(*) FROM (SELECT 1 FROM jobs WHERE state = 'queued' AND lane = $1 \
-             AND (rank, queued_at, id) < ($2, $3, $4) LIMIT $5) AS before",
-        )
-        .bind(job.row.lane.as_str())
-        .bind(-i64::from(job.spec.priority))
-        .bind(job.row.queued_at.as_micros())
-        .bind(&job.row.job.id.as_bytes()[..])
-        .bind(i64::from(limit))
-        .fetch_one(&self.read)
-        .await?;
-        Ok(crate::store::rows::small(row.try_get(0)?))
+    /// How many queued jobs of each project in the lane come before this place or beside it, each counted up to
+    /// `limit`.
+    pub(crate) async fn places(
+        &self,
+        place: &Place<'_>,
+        limit: u32,
+    ) -> Result<BTreeMap<String, Ahead>, Error> {
+        let projects = sqlx::query(PROJECTS_IN).bind(place.lane.as_str()).fetch_all(&self.read).await?;
+        let mut places = BTreeMap::new();
+        for row in &projects {
+            let project: String = row.try_get(0)?;
+            let row = sqlx::query(AHEAD)
+                .bind(place.lane.as_str())
+                .bind(&project)
+                .bind(place.rank)
+                .bind(place.queued_at.as_micros())
+                .bind(&place.id.as_bytes()[..])
+                .bind(i64::from(limit))
+                .fetch_one(&self.read)
+                .await?;
+            let count = |column: usize| row.try_get(column).map(crate::store::rows::small);
+            places.insert(project, Ahead { urgent: count(0)?, older: count(1)?, equal: count(2)? });
+        }
+        Ok(places)
     }
 
     /// Ended jobs whose time is over and whose outputs no unfinished job needs.

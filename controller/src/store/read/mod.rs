@@ -10,6 +10,6 @@ mod secrets;
 mod work;
 
 pub(crate) use holdings::Holdings;
-pub(crate) use jobs::ListBounds;
 #[cfg(test)]
 pub(super) use jobs::{EXPIRED, LIST_NAMED, LIST_UNFINISHED};
+pub(crate) use jobs::{ListBounds, Place};

@@ -59,6 +59,12 @@ const FIRST_FITTING: &str = "SELECT j.*, s.spec, NULL AS agent_name FROM (SELECT
      JOIN jobs AS j ON j.id = q.id JOIN job_specs AS s ON s.job_id = q.id \
      WHERE q.cpu <= $2 AND q.memory <= $3 AND q.scratch <= $4 AND q.gpus <= $5 LIMIT $6";
 
+/// Of a project's first jobs of a lane, those that waited long and ask for more than this.
+const OVERDUE: &str = "SELECT j.*, s.spec, NULL AS agent_name FROM (SELECT id, queued_at, cpu, memory, scratch, gpus \
+     FROM jobs WHERE state = 'queued' AND lane = $1 AND project = $2 ORDER BY rank, queued_at, id LIMIT 256) AS q \
+     JOIN jobs AS j ON j.id = q.id JOIN job_specs AS s ON s.job_id = q.id WHERE q.queued_at <= $3 \
+     AND (q.cpu > $4 OR q.memory > $5 OR q.scratch > $6 OR q.gpus > $7) LIMIT $8";
+
 /// One look into the index for each project, however many jobs they have.
 pub(in crate::store) const PROJECTS_IN: &str = "WITH RECURSIVE p (project) AS (\
      SELECT MIN(project) FROM jobs WHERE state = 'queued' AND lane = $1 UNION ALL \
@@ -126,6 +132,28 @@ impl Tx {
             .bind(i64::from(limit))
             .bind(project)
             .bind(i64::from(look))
+            .fetch_all(self.connection())
+            .await?;
+        rows.iter().map(ViewRow::read).collect()
+    }
+
+    /// Some of a project's jobs in a lane that were queued before `then` and ask for more than `free`.
+    pub(crate) async fn overdue(
+        &mut self,
+        (lane, project): (&Lane, &str),
+        free: Capacity,
+        then: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<ViewRow>, Error> {
+        let rows = sqlx::query(OVERDUE)
+            .bind(lane.as_str())
+            .bind(project)
+            .bind(then.as_micros())
+            .bind(i64::from(free.cpu_millis))
+            .bind(signed(free.memory_bytes))
+            .bind(signed(free.scratch_bytes))
+            .bind(i64::from(free.gpus))
+            .bind(i64::try_from(limit).unwrap_or(i64::MAX))
             .fetch_all(self.connection())
             .await?;
         rows.iter().map(ViewRow::read).collect()

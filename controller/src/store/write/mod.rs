@@ -14,7 +14,8 @@ mod sources;
 
 pub(crate) use artifacts::Arrived;
 #[cfg(test)]
-pub(super) use claims::{CANDIDATES, PROJECTS_IN};
+pub(super) use claims::CANDIDATES;
+pub(super) use claims::PROJECTS_IN;
 pub(crate) use claims::{CandidateQuery, ClaimRow, Position};
 pub(crate) use sources::{Dependents, Source};
 
