@@ -10,7 +10,7 @@ use rustix::{
     fs::{AtFlags, Dir, FileType, statat},
     io,
 };
-use std::{ops::ControlFlow, os::fd::OwnedFd};
+use std::{ops::ControlFlow, os::fd::OwnedFd, time::Instant};
 
 /// Files in one batch: what the controller signs in one call.
 const MOST_FILES: usize = 200;
@@ -20,6 +20,8 @@ const MOST_ADDRESSES: u64 = 2_000;
 const MOST_OPEN: usize = 32;
 /// Longer names than a kernel opens cannot be fetched back either.
 const MOST_PATH: usize = 4_096;
+/// Entries between two looks at the clock.
+const LOOK_EVERY: u64 = 1_024;
 /// Bytes of either end of a path in a message.
 const MOST_SHOWN: usize = 120;
 
@@ -36,12 +38,31 @@ pub(super) enum Item {
     Skipped(String),
 }
 
+/// How far a walk goes, whatever it meets: folders, links and what is left out cost time too.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reach {
+    pub(super) entries: u64,
+    pub(super) until: Instant,
+}
+
+/// How a walk ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Walk {
+    /// At the end, or where it was broken off.
+    Over,
+    TooMany,
+    /// After so many entries.
+    Late(u64),
+}
+
 /// Gives everything below `folder` to `give`, in the order of the disk, until it breaks off.
 pub(super) fn walk(
     folder: &Folder,
     selection: &Selection,
+    reach: Reach,
     give: &mut impl FnMut(Item) -> ControlFlow<()>,
-) -> io::Result<()> {
+) -> io::Result<Walk> {
+    let mut seen = 0;
     let mut path = Vec::new();
     let mut stack = vec![Level::new(folder.open_folder(&path)?)?];
     while let Some(level) = stack.last_mut() {
@@ -50,6 +71,13 @@ pub(super) fn walk(
             stack.pop();
             continue;
         };
+        if seen == reach.entries {
+            return Ok(Walk::TooMany);
+        }
+        seen += 1;
+        if seen % LOOK_EVERY == 0 && Instant::now() >= reach.until {
+            return Ok(Walk::Late(seen));
+        }
         let parent = path.len();
         if !path.is_empty() {
             path.push(b'/');
@@ -77,10 +105,10 @@ pub(super) fn walk(
         };
         path.truncate(parent);
         if item.is_some_and(|item| give(item).is_break()) {
-            return Ok(());
+            return Ok(Walk::Over);
         }
     }
-    Ok(())
+    Ok(Walk::Over)
 }
 
 /// A folder that is being read.

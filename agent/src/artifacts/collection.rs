@@ -4,7 +4,7 @@
 use super::{
     Collected, Config, Error,
     budget::{Budget, Verdict},
-    collect::{Batch, Found, Item, walk},
+    collect::{Batch, Found, Item, Reach, Walk, walk},
     select::Selection,
     tally::Tally,
     upload::{Opened, Stop, Upload, Uploaded},
@@ -48,7 +48,8 @@ pub(super) async fn run(
     };
     let mut tally = Tally::default();
     let upload = Arc::new(upload);
-    let walked = start_walk(&upload, selection, Budget::new(outputs, scratch));
+    let reach = Reach { entries: config.most_entries, until: upload.deadline.into_std() };
+    let walked = start_walk(&upload, selection, reach, Budget::new(outputs, scratch));
     let ended = store_all(&upload, walked, config, &mut tally).await;
     let ended = match ended {
         Ok(()) => tally.put_page(&upload).await,
@@ -143,7 +144,12 @@ async fn open(upload: &Upload, first: u64, walked: Walked) -> Result<Vec<Next>, 
 }
 
 /// Walks in the background; full channels hold it back, a dropped one ends it.
-fn start_walk(upload: &Arc<Upload>, selection: Selection, mut budget: Budget) -> mpsc::Receiver<Walked> {
+fn start_walk(
+    upload: &Arc<Upload>,
+    selection: Selection,
+    reach: Reach,
+    mut budget: Budget,
+) -> mpsc::Receiver<Walked> {
     let (walked, receiver) = mpsc::channel(2);
     let folder = Arc::clone(&upload.folder);
     tokio::task::spawn_blocking(move || {
@@ -152,7 +158,7 @@ fn start_walk(upload: &Arc<Upload>, selection: Selection, mut budget: Budget) ->
             Ok(()) => ControlFlow::Continue(()),
             Err(_) => ControlFlow::Break(()),
         };
-        let result = walk(&folder, &selection, &mut |item| match item {
+        let result = walk(&folder, &selection, reach, &mut |item| match item {
             Item::Skipped(why) => send(Walked::Skipped(why)),
             Item::File(found) => match budget.take(&found) {
                 Verdict::Fits => {
@@ -165,7 +171,18 @@ fn start_walk(upload: &Arc<Upload>, selection: Selection, mut budget: Budget) ->
         let end = [
             batch.take().map(Walked::Files),
             budget.problem().map(Walked::Limit),
-            result.err().map(|err| Walked::Unreadable(format!("/out cannot be read: {err}"))),
+            match result {
+                Ok(Walk::Over) => None,
+                Ok(Walk::TooMany) => Some(Walked::Limit(format!(
+                    "/out has more than {} entries, folders, links and files that are not kept among them: what came \
+                     behind these was not looked at",
+                    reach.entries
+                ))),
+                Ok(Walk::Late(seen)) => Some(Walked::Unreadable(format!(
+                    "the upload deadline passed while /out was read, after {seen} entries"
+                ))),
+                Err(err) => Some(Walked::Unreadable(format!("/out cannot be read: {err}"))),
+            },
         ];
         let _ended = end.into_iter().flatten().try_for_each(send);
     });

@@ -17,7 +17,7 @@ mod upload;
 use crate::{credential::Authorities, link::Controller, runtime::Progress};
 use longshore_common::{
     ids::AttemptRef,
-    job::{Outcome, Outputs},
+    job::{Outcome, Outputs, spec::MOST_FILES},
 };
 use serde::{Deserialize, Serialize};
 use std::{path::Path, sync::Arc};
@@ -35,6 +35,8 @@ pub struct Config {
     pub connections: usize,
     /// How long files that could not be stored wait on this node for another upload.
     pub keep_seconds: u64,
+    /// Names of one `/out` that are looked at, kept or not.
+    pub most_entries: u64,
 }
 
 impl Default for Config {
@@ -48,6 +50,8 @@ impl Default for Config {
             connections: 32,
             // Long enough for a person to see the failure and mend the store.
             keep_seconds: 24 * 3600,
+            // As many as there may be files; some minutes of reading folders.
+            most_entries: MOST_FILES,
         }
     }
 }

@@ -85,7 +85,9 @@ pub(super) async fn retry(
     let old = context.jobs.get(id).await.map_err(status::jobs)?;
     let own = context.jobs.job_secrets(id).await.map_err(status::jobs)?;
     let own: Vec<_> = own.iter().map(|own| own.name.as_str()).collect();
-    context.secrets.check(&old.project, spec.as_ref().unwrap_or(&old.spec), &own, &mut errors);
+    if !is_repeat(context, &old.project, request_id.as_deref()).await.map_err(Status::from)? {
+        context.secrets.check(&old.project, spec.as_ref().unwrap_or(&old.spec), &own, &mut errors);
+    }
     let spec = errors.into_result(spec).map_err(status::invalid)?;
     let submitted = context.jobs.retry(id, request_id, spec).await.map_err(status::jobs)?;
     let submitted = submitted.map_err(|error| Status::from(status::of_submit(error)))?;
@@ -124,7 +126,9 @@ async fn read(context: &Context, caller: &Caller, request: v1::SubmitRequest) ->
         named.secret_env = spec.secret_env.clone().into_iter().collect();
         named.secret_files = spec.secret_files.clone().into_iter().collect();
         let own: Vec<_> = request.secrets.keys().map(String::as_str).collect();
-        context.secrets.check(&project, &named, &own, &mut errors);
+        if !is_repeat(context, &project, request_id.as_deref()).await? {
+            context.secrets.check(&project, &named, &own, &mut errors);
+        }
     }
     let spec = match request.spec.map(wire::submitted_spec) {
         Some(Ok(spec)) => Some(spec),
@@ -153,6 +157,13 @@ async fn read(context: &Context, caller: &Caller, request: v1::SubmitRequest) ->
         }
         None => Err(Refusal::invalid(errors)),
     }
+}
+
+/// Its job was taken, and has or had what it needs: what was removed since does not refuse its repeat.
+async fn is_repeat(context: &Context, project: &str, request_id: Option<&str>) -> Result<bool, Refusal> {
+    let Some(request_id) = request_id else { return Ok(false) };
+    let made = context.jobs.requested(project, request_id).await;
+    made.map(|made| made.is_some()).map_err(|error| Refusal::from(&status::jobs(error)))
 }
 
 fn request_id(text: String, errors: &mut FieldErrors) -> Option<String> {

@@ -1,8 +1,9 @@
 //! How fast one token may call, and how fast one address may be wrong.
 
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use longshore_common::ids::AgentId;
 use serde::{Deserialize, Serialize};
-use std::{fmt, net::IpAddr, num::NonZeroU32};
+use std::{fmt, net::IpAddr, num::NonZeroU32, time::Duration};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -13,6 +14,10 @@ pub struct Config {
     pub burst: NonZeroU32,
     /// Refused credentials from one address in a minute.
     pub failures_per_minute: NonZeroU32,
+    /// Calls of one agent in a second, over time; at once it may make five times as many.
+    pub agent_calls_per_second: NonZeroU32,
+    /// How often a call that waits and a stream that is open ask whether their token is still good.
+    pub recheck_every: Duration,
 }
 
 const fn number(number: u32) -> NonZeroU32 {
@@ -27,6 +32,10 @@ impl Default for Config {
             burst: number(5_000),
             // A person who pastes the wrong token a few times, not a program that guesses.
             failures_per_minute: number(20),
+            // A machine that starts and ends hundreds of jobs a second; its calls carry batches.
+            agent_calls_per_second: number(2_000),
+            // Whoever revokes a token looks for a moment whether it helped.
+            recheck_every: Duration::from_secs(15),
         }
     }
 }
@@ -35,6 +44,8 @@ pub struct Limits {
     calls: DefaultKeyedRateLimiter<String>,
     failures: DefaultKeyedRateLimiter<IpAddr>,
     joins: DefaultKeyedRateLimiter<IpAddr>,
+    agents: DefaultKeyedRateLimiter<AgentId>,
+    recheck: Duration,
 }
 
 /// Machines that join from one address in a second, over time and at once: a fleet behind one router.
@@ -52,12 +63,27 @@ impl Limits {
             calls: RateLimiter::keyed(Quota::per_second(config.calls_per_second).allow_burst(config.burst)),
             failures: RateLimiter::keyed(Quota::per_minute(config.failures_per_minute)),
             joins: RateLimiter::keyed(Quota::per_second(JOINS.0).allow_burst(JOINS.1)),
+            agents: RateLimiter::keyed(
+                Quota::per_second(config.agent_calls_per_second)
+                    .allow_burst(config.agent_calls_per_second.saturating_mul(number(5))),
+            ),
+            recheck: config.recheck_every,
         }
     }
 
     /// Whether this token may make one more call now.
     pub fn may_call(&self, token: &str) -> bool {
         self.calls.check_key(&token.to_owned()).is_ok()
+    }
+
+    /// Whether this agent may make one more call now.
+    pub fn agent_may_call(&self, agent: AgentId) -> bool {
+        self.agents.check_key(&agent).is_ok()
+    }
+
+    /// Between two looks at the token of what is open.
+    pub const fn recheck(&self) -> Duration {
+        self.recheck
     }
 
     /// Whether this address may be wrong once more now.
@@ -75,5 +101,6 @@ impl Limits {
         self.calls.retain_recent();
         self.failures.retain_recent();
         self.joins.retain_recent();
+        self.agents.retain_recent();
     }
 }

@@ -108,6 +108,15 @@ impl Identity {
         Ok(row.token.clone())
     }
 
+    /// Whether a token that was let in would be still.
+    pub fn check(&self, token: &Token) -> Result<(), Denied> {
+        let row = self.read().tokens.get(&token.id).cloned().ok_or(Denied::Unknown)?;
+        if row.token.expires_at.is_some_and(|end| end <= Timestamp::now()) {
+            return Err(Denied::Expired(token.name.clone()));
+        }
+        Ok(())
+    }
+
     pub fn limits(&self) -> &Limits {
         &self.limits
     }

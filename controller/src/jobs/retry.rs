@@ -8,6 +8,11 @@ use super::{
 use longshore_common::{ids::JobId, job::JobSpec};
 
 impl Jobs {
+    /// The job that this request has made already.
+    pub async fn requested(&self, project: &str, request: &str) -> Result<Option<JobId>, Error> {
+        Ok(self.inner.shared.store.requested(project, request).await?)
+    }
+
     /// `spec`: the changed one, or `None` for the same.
     pub async fn retry(
         &self,

@@ -1,13 +1,17 @@
 //! Secrets and registry credentials of projects: in memory as they are on disk, encrypted, and open only for the
 //! moment in which an agent asks. Must never show a value to anybody else, nor say one in an error.
 
+mod config;
+mod error;
 mod keys;
 mod rotate;
 
+pub use config::{Config, SecretText};
+pub use error::Error;
 pub use rotate::rotate;
 
 use crate::{
-    jobs::{self, Jobs, OwnSecret},
+    jobs::{Jobs, OwnSecret},
     store::{DataKeyRow, SecretKind, SecretRow},
 };
 use keys::Key;
@@ -17,11 +21,10 @@ use longshore_common::{
     ids::JobId,
     job::{self, JobSpec},
 };
-use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
     fmt,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 use tokio::sync::Mutex;
@@ -29,99 +32,6 @@ use zeroize::Zeroizing;
 
 /// A key and a certificate are 8 KiB; more is data and belongs into an input.
 pub const LARGEST: usize = 16 << 10;
-/// Beside the database, unless another is named. A backup of the database does not hold it.
-const KEY_FILE: &str = "secrets.key";
-
-/// The key that the data keys are wrapped with.
-#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Config {
-    /// A file with 32 bytes in base64. `None`: `secrets.key` in the data directory, made when it is missing.
-    pub key_file: Option<PathBuf>,
-    /// The key itself, for `LONGSHORE_SECRETS_KEY`; comes before the file.
-    pub key: Option<SecretText>,
-}
-
-/// A setting that nobody prints.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
-#[serde(transparent)]
-pub struct SecretText(String);
-
-impl Serialize for SecretText {
-    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str("(hidden)")
-    }
-}
-
-impl fmt::Debug for SecretText {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("(hidden)")
-    }
-}
-
-impl SecretText {
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-}
-
-impl fmt::Debug for Config {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Config").field("key_file", &self.key_file).finish_non_exhaustive()
-    }
-}
-
-impl Config {
-    fn path(&self, data_dir: &Path) -> PathBuf {
-        self.key_file.clone().unwrap_or_else(|| data_dir.join(KEY_FILE))
-    }
-
-    fn key(&self, data_dir: &Path) -> Result<Key, Error> {
-        match &self.key {
-            Some(text) => Key::from_base64(&text.0).ok_or(Error::KeySetting),
-            None => {
-                let path = self.path(data_dir);
-                keys::from_file(&path).map_err(|error| Error::KeyFile { path, message: error.to_string() })
-            }
-        }
-    }
-}
-
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum Error {
-    #[error("no secret `{name}` in project `{project}`; `longshore secrets ls` lists all")]
-    NoSecret { project: String, name: String },
-    #[error(
-        "no credentials for registry `{host}` in project `{project}`; `longshore registries ls` lists all"
-    )]
-    NoRegistry { project: String, host: String },
-    #[error("{0}")]
-    Invalid(String),
-    #[error("secrets.key is no key: a key is 32 bytes in base64, as from `openssl rand -base64 32`")]
-    KeySetting,
-    #[error("secrets.key_file {}: {message}", path.display())]
-    KeyFile { path: PathBuf, message: String },
-    #[error(
-        "the key of this controller does not open what is stored; start it with the key that did, or set the values anew"
-    )]
-    WrongKey,
-    #[error(transparent)]
-    Jobs(#[from] jobs::Error),
-}
-
-impl Error {
-    pub const fn is_transient(&self) -> bool {
-        match self {
-            Self::Jobs(error) => error.is_transient(),
-            Self::NoSecret { .. }
-            | Self::NoRegistry { .. }
-            | Self::Invalid(_)
-            | Self::KeySetting
-            | Self::KeyFile { .. }
-            | Self::WrongKey => false,
-        }
-    }
-}
 
 /// What is shown of a secret or of credentials.
 #[derive(Clone, Debug, PartialEq, Eq)]

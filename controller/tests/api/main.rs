@@ -4,6 +4,7 @@ mod access;
 mod agents;
 mod bad_input;
 mod bytes;
+mod ends;
 mod faces;
 mod fleet;
 mod harness;

@@ -75,6 +75,8 @@ async fn a_value_goes_to_the_agent_of_a_live_attempt_and_to_nobody_else() {
     projects.remove_secret(gone.clone()).await.expect("removed");
     assert_eq!(projects.remove_secret(gone).await.expect_err("gone").code(), Code::NotFound);
     assert_eq!(agent.link.fetch_secrets(fetch(&attempt)).await.expect_err("gone").code(), Code::NotFound);
+    let repeat = jobs.submit(request(b"own-value")).await.expect("it was taken already").into_inner();
+    assert!(repeat.existing && repeat.job.expect("a job").id == job.id);
     let refused = jobs.retry(retry).await.expect_err("it names what is gone");
     assert!(refused.message().contains("`token`"), "{refused}");
     let folder = cluster.stop().await;

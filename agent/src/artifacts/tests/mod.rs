@@ -1,5 +1,6 @@
 //! Whole collections of hostile folders into a store that fails.
 
+mod entries;
 mod store;
 
 use super::{folder::Folder, source::Source, *};

@@ -290,3 +290,54 @@ fn public(secret: &Secret) -> Result<(Vec<u8>, Vec<u8>), Error> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use longshore_common::process::{Process, WallClock};
+    use tokio::time::Instant;
+
+    fn wallet(valid: Duration) -> Wallet {
+        let dir = tempfile::tempdir().expect("a folder");
+        let home = crate::home::Home::open(dir.path()).expect("the agent's folder");
+        let wallet = Wallet::open(&home, crate::credential::Authorities::default()).expect("nothing yet");
+        let credential = Credential {
+            token: "a".to_owned(),
+            shown: Shown::Key("lsk_x".to_owned()),
+            authorities: String::new(),
+            obtained_at: Timestamp::now(),
+            valid,
+        };
+        wallet.put(credential).expect("kept");
+        wallet
+    }
+
+    async fn waits(access: &Access) -> Duration {
+        let began = Instant::now();
+        access.due().await;
+        began.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_certificate_is_due_at_two_thirds_of_its_life_or_when_somebody_hurries() {
+        let clock = Arc::new(WallClock::new(Timestamp::from_micros(1_800_000_000_000_000)));
+        let played = Process::new(Arc::clone(&clock));
+        played
+            .within(async {
+                let day = Duration::from_secs(24 * 3600);
+                let access = Access::fixed(AgentId::new(), wallet(60 * day));
+                let waited = waits(&access).await;
+                assert!(waited >= 40 * day && waited < 40 * day + Duration::from_secs(2), "{waited:?}");
+                assert!(waits(&access).await.is_zero(), "still due: what failed is tried again");
+                // A machine that slept, or whose clock was put right.
+                let access = Access::fixed(AgentId::new(), wallet(60 * day));
+                clock.set_ahead(41 * day);
+                let waited = waits(&access).await;
+                assert!(waited <= LOOK + Duration::from_secs(1), "{waited:?}");
+                let access = Access::fixed(AgentId::new(), wallet(60 * day));
+                access.0.hurry.notify_one();
+                assert!(waits(&access).await.is_zero(), "the authority is another");
+            })
+            .await;
+    }
+}

@@ -7,7 +7,7 @@ use crate::{
 };
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, StatusCode, header};
-use longshore_common::access::Role;
+use longshore_common::{access::Role, ids::AgentId};
 use std::time::Duration;
 use tonic::{Code, Status};
 
@@ -45,6 +45,11 @@ impl Refused {
 
     pub(super) fn too_fast(token: &str) -> Self {
         let message = format!("token `{token}` calls too often; slow down, or send batches");
+        Self { silent: true, ..Self::new(Code::ResourceExhausted, message) }
+    }
+
+    pub(super) fn agent_too_fast(agent: AgentId) -> Self {
+        let message = format!("agent {agent} calls too often; its calls are taken again in a moment");
         Self { silent: true, ..Self::new(Code::ResourceExhausted, message) }
     }
 
@@ -105,6 +110,10 @@ impl Refused {
             Code::DataLoss => "DATA_LOSS",
             Code::Unauthenticated => "UNAUTHENTICATED",
         }
+    }
+
+    pub(super) fn status(&self) -> Status {
+        Status::new(self.code, &self.message)
     }
 
     pub(super) fn into_response(self, grpc: bool) -> Response {

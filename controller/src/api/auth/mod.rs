@@ -2,6 +2,7 @@
 //! audit log. Handlers find the [`Caller`] in the request.
 
 mod answer;
+mod ends;
 mod line;
 pub mod rules;
 
@@ -21,6 +22,7 @@ use axum::{
     middleware::{self, Next},
     response::Response,
 };
+use futures::FutureExt as _;
 use http::{HeaderMap, header};
 use line::Line;
 use longshore_common::{tasks, wire::PROJECT};
@@ -62,8 +64,16 @@ async fn guard(State(context): State<Arc<Context>>, mut request: Request<Body>, 
     if rule.changes {
         return changing(context, line, rule.deadline, next.run(request), grpc).await;
     }
-    let answered = within(rule.deadline, next.run(request)).await;
-    let answered = answered.unwrap_or_else(|late| late.into_response(grpc));
+    let mut end = ends::of(Arc::clone(&context), caller.clone()).boxed();
+    let answered = tokio::select! {
+        answered = within(rule.deadline, next.run(request)) => {
+            answered.unwrap_or_else(|late| late.into_response(grpc))
+        }
+        refused = &mut end => refused.into_response(grpc),
+    };
+    // A stream goes on long after its head.
+    let goes_on = rule.deadline.is_none() && matches!(caller.who(), Who::Token(_));
+    let answered = if goes_on { answered.map(|body| ends::Until::over(body, end)) } else { answered };
     let refused = answer::refusal_of(&answered).filter(Refused::is_denial);
     // Strangers do not fill the log.
     let strange = rule.access == Access::Signed && !context.identity.limits().may_fail(address.ip());
@@ -123,6 +133,9 @@ fn admit(context: &Context, rule: &Rule, request: &mut Request<Body>, address: I
             };
             let agent = agent.map_err(refused)?;
             let who = Who::Agent(agent.agent);
+            if !context.identity.limits().agent_may_call(agent.agent) {
+                return Err(Box::new((Refused::agent_too_fast(agent.agent), who)));
+            }
             request.extensions_mut().insert(agent);
             return Ok(Caller::new(who, None));
         }
