@@ -23,6 +23,15 @@ fn typed(cli: &Cli, arguments: &[&str], stdin: &str) -> Finished {
 }
 
 #[test]
+fn nobody_else_on_the_machine_reads_what_the_controller_keeps() {
+    let data = crate::shared::embedded().data();
+    for file in ["longshore.db", "longshore.db-wal", "admin.token", "logs"] {
+        let mode = fs::metadata(data.join(file)).expect(file).permissions().mode() & 0o077;
+        assert_eq!(mode, 0, "{file}");
+    }
+}
+
+#[test]
 fn a_person_logs_in_works_and_is_shut_out() {
     let cli = cli();
     let url = crate::shared::embedded().url();

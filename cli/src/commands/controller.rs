@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use longshore_common::units::{HumanDuration, plural};
 use longshore_controller::config::RabbitConfig;
 use longshore_controller::{Controller, ControllerConfig, blobs::s3, pki, secrets, store};
+use rustix::fs::Mode;
 use std::path::{Path, PathBuf};
 
 const FILE: &str = "/etc/longshore/controller.toml";
@@ -85,6 +86,8 @@ pub(crate) async fn run(args: ControllerArgs) -> anyhow::Result<i32> {
     let flags = flags.into_iter().flatten().collect();
     let Some(config) = args.config.load(FILE, flags, &example())? else { return Ok(0) };
     let database = config.data_dir.join("longshore.db");
+    // Whatever this process writes holds jobs' environments and keys, also where the folder was there before.
+    rustix::process::umask(Mode::from_raw_mode(0o077));
     match args.command {
         None => serve(config).await,
         Some(Command::Backup { to }) => backup(&database, &to).await,

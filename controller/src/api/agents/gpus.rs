@@ -1,6 +1,6 @@
 //! Single GPUs of machines.
 
-use super::{Context, find, status, views};
+use super::{Context, find_one, status, views};
 use crate::identity::Caller;
 use longshore_common::agent::Gpu;
 use longshore_proto::v1;
@@ -12,7 +12,7 @@ pub(super) fn reset(
     caller: &Caller,
     request: &v1::ResetGpuHealthRequest,
 ) -> Result<v1::ResetGpuHealthResponse, Status> {
-    let agent = find(context, &request.agent)?;
+    let agent = find_one(context, &request.agent)?;
     caller.touches(agent.identity.id);
     let known = if agent.gpus.is_empty() { &agent.inventory.gpus } else { &agent.gpus };
     let Some(uuid) = named(known, &request.gpu) else {

@@ -1,6 +1,6 @@
 //! What operators want of machines.
 
-use super::{Context, find, status, views};
+use super::{Context, find_one, status, views};
 use crate::{
     identity::{Caller, Who},
     jobs::AgentView,
@@ -27,7 +27,7 @@ pub(super) async fn cordon(
     caller: &Caller,
     request: v1::CordonRequest,
 ) -> Result<v1::CordonResponse, Status> {
-    let agent = find(context, &request.agent)?;
+    let agent = find_one(context, &request.agent)?;
     let gpu = gpu(&agent, &request.gpu)?;
     let now = Timestamp::now();
     let until = request.until.as_ref().map(wire::timestamp_from);
@@ -53,7 +53,7 @@ pub(super) async fn uncordon(
     caller: &Caller,
     request: v1::UncordonRequest,
 ) -> Result<v1::UncordonResponse, Status> {
-    let agent = find(context, &request.agent)?;
+    let agent = find_one(context, &request.agent)?;
     let gone = Gpu { uuid: request.gpu.clone(), ..Gpu::default() };
     // One that is not there any more may still be cordoned.
     let gpu = match agent.orders.gpus.contains_key(&request.gpu) {
@@ -70,7 +70,7 @@ pub(super) async fn drain(
     caller: &Caller,
     request: v1::DrainRequest,
 ) -> Result<v1::DrainResponse, Status> {
-    let agent = find(context, &request.agent)?;
+    let agent = find_one(context, &request.agent)?;
     let now = Timestamp::now();
     let length = request.deadline.as_ref().map(|length| wire::duration_from("deadline", length)).transpose();
     let length = length.map_err(status::invalid)?;
@@ -95,13 +95,13 @@ pub(super) async fn label(
     caller: &Caller,
     request: v1::LabelRequest,
 ) -> Result<v1::LabelResponse, Status> {
-    let agent = find(context, &request.agent)?;
+    let agent = find_one(context, &request.agent)?;
     let mut labels: BTreeMap<String, Option<String>> = BTreeMap::new();
     let mut errors = FieldErrors::new();
     let sets = request.set.into_iter().map(|(name, value)| (name, Some(value)));
     for (name, value) in sets.chain(request.remove.into_iter().map(|name| (name, None))) {
-        if name == "arch" {
-            errors.push("labels.arch", "is what the machine is; choose another name");
+        if name == "arch" || name.starts_with("share.") {
+            errors.push(format!("labels.{name}"), "is what the machine is; choose another name");
         }
         if !is_label(&name) {
             errors.push(
