@@ -14,6 +14,7 @@ mod manifests;
 mod quotas;
 mod sources;
 mod submits;
+mod trace;
 
 use super::*;
 use crate::store::{self, Store};

@@ -1,0 +1,413 @@
+//! Placement at size: three machines of eight GPUs, played on a clock of their own over the real commands and the real
+//! store. What is asserted is read from the grants alone: who had which GPU from when to when.
+
+use super::*;
+use crate::identity::{Project, Settings, Weight};
+use longshore_common::{
+    clock::Timestamp,
+    ids::ShortId,
+    job::GpuRequest,
+    process::{Process, WallClock},
+};
+use std::{
+    collections::{BTreeSet, HashMap},
+    future::Future,
+    sync::Arc,
+    time::Duration,
+};
+
+const MACHINES: usize = 3;
+const EACH: u32 = 8;
+/// Nothing is kept for anybody within a trace.
+const NEVER: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// A throw of dice that is the same in every run.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % sides
+    }
+
+    fn few(&mut self, sides: u32) -> u32 {
+        u32::try_from(self.below(sides.into())).expect("below a small number")
+    }
+}
+
+/// A job, and how long its container runs.
+#[derive(Clone)]
+struct Order {
+    at: u64,
+    project: &'static str,
+    gpus: u32,
+    seconds: u64,
+}
+
+/// What became of one, in seconds.
+#[derive(Clone, Debug)]
+struct Ran {
+    project: String,
+    gpus: Vec<String>,
+    queued: u64,
+    from: u64,
+    to: u64,
+}
+
+struct Node {
+    identity: AgentIdentity,
+    free: BTreeSet<u32>,
+    running: Vec<(u64, Grant)>,
+}
+
+/// Machines that ask when something ends or comes, as agents do.
+struct Fleet {
+    bench: Bench,
+    clock: Arc<WallClock>,
+    nodes: Vec<Node>,
+    seconds: HashMap<ShortId, (u64, u64)>,
+    ran: Vec<Ran>,
+}
+
+/// Plays a story in a process whose clock is moved by hand.
+async fn played<T>(reserve_after: Duration, story: impl AsyncFnOnce(&mut Fleet) -> T) -> T {
+    let clock = Arc::new(WallClock::new(Timestamp::from_micros(1_767_225_600_000_000)));
+    let process = Process::new(Arc::clone(&clock));
+    let play = async {
+        let bench = Bench::new().await;
+        let bench = bench.reopen(Config { reserve_after, ..Config::default() }).await;
+        let mut fleet = Fleet { bench, clock, nodes: Vec::new(), seconds: HashMap::new(), ran: Vec::new() };
+        for number in 0..MACHINES {
+            let node = Node {
+                identity: identity(&format!("gpu-{number}")),
+                free: (0..EACH).collect(),
+                running: Vec::new(),
+            };
+            let whole = Inventory { allocatable: amounts(EACH), ..inventory(64, gpus(0..EACH)) };
+            fleet.bench.jobs.hello(node.identity.clone(), whole).await.expect("stored");
+            fleet.nodes.push(node);
+        }
+        story(&mut fleet).await
+    };
+    boxed(process.clone().within(play)).await
+}
+
+fn boxed<'a, T>(work: impl Future<Output = T> + 'a) -> std::pin::Pin<Box<dyn Future<Output = T> + 'a>> {
+    Box::pin(work)
+}
+
+fn gpus(indices: impl IntoIterator<Item = u32>) -> Vec<Gpu> {
+    let one = |index: u32| Gpu {
+        index,
+        uuid: format!("GPU-{index}"),
+        model: "NVIDIA A100-SXM4-80GB".into(),
+        memory_bytes: 80 * GIB,
+        nvlink: Some(index / 4),
+        numa: Some(index / 4),
+        ..Gpu::default()
+    };
+    indices.into_iter().map(one).collect()
+}
+
+fn amounts(gpus: u32) -> Capacity {
+    Capacity { cpu_millis: 64_000, memory_bytes: 512 * GIB, scratch_bytes: 9_000 * GIB, gpus }
+}
+
+impl Order {
+    fn job(&self) -> NewJob {
+        let mut spec = spec();
+        spec.resources.cpu_millis = 100;
+        spec.resources.gpu = Some(GpuRequest::of(self.gpus));
+        spec.deadlines.prepare = Duration::from_secs(30);
+        spec.deadlines.run = Duration::from_secs(2 * self.seconds);
+        NewJob { request_id: None, project: self.project.into(), spec, retry_of: None, own: Vec::new() }
+    }
+}
+
+impl Fleet {
+    async fn project(&self, name: &str, weight: u32) {
+        let settings = Settings { weight: Weight::new(weight).expect("in range"), ..Settings::default() };
+        self.bench.jobs.put_project(Project { settings, ..Project::new(name) }).await.expect("stored");
+    }
+
+    /// Until every job has run. `orders` by time.
+    async fn run(&mut self, orders: &[Order]) {
+        let mut coming = orders.iter().peekable();
+        loop {
+            let ends = self.nodes.iter().flat_map(|node| node.running.iter().map(|(end, _)| *end)).min();
+            let comes = coming.peek().map(|order| order.at);
+            let Some(now) = ends.into_iter().chain(comes).min() else { return };
+            self.clock.set_ahead(Duration::from_secs(now));
+            let mut new = Vec::new();
+            while let Some(order) = coming.next_if(|order| order.at == now) {
+                new.push(order);
+            }
+            self.submit(now, &new).await;
+            let freed = self.finish(now).await;
+            for number in 0..self.nodes.len() {
+                // Who was rung, who has just freed something, and who asks now and then.
+                if !self.nodes[number].free.is_empty() && (!new.is_empty() || freed) {
+                    self.claim(now, number).await;
+                }
+            }
+        }
+    }
+
+    async fn submit(&mut self, now: u64, orders: &[&Order]) {
+        for orders in orders.chunks(500) {
+            let jobs = orders.iter().map(|order| order.job()).collect();
+            let answers = self.bench.jobs.submit(jobs).await.expect("stored");
+            for (order, answer) in orders.iter().zip(answers) {
+                self.seconds.insert(answer.expect("taken").job.short_id, (now, order.seconds));
+            }
+        }
+    }
+
+    /// Whether anything ended.
+    async fn finish(&mut self, now: u64) -> bool {
+        let mut reports = Vec::new();
+        for node in &mut self.nodes {
+            let (ended, running) =
+                std::mem::take(&mut node.running).into_iter().partition(|(end, _)| *end == now);
+            node.running = running;
+            let ended: Vec<(u64, Grant)> = ended;
+            for (_, grant) in ended {
+                node.free.extend(grant.gpus.iter().map(|gpu| index(gpu)));
+                reports.push(report(grant.attempt, Outcome::Succeeded));
+            }
+        }
+        let any = !reports.is_empty();
+        let answers = self.bench.jobs.finish(reports).await.expect("stored");
+        assert!(answers.iter().all(Result::is_ok));
+        any
+    }
+
+    async fn claim(&mut self, now: u64, number: usize) {
+        let node = &self.nodes[number];
+        let mut offer = offer(64, 64);
+        offer.gpus = gpus(node.free.iter().copied());
+        offer.free = amounts(u32::try_from(node.free.len()).expect("few"));
+        let claimed = self.bench.claim(node.identity.id, offer).await;
+        let node = &mut self.nodes[number];
+        for grant in claimed.grants {
+            for gpu in &grant.gpus {
+                assert!(node.free.remove(&index(gpu)), "{gpu} of {} was granted twice", node.identity.name);
+            }
+            let (queued, seconds) = self.seconds[&grant.short_id];
+            let name = &node.identity.name;
+            self.ran.push(Ran {
+                project: grant.project.clone(),
+                gpus: grant.gpus.iter().map(|gpu| format!("{name} {gpu}")).collect(),
+                queued,
+                from: now,
+                to: now + seconds,
+            });
+            node.running.push((now + seconds, grant));
+        }
+    }
+}
+
+fn index(gpu: &str) -> u32 {
+    gpu.trim_start_matches("GPU-").parse().expect("as in the offer")
+}
+
+impl Ran {
+    fn work(&self, until: u64) -> u64 {
+        u64::try_from(self.gpus.len()).expect("few") * (self.to.min(until) - self.from.min(until))
+    }
+}
+
+/// No GPU has two jobs at any instant.
+fn no_gpu_is_granted_twice(ran: &[Ran]) {
+    let mut held: BTreeMap<&str, Vec<(u64, u64)>> = BTreeMap::new();
+    for job in ran {
+        for gpu in &job.gpus {
+            held.entry(gpu).or_default().push((job.from, job.to));
+        }
+    }
+    assert_eq!(held.len(), MACHINES * EACH as usize, "every GPU was used");
+    for (gpu, mut times) in held {
+        times.sort_unstable();
+        assert!(times.windows(2).all(|pair| pair[0].1 <= pair[1].0), "{gpu}: {times:?}");
+    }
+}
+
+/// Seconds for which a machine had as many free GPUs as some queued job asked for, at most.
+fn longest_idle_beside_work(ran: &[Ran]) -> u64 {
+    let mut at: BTreeMap<u64, Vec<(usize, u8)>> = BTreeMap::new();
+    for (number, job) in ran.iter().enumerate() {
+        for (time, what) in [(job.queued, 0), (job.from, 1), (job.to, 2)] {
+            at.entry(time).or_default().push((number, what));
+        }
+    }
+    let machine = |job: &Ran| job.gpus[0].split(' ').next().expect("a name").to_owned();
+    let mut free: BTreeMap<String, usize> = ran.iter().map(|job| (machine(job), EACH as usize)).collect();
+    let mut since: BTreeMap<String, u64> = BTreeMap::new();
+    let (mut waiting, mut longest) = (BTreeMap::<usize, usize>::new(), 0);
+    for (time, events) in at {
+        for (number, what) in events {
+            let (job, count) = (&ran[number], ran[number].gpus.len());
+            let left = free.get_mut(&machine(job)).expect("known");
+            match what {
+                0 => *waiting.entry(count).or_default() += 1,
+                // What comes and goes at once is in no order: sums are looked at below.
+                1 => {
+                    *waiting.entry(count).or_default() -= 1;
+                    *left = left.wrapping_sub(count);
+                }
+                _ => *left = left.wrapping_add(count),
+            }
+        }
+        let least = waiting.iter().find(|(_, jobs)| **jobs > 0).map(|(gpus, _)| *gpus);
+        for (name, left) in &free {
+            if least.is_some_and(|least| least <= *left) {
+                since.entry(name.clone()).or_insert(time);
+            } else if let Some(since) = since.remove(name) {
+                longest = longest.max(time - since);
+            }
+        }
+    }
+    longest
+}
+
+#[expect(clippy::cast_precision_loss, reason = "ratios")]
+fn ratio(part: u64, of: u64) -> f64 {
+    part as f64 / of as f64
+}
+
+/// One, two, four and eight GPUs for five seconds to a minute, of two projects.
+fn mixed(dice: &mut Dice, count: usize) -> Vec<Order> {
+    let mut order = || Order {
+        at: 0,
+        project: if dice.below(2) == 0 { "anna" } else { "bert" },
+        gpus: match dice.below(20) {
+            0..10 => 1,
+            10..15 => 2,
+            15..18 => 4,
+            _ => 8,
+        },
+        seconds: 5 + dice.below(56),
+    };
+    (0..count).map(|_| order()).collect()
+}
+
+/// Prints what it measured.
+fn judge(name: &str, ran: &[Ran], weights: (u64, u64)) -> (f64, u64, f64) {
+    no_gpu_is_granted_twice(ran);
+    let idle = longest_idle_beside_work(ran);
+    let end = ran.iter().map(|job| job.to).max().expect("some");
+    let work: u64 = ran.iter().map(|job| job.work(end)).sum();
+    let stretch = ratio(end * 24, work);
+    // While both have jobs that wait and fit anywhere: large ones may wait long for room.
+    let small = |job: &&Ran, project: &str| job.project == project && job.gpus.len() == 1;
+    let last = |project: &str| ran.iter().filter(|job| small(job, project)).map(|job| job.from).max();
+    let both = last("anna").min(last("bert")).expect("both had some");
+    let had =
+        |name: &str| ran.iter().filter(|job| job.project == name).map(|job| job.work(both)).sum::<u64>();
+    let share = ratio(had("anna"), had("anna") + had("bert"));
+    let off = (share - ratio(weights.0, weights.0 + weights.1)).abs();
+    println!(
+        "{name}: {} jobs, makespan {end} s = {stretch:.3} of an offline packer's bound; longest idle beside work \
+         {idle} s; share {share:.3} of {weights:?}",
+        ran.len()
+    );
+    (stretch, idle, off)
+}
+
+#[tokio::test]
+async fn two_thousand_jobs_fill_twenty_four_gpus_fairly() {
+    let ran = played(NEVER, async |fleet: &mut Fleet| {
+        fleet.project("anna", 2).await;
+        fleet.project("bert", 1).await;
+        fleet.run(&mixed(&mut Dice(5), 2000)).await;
+        std::mem::take(&mut fleet.ran)
+    });
+    let ran = ran.await;
+    assert_eq!(ran.len(), 2000);
+    let (stretch, idle, off) = judge("nothing kept", &ran, (2, 1));
+    assert!(idle <= 1, "idle for {idle} s beside work that fits");
+    assert!(stretch <= 1.10, "makespan is {stretch:.3} of the bound");
+    assert!(off <= 0.05, "shares are off by {off:.3}");
+}
+
+#[tokio::test]
+async fn keeping_machines_for_large_jobs_costs_little() {
+    let ran = played(Duration::from_secs(600), async |fleet: &mut Fleet| {
+        fleet.project("anna", 3).await;
+        fleet.project("bert", 1).await;
+        fleet.run(&mixed(&mut Dice(7), 400)).await;
+        std::mem::take(&mut fleet.ran)
+    });
+    let ran = ran.await;
+    assert_eq!(ran.len(), 400);
+    let (stretch, _, off) = judge("kept after ten minutes", &ran, (3, 1));
+    assert!(stretch <= 1.30, "makespan is {stretch:.3} of the bound");
+    assert!(off <= 0.05, "shares are off by {off:.3}");
+}
+
+/// It begins within the reserve time and the longest time for which a job may still hold a GPU then.
+#[tokio::test]
+async fn a_job_of_eight_gpus_is_not_starved_by_a_stream_of_single_ones() {
+    let reserve = 300;
+    let ran = played(Duration::from_secs(reserve), async |fleet: &mut Fleet| {
+        let mut dice = Dice(6);
+        let small = |at: u64, seconds: u64| Order { at, project: "default", gpus: 1, seconds };
+        let mut orders: Vec<_> = (0..48).map(|_| small(0, 60 + dice.below(61))).collect();
+        orders.push(Order { at: 5, project: "default", gpus: 8, seconds: 60 });
+        // More than 24 GPUs can do.
+        for at in 1..100 {
+            orders.extend((0..3).map(|_| small(10 * at, 60 + dice.below(61))));
+        }
+        fleet.run(&orders).await;
+        std::mem::take(&mut fleet.ran)
+    });
+    let ran = ran.await;
+    no_gpu_is_granted_twice(&ran);
+    let large = ran.iter().find(|job| job.gpus.len() == 8).expect("it ran");
+    let (waited, bound) = (large.from - large.queued, reserve + 30 + 2 * 120 + 10 + 10);
+    let overtook = ran.iter().filter(|job| job.queued > large.queued && job.from < large.from).count();
+    println!("a job of 8 GPUs waited {waited} s (bound {bound} s), overtaken by {overtook} of 1 GPU");
+    assert!(waited >= reserve && overtook > 0, "the stream was too thin to show anything: {waited} s");
+    assert!(waited <= bound, "waited {waited} s, the bound is {bound} s");
+}
+
+#[tokio::test]
+async fn what_explain_calls_placeable_is_granted_when_asked() {
+    let bench = Bench::new().await;
+    let agent = identity("a");
+    let whole = Inventory { allocatable: amounts(EACH), ..inventory(64, gpus(0..EACH)) };
+    bench.jobs.hello(agent.clone(), whole).await.expect("stored");
+    let (mut dice, mut placeable) = (Dice(11), 0);
+    for _ in 0..150 {
+        let order = Order { at: 0, project: "default", gpus: 1 + dice.few(4), seconds: 60 };
+        let mut new = order.job();
+        let gpu = new.spec.resources.gpu.as_mut().expect("asked for");
+        gpu.nvlink = dice.below(3) == 0;
+        if dice.below(5) == 0 {
+            gpu.model = vec!["!*SXM4*".into()];
+        }
+        new.spec.resources.cpu_millis = 1000 * (1 + dice.few(80));
+        let job = bench.jobs.submit(vec![new]).await.expect("stored").remove(0).expect("taken").job;
+        let free: Vec<u32> = (0..EACH).filter(|_| dice.below(3) > 0).collect();
+        let amounts =
+            Capacity { cpu_millis: 1000 * dice.few(65), ..amounts(u32::try_from(free.len()).expect("few")) };
+        let told = gpus(0..EACH).into_iter().map(|gpu| {
+            let job = (!free.contains(&gpu.index)).then(|| "other".to_owned());
+            Gpu { job, ..gpu }
+        });
+        let report = AgentReport { free: amounts, gpus: told.collect(), ..AgentReport::default() };
+        bench.jobs.agent_report(agent.id, report);
+        let says = bench.jobs.explain(job.id).await.expect("there").agents[0].reason.starts_with("has room");
+        let asked = Offer { gpus: gpus(free), free: amounts, ..offer(64, 8) };
+        let granted = bench.claim(agent.id, asked).await.grants;
+        assert_eq!(granted.len() == 1, says, "{:?} on {amounts:?}", job.spec.resources);
+        match granted.first() {
+            Some(grant) => {
+                placeable += 1;
+                bench.finish(super::report(grant.attempt, Outcome::Succeeded)).await.expect("taken");
+            }
+            None => drop(bench.jobs.cancel(vec![job.id], "anna", "").await.expect("stored")),
+        }
+    }
+    assert!((20..130).contains(&placeable), "{placeable} of 150: both answers are seen");
+}
