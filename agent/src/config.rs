@@ -28,6 +28,8 @@ pub struct AgentConfig {
     pub shutdown_grace_seconds: u64,
     /// Then: between SIGTERM and SIGKILL of what still runs; a job's shorter grace wins.
     pub stop_grace_seconds: u64,
+    /// Members of this group may ask for `longshore agent status` too; `None`: root alone.
+    pub status_group: Option<String>,
     /// The weakest layer of a container's environment: proxies, mostly.
     pub container_env: BTreeMap<String, String>,
     pub capacity: machine::Config,
@@ -71,6 +73,8 @@ impl Default for AgentConfig {
             // 90 s after which service managers kill.
             shutdown_grace_seconds: 10,
             stop_grace_seconds: 5,
+            // It names others' jobs and projects.
+            status_group: None,
             container_env: BTreeMap::new(),
             capacity: machine::Config::default(),
             host: host::Config::default(),

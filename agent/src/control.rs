@@ -10,6 +10,7 @@ use crate::{
     link::{Event, QueueAccess, Welcome},
     machine::Machine,
     recovery,
+    status::LinkNews,
 };
 use longshore_common::{
     clock::{Moment, Timestamp},
@@ -55,6 +56,7 @@ pub(crate) struct Control {
     pub(crate) bell: Arc<LinkConsumer>,
     pub(crate) door: watch::Sender<Option<Door>>,
     pub(crate) orders: watch::Sender<Orders>,
+    pub(crate) link: watch::Sender<LinkNews>,
     pub(crate) shutdown: Shutdown,
     pub(crate) leave: Shutdown,
 }
@@ -110,12 +112,18 @@ impl Control {
     fn heard(&self, event: Event, access: &mut Option<QueueAccess>) {
         let held = &self.attempts.tools().held;
         match event {
-            Event::Connected(welcome) => self.connected(welcome, access),
-            Event::Disconnected { .. } => self.door.send_modify(|door| {
-                if let Some(door) = door {
-                    door.open = false;
-                }
-            }),
+            Event::Connected(welcome) => {
+                self.link.send_modify(LinkNews::connected);
+                self.connected(welcome, access);
+            }
+            Event::Disconnected { reason } => {
+                self.link.send_modify(|link| link.disconnected(reason));
+                self.door.send_modify(|door| {
+                    if let Some(door) = door {
+                        door.open = false;
+                    }
+                });
+            }
             Event::Renewed { renewed, fenced, asked_at } => {
                 held.renewed(&renewed, asked_at);
                 self.note_contact(asked_at);

@@ -27,6 +27,7 @@ pub mod secrets;
 pub mod shares;
 mod sized;
 pub mod slots;
+pub mod status;
 mod transfer;
 mod tree;
 
@@ -41,7 +42,7 @@ use images::Images;
 use intake::Intake;
 use journal::Journal;
 use link::{Linked, Reporter};
-use longshore_common::{agent::AgentIdentity, ids::SessionId, shutdown::Shutdown, tasks};
+use longshore_common::{agent::AgentIdentity, clock::Timestamp, ids::SessionId, shutdown::Shutdown, tasks};
 use machine::{Machine, Sources};
 use runtime::Runtime;
 use secrets::Vault;
@@ -266,6 +267,19 @@ pub async fn start_with(
     });
     let (door, doors) = watch::channel(None);
     let (orders, ordered) = watch::channel(longshore_common::fleet::Orders::default());
+    let (link, news) = watch::channel(status::LinkNews::new());
+    let told = status::Sources {
+        identity: identity.clone(),
+        controller: config.controller.clone(),
+        since: Timestamp::now(),
+        machine: Arc::clone(&machine),
+        held: held.clone(),
+        link: news,
+        orders: ordered.clone(),
+    };
+    let (socket, making) = (home.file(status::NAME), home.folder("status")?);
+    let group = config.status_group.clone();
+    drop(tasks::spawn("status", status::serve(socket, making, group, told, leave.clone())));
     let stop = shutdown.child();
     let intake = Intake {
         controller,
@@ -286,6 +300,7 @@ pub async fn start_with(
         bell,
         door,
         orders,
+        link,
         shutdown: shutdown.clone(),
         leave,
     };

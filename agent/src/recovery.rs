@@ -33,6 +33,7 @@ pub(crate) fn admit(journal: &Journal, held: &Held, slots: &Slots) -> Result<Vec
         let silent = silence(&intent, contact.as_ref(), now).unwrap_or_default();
         let since = Instant::now().checked_sub(silent).unwrap_or_else(Instant::now);
         let (holding, signal) = held.admit(intent.attempt, intent.lease, since)?;
+        holding.serves(&intent.short_id, &intent.project, &intent.gpus);
         let permit = slots.take(&intent.short_id, &intent.spec.resources, &intent.gpus);
         Some(Left { intent, holding, signal, permit })
     };

@@ -11,6 +11,8 @@ mod failure;
 mod follow;
 mod output;
 mod transfer;
+#[cfg(test)]
+mod units_tests;
 
 use commands::Cli;
 use longshore_common::telemetry;

@@ -5,11 +5,11 @@ mod gpus;
 pub(crate) use gpus::Story;
 
 use super::stop::{self, Cause, StopSignal, Stopper};
-use crate::{capacity::Ours, gpus::Looks};
+use crate::{capacity::Ours, gpus::Looks, status};
 use longshore_common::{
     agent::{HeldAttempt, Usage},
     clock::Timestamp,
-    ids::AttemptRef,
+    ids::{AttemptRef, ShortId},
     job::JobState,
 };
 use std::{
@@ -42,6 +42,15 @@ struct Entry {
     disk_bytes: u64,
     lease: Lease,
     gpus: gpus::Share,
+    /// Whose it is, for people on the node.
+    serves: Serves,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Serves {
+    job: String,
+    project: String,
+    gpus: Vec<String>,
 }
 
 /// How long the agent may act for the job without the controller's word.
@@ -84,6 +93,7 @@ impl Held {
                 disk_bytes: 0,
                 lease: Lease { length, since },
                 gpus: gpus::Share::new(sender),
+                serves: Serves::default(),
             },
         );
         drop(entries);
@@ -106,6 +116,19 @@ impl Held {
 
     pub fn list(&self) -> Vec<HeldAttempt> {
         self.lock().values().map(|entry| entry.attempt.clone()).collect()
+    }
+
+    /// As the node itself tells it.
+    pub(crate) fn jobs(&self) -> Vec<status::Job> {
+        let job = |entry: &Entry| status::Job {
+            job: entry.serves.job.clone(),
+            project: entry.serves.project.clone(),
+            attempt: entry.attempt.attempt.number,
+            phase: entry.attempt.phase.to_string(),
+            started: entry.attempt.started_at.map(Timestamp::to_rfc3339).unwrap_or_default(),
+            gpus: entry.serves.gpus.clone(),
+        };
+        self.lock().values().map(job).collect()
     }
 
     /// The controller renewed these leases; it was asked at `since`.
@@ -187,6 +210,12 @@ impl Holding {
     /// keep it ours.
     pub fn stay(self) {
         std::mem::forget(self);
+    }
+
+    /// Says whose it is.
+    pub(crate) fn serves(&self, job: &ShortId, project: &str, gpus: &[String]) {
+        let serves = Serves { job: job.to_string(), project: project.to_owned(), gpus: gpus.to_vec() };
+        self.update(|entry| entry.serves = serves);
     }
 
     pub fn phase(&self, phase: JobState) {

@@ -113,6 +113,7 @@ impl Attempts {
     pub fn launch(&self, cluster: ClusterId, grant: Grant, asked_at: Instant) {
         let tools = &self.0.tools;
         let Some((holding, signal)) = tools.held.admit(grant.attempt, grant.lease, asked_at) else { return };
+        holding.serves(&grant.short_id, &grant.project, &grant.gpus);
         let permit = tools.slots.take(&grant.short_id, &grant.spec.resources, &grant.gpus);
         let log = tools.logs.open(grant.attempt);
         let mut attempt = self.attempt(cluster, grant, (holding, signal, permit), log);

@@ -2,6 +2,7 @@
 
 mod early;
 mod ends;
+mod fleet;
 mod intake;
 mod leaving;
 mod rig;

@@ -1,13 +1,21 @@
-//! `longshore agent`: the daemon of a machine.
+//! `longshore agent`: the daemon of a machine, and what to ask it on that machine.
 
+mod status;
+
+use super::check::{self, CheckArgs};
+use crate::client::Client;
 use crate::daemon::{ConfigArgs, flag, leave_on_signal};
-use clap::Args;
+use crate::output::FormatArgs;
+use clap::{Args, Subcommand};
 use longshore_agent::AgentConfig;
 
 pub(super) const FILE: &str = "/etc/longshore/agent.toml";
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct AgentArgs {
+    #[command(subcommand)]
+    command: Option<Command>,
     #[command(flatten)]
     config: ConfigArgs,
     /// The controller's URL
@@ -30,7 +38,27 @@ pub(crate) struct AgentArgs {
     data_dir: Option<String>,
 }
 
-pub(crate) async fn run(args: AgentArgs) -> anyhow::Result<i32> {
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// What the agent of this machine does; needs no controller and no token
+    Status(status::StatusArgs),
+    /// The same as `longshore check`
+    Check(CheckArgs),
+}
+
+pub(crate) async fn run(
+    mut args: AgentArgs,
+    client: impl FnOnce() -> anyhow::Result<Client>,
+    format: FormatArgs,
+) -> anyhow::Result<i32> {
+    match args.command.take() {
+        None => daemon(args).await,
+        Some(Command::Status(args)) => status::run(&args, format),
+        Some(Command::Check(args)) => check::run(&client()?, args, format).await,
+    }
+}
+
+async fn daemon(args: AgentArgs) -> anyhow::Result<i32> {
     let labels = (!args.labels.is_empty()).then(|| args.labels.join(","));
     let flags = [
         flag("--controller", "controller", args.controller.as_ref()),
@@ -54,6 +82,7 @@ pub(super) fn example() -> AgentConfig {
         name: Some("gpu-04".to_owned()),
         max_attempts: Some(256),
         heartbeat_seconds: Some(5),
+        status_group: Some("gpu-users".to_owned()),
         ..AgentConfig::default()
     };
     example.capacity.cpu_millis = Some(64_000);

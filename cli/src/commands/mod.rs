@@ -222,7 +222,7 @@ impl Cli {
             Command::Registries(command) => secrets::registries(&client()?, command, format).await,
             Command::Audit(args) => audit::run(&client()?, args, format).await,
             Command::Controller(args) => Box::pin(controller::run(*args)).await,
-            Command::Agent(args) => Box::pin(agent::run(*args)).await,
+            Command::Agent(args) => Box::pin(agent::run(*args, || Ok(client()?), format)).await,
             Command::Dev(args) => Box::pin(dev::run(args)).await,
             Command::Check(args) => check::run(&client()?, args, format).await,
             Command::Schema(args) => schema::run(args),
@@ -237,6 +237,10 @@ fn takes_no_useless_flag(command: &mut clap::Command, matches: &ArgMatches) -> R
     let Some((name, given)) = matches.subcommand().filter(|(name, _)| ALONE.contains(name)) else {
         return Ok(());
     };
+    // What is asked of an agent has a result, and a check calls the controller.
+    if name == "agent" && given.subcommand_name().is_some() {
+        return Ok(());
+    }
     let useless = FOR_CALLS.iter().find(|flag| given.value_source(flag) == Some(ValueSource::CommandLine));
     match useless {
         Some(flag) => {

@@ -7,12 +7,15 @@ use super::{
 };
 use crate::jobs::{AgentView, Error, Jobs};
 use longshore_common::{
-    agent::AgentState,
+    agent::{AgentState, Gpu},
     clock::Timestamp,
     fleet::AgentEventKind as Kind,
     ids::{AgentId, SessionId},
 };
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    time::Duration,
+};
 use tokio::time::Instant;
 
 /// After its start a controller waits so long for agents to link again, before it says that one did not.
@@ -34,6 +37,8 @@ struct Told {
     note: String,
     noted: Option<Instant>,
     disk_low: bool,
+    /// UUIDs of GPUs that were told to be sick.
+    sick: BTreeSet<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,6 +111,9 @@ impl FleetWatch {
             if std::mem::replace(&mut told.disk_low, view.disk_low) != view.disk_low && view.disk_low {
                 tell(Kind::DiskLow, view.note.clone());
             }
+            for (kind, detail) in told.gpus(&view.gpus) {
+                tell(kind, detail);
+            }
             if told.is_news(&view.note, now) {
                 tell(Kind::Note, view.note.clone());
             }
@@ -116,8 +124,8 @@ impl FleetWatch {
 }
 
 impl Told {
-    const fn of(link: Link) -> Self {
-        Self { link, note: String::new(), noted: None, disk_low: false }
+    fn of(link: Link) -> Self {
+        Self { link, note: String::new(), noted: None, disk_low: false, sick: BTreeSet::new() }
     }
 
     fn link(&mut self, view: &AgentView, known: bool, patient: bool) -> Option<(Kind, String)> {
@@ -150,6 +158,26 @@ impl Told {
             AgentState::Lost => Link::Lost(view.seen_at),
         };
         Some(told)
+    }
+
+    /// Those that are newly set aside, or well again.
+    fn gpus(&mut self, gpus: &[Gpu]) -> Vec<(Kind, String)> {
+        let mut news = Vec::new();
+        for gpu in gpus {
+            let was = self.sick.contains(&gpu.uuid);
+            match &gpu.health {
+                Some(why) if !was => {
+                    self.sick.insert(gpu.uuid.clone());
+                    news.push((Kind::GpuSick, format!("GPU {} {}: {why}", gpu.index, gpu.uuid)));
+                }
+                None if was => {
+                    self.sick.remove(&gpu.uuid);
+                    news.push((Kind::GpuWell, format!("GPU {} {}", gpu.index, gpu.uuid)));
+                }
+                _ => {}
+            }
+        }
+        news
     }
 
     /// Numbers in it move all the time; words do not.
@@ -228,6 +256,21 @@ mod tests {
         assert_eq!(kinds(&mut watch.clone(), &gone, start), []);
         assert_eq!(kinds(&mut watch.clone(), &gone, start + COMING), [Kind::Disconnected]);
         assert_eq!(kinds(&mut watch, &view(&one, AgentState::Online, ""), start), []);
+    }
+
+    #[test]
+    fn a_sick_gpu_is_told_once_and_when_it_is_well() {
+        let mut watch = FleetWatch { loaded: true, ..FleetWatch::default() };
+        let (one, start) = (identity(), watch.started);
+        let mut beat = |health: Option<&str>| {
+            let gpu = Gpu { uuid: "GPU-1".into(), health: health.map(str::to_owned), ..Gpu::default() };
+            let view = AgentView { gpus: vec![gpu], ..view(&one, AgentState::Online, "") };
+            kinds(&mut watch, &view, start)
+        };
+        assert_eq!(beat(None), [Kind::Joined]);
+        assert_eq!(beat(Some("Xid 79")), [Kind::GpuSick]);
+        assert_eq!(beat(Some("Xid 79")), []);
+        assert_eq!(beat(None), [Kind::GpuWell]);
     }
 
     #[test]
