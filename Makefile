@@ -1,5 +1,5 @@
 # The entry points. Each says itself what it needs: `make demo` is the place to start.
-.PHONY: help demo demo-down test check bench fuzz chaos install test-garage test-rabbitmq4 descriptors
+.PHONY: help demo demo-down test check gpu-check bench fuzz chaos install test-garage test-rabbitmq4 descriptors
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1 #/p' Makefile | sed 's/#/\t/'
@@ -15,6 +15,9 @@ test: ## every test, those over real Docker, RabbitMQ, S3 and a registry too
 
 check: ## format, lints, documentation, licences
 	@scripts/check
+
+gpu-check: ## compares what is read of this machine's GPUs with nvidia-smi, field by field
+	cargo run --locked -q -p longshore -- check --gpus
 
 bench: ## measures against raw floors of the same run; leaves target/bench/summary.json
 	@scripts/bench

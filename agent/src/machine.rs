@@ -12,7 +12,7 @@ use crate::{
     host::{Disk, Facts, Host},
     images::Images,
     link::{Report, Reporter},
-    slots::{Granted, Slots},
+    slots::Slots,
 };
 use async_trait::async_trait;
 use judge::Patients;
@@ -213,11 +213,12 @@ impl Machine {
     }
 
     fn gpus(&self) -> Vec<Gpu> {
-        let Granted { gpus: granted, staying, .. } = self.slots.granted();
+        let granted = self.slots.granted();
         let shown = |gpu: &Gpu| {
-            let job = granted.get(&gpu.uuid).cloned();
-            let stays = job.as_ref().filter(|job| staying.contains(*job));
-            let stays = stays.map(|job| format!("reserved: the container of {job} does not end"));
+            let job = granted.gpus.get(&gpu.uuid).cloned();
+            let stays = granted
+                .staying_on(&gpu.uuid)
+                .map(|job| format!("reserved: the container of {job} does not end"));
             // Its memory may not be free: the next reading says.
             let leaving = gpu.job.as_ref().filter(|_| job.is_none());
             let leaving = leaving.map(|job| format!("{job} has just given it back"));

@@ -24,8 +24,9 @@ struct Inner {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Granted {
     pub amounts: Capacity,
-    /// UUID to the job that has it.
+    /// UUID to the job that has it, or to those that share it: `k3m9q2xw, 7tn2c8aa`.
     pub gpus: BTreeMap<String, String>,
+    holders: BTreeMap<String, BTreeSet<String>>,
     /// Attempts held, those that only upload or report included.
     pub attempts: u32,
     /// Jobs that are over while their containers are not gone: what they were given stays theirs.
@@ -56,8 +57,10 @@ impl Slots {
         granted.amounts.cpu_millis += compute.cpu_millis;
         granted.amounts.memory_bytes += compute.memory_bytes;
         granted.amounts.scratch_bytes += scratch_bytes;
-        granted.gpus.extend(gpus.iter().map(|uuid| (uuid.clone(), job.to_string())));
-        granted.amounts.gpus = count(&granted.gpus);
+        for uuid in gpus {
+            granted.holders.entry(uuid.clone()).or_default().insert(job.to_string());
+        }
+        granted.name_holders();
         drop(granted);
         Permit { slots: self.clone(), job: job.to_string(), compute: Some(compute), scratch_bytes }
     }
@@ -81,14 +84,16 @@ impl Slots {
         self.0.gpus_back.notified().await;
     }
 
-    fn give_back(&self, compute: Compute, granted: &mut Granted) {
+    fn give_back(&self, job: &str, compute: Compute, granted: &mut Granted) {
         let Compute { cpu_millis, memory_bytes, gpus } = compute;
         granted.amounts.cpu_millis = granted.amounts.cpu_millis.saturating_sub(cpu_millis);
         granted.amounts.memory_bytes = granted.amounts.memory_bytes.saturating_sub(memory_bytes);
         for uuid in &gpus {
-            granted.gpus.remove(uuid);
+            if let Some(holders) = granted.holders.get_mut(uuid) {
+                holders.remove(job);
+            }
         }
-        granted.amounts.gpus = count(&granted.gpus);
+        granted.name_holders();
         if !gpus.is_empty() {
             self.0.gpus_back.notify_one();
         }
@@ -119,7 +124,7 @@ impl Permit {
     /// The container has ended: processor, memory and GPUs are free, its files are still there.
     pub fn release_compute(&mut self) {
         if let Some(compute) = self.compute.take() {
-            self.slots.give_back(compute, &mut self.slots.lock());
+            self.slots.give_back(&self.job, compute, &mut self.slots.lock());
             self.slots.0.freed.notify_one();
         }
     }
@@ -136,7 +141,7 @@ impl Drop for Permit {
     fn drop(&mut self) {
         let mut granted = self.slots.lock();
         if let Some(compute) = self.compute.take() {
-            self.slots.give_back(compute, &mut granted);
+            self.slots.give_back(&self.job, compute, &mut granted);
         }
         granted.amounts.scratch_bytes = granted.amounts.scratch_bytes.saturating_sub(self.scratch_bytes);
         granted.attempts = granted.attempts.saturating_sub(1);
@@ -146,8 +151,23 @@ impl Drop for Permit {
     }
 }
 
-fn count(gpus: &BTreeMap<String, String>) -> u32 {
-    u32::try_from(gpus.len()).unwrap_or(u32::MAX)
+impl Granted {
+    fn name_holders(&mut self) {
+        self.holders.retain(|_, jobs| !jobs.is_empty());
+        let named = |(uuid, jobs): (&String, &BTreeSet<String>)| {
+            let jobs: Vec<&str> = jobs.iter().map(String::as_str).collect();
+            (uuid.clone(), jobs.join(", "))
+        };
+        self.gpus = self.holders.iter().map(named).collect();
+        self.amounts.gpus = u32::try_from(self.gpus.len()).unwrap_or(u32::MAX);
+    }
+
+    /// Those of a GPU's jobs that are over while their containers are not gone.
+    pub fn staying_on(&self, uuid: &str) -> Option<String> {
+        let stays = self.holders.get(uuid)?.intersection(&self.staying);
+        let stays = stays.map(String::as_str).collect::<Vec<_>>().join(", ");
+        (!stays.is_empty()).then_some(stays)
+    }
 }
 
 #[cfg(test)]
@@ -170,6 +190,18 @@ mod tests {
         drop(first);
         assert_eq!(slots.granted().gpus.keys().collect::<Vec<_>>(), ["GPU-b", "GPU-c"]);
         drop(second);
+        assert_eq!(slots.granted(), Granted::default());
+    }
+
+    #[test]
+    fn a_shared_gpu_is_given_back_by_the_last_of_its_jobs() {
+        let slots = Slots::new(4);
+        let (one, other) = (permit(&slots, &["GPU-a"]), permit(&slots, &["GPU-a"]));
+        assert_eq!((slots.granted().amounts.gpus, slots.granted().gpus["GPU-a"].len()), (1, 18));
+        let left = other.job.clone();
+        drop(one);
+        assert_eq!(slots.granted().gpus["GPU-a"], left);
+        drop(other);
         assert_eq!(slots.granted(), Granted::default());
     }
 

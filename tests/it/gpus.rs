@@ -86,3 +86,55 @@ async fn memory_that_stays_after_its_container_keeps_the_gpu_reserved_and_the_jo
     assert_eq!(local.finished(&next.id).await.state(), JobState::Succeeded);
     local.stop().await;
 }
+
+#[tokio::test]
+async fn what_a_job_used_of_its_gpus_is_known_afterwards() {
+    let host = Arc::new(FakeHost::with_gpus(1, "NVIDIA T4", 16 * GIB));
+    let local = Local::start(&[Arc::clone(&host)]).await;
+    let mut spec = on_gpus(1, 0, "");
+    spec.env.insert("FAKE_RUN".to_owned(), "4s".to_owned());
+    let job = local.submit(spec).await;
+    local.running(&job.id).await;
+    let own = GpuProcess {
+        pid: 4711,
+        name: "train".into(),
+        memory_bytes: 6 * GIB,
+        container: Some("4f2c".into()),
+        ..GpuProcess::default()
+    };
+    host.change(|reading| {
+        reading.gpus[0].processes = vec![own];
+        reading.gpus[0].gpu.utilisation_percent = 90;
+    });
+    local.finished(&job.id).await;
+    let usage = local.get(&job.id).await.attempts[0].usage.expect("counted").gpu.expect("of its GPU");
+    assert_eq!((usage.memory_peak_bytes, usage.percent_peak), (6 * GIB, 90));
+    assert!(usage.memory_mean_bytes > GIB && usage.percent_mean > 10, "{usage:?}");
+    local.stop().await;
+}
+
+#[tokio::test]
+async fn a_job_that_takes_more_of_a_shared_gpu_than_it_asked_for_is_ended() {
+    let host = Arc::new(FakeHost::with_gpus(1, "NVIDIA T4", 16 * GIB));
+    let local = Local::start(&[Arc::clone(&host)]).await;
+    let part = |run: &str| {
+        let gpu = GpuRequest { count: 1, memory_bytes: 4 * GIB, shared: true, ..GpuRequest::default() };
+        let script = [("FAKE_RUN", run), ("FAKE_TERM_EXIT", "0")];
+        JobSpec { resources: Some(Resources { gpu: Some(gpu), ..Resources::default() }), ..scripted(&script) }
+    };
+    let (one, other) = (local.submit(part("60s")).await, local.submit(part("2s")).await);
+    local.running(&one.id).await;
+    local.running(&other.id).await;
+    assert_eq!(local.finished(&other.id).await.state(), JobState::Succeeded);
+    let greedy = GpuProcess {
+        pid: 4711,
+        name: "train".into(),
+        memory_bytes: 5 * GIB,
+        container: Some("4f2c".into()),
+        ..GpuProcess::default()
+    };
+    host.change(|reading| reading.gpus[0].processes = vec![greedy]);
+    let ended = local.finished(&one.id).await;
+    assert_eq!(ended.outcome.expect("it ended").name, "vram_limit");
+    local.stop().await;
+}

@@ -5,7 +5,7 @@ use crate::token::{self, Authorized};
 use longshore_agent::{
     self as agent, AgentConfig, Parts,
     home::Home,
-    host::fake::FakeHost,
+    host::{Host, fake::FakeHost},
     runtime::{self, Runtime},
 };
 use longshore_common::shutdown::Shutdown;
@@ -57,6 +57,13 @@ impl Local {
     /// A controller, and an agent for each machine.
     pub async fn start(hosts: &[Arc<FakeHost>]) -> Self {
         Self::start_as(hosts, None).await
+    }
+
+    /// With an agent on a machine that is no played one.
+    pub async fn start_on(host: Arc<dyn Host>) -> Self {
+        let mut local = Self::start(&[]).await;
+        local.enter(host).await;
+        local
     }
 
     /// With TLS, and certificates of agents that are good for so long.
@@ -117,6 +124,10 @@ impl Local {
 
     /// One more machine joins.
     pub async fn join(&mut self, host: &Arc<FakeHost>) {
+        self.enter(Arc::<FakeHost>::clone(host)).await;
+    }
+
+    async fn enter(&mut self, host: Arc<dyn Host>) {
         let seat = self.agents.len();
         let (agent, engine) = start_agent(&self.controller, self.dir.path(), seat, host).await;
         while self.controller.context.jobs.agents().iter().all(|known| known.identity.id != agent.identity.id)
@@ -219,7 +230,7 @@ async fn start_agent(
     controller: &longshore_controller::Running,
     dir: &Path,
     seat: usize,
-    host: &Arc<FakeHost>,
+    host: Arc<dyn Host>,
 ) -> (agent::Running, Arc<dyn Runtime>) {
     let mut config = AgentConfig {
         controller: controller.base_url.clone(),
@@ -229,9 +240,10 @@ async fn start_agent(
         ..AgentConfig::default()
     };
     config.runtime.kind = runtime::Kind::Null;
+    config.gpus.recovery_seconds = 1;
     let home = Home::open(&config.data_dir).expect("the agent's folder");
     let real = Parts::real(&config, &home).expect("the parts of an agent");
-    let parts = Parts { host: Arc::<FakeHost>::clone(host), ..real };
+    let parts = Parts { host, ..real };
     let engine = Arc::clone(&parts.runtime);
     let running = agent::start_with(config, home, parts, Shutdown::new()).await.expect("the agent starts");
     (running, engine)

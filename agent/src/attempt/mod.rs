@@ -128,7 +128,7 @@ impl Attempts {
         (holding, signal, permit): (Holding, StopSignal, Permit),
         log: LogSink,
     ) -> Attempt {
-        holding.has_gpus(&grant.gpus);
+        holding.has_gpus(&grant.gpus, grant.spec.resources.gpu.as_ref());
         Attempt {
             shared: Arc::clone(&self.0),
             cluster,

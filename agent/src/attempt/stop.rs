@@ -23,6 +23,11 @@ pub enum Cause {
     },
     /// What it wrote cannot be measured, by its own doing; the text says how.
     Unmeasurable(String),
+    /// It took more memory of a shared GPU than it asked for.
+    VramLimit {
+        used: u64,
+        limit: u64,
+    },
     /// It holds a GPU and does not use it.
     GpuIdle(String),
     /// One of its GPUs failed, by NVIDIA's number if there is one.
@@ -71,6 +76,14 @@ impl Cause {
                 format!("the container wrote {} MiB, its limit is {} MiB", used >> 20, limit >> 20),
             ),
             Self::Unmeasurable(detail) => (Outcome::DiskLimit, detail.clone()),
+            Self::VramLimit { used, limit } => (
+                Outcome::VramLimit,
+                format!(
+                    "it took {} MiB of the shared GPU's memory and asked for {} MiB",
+                    used >> 20,
+                    limit >> 20
+                ),
+            ),
             Self::GpuIdle(detail) => (Outcome::GpuIdle, detail.clone()),
             Self::GpuFault { xid, detail } => (Outcome::GpuFault(*xid), detail.clone()),
             Self::LeaseLost(length) => (

@@ -23,8 +23,8 @@ pub struct GpuWatch {
     config: Config,
     last: Option<Instant>,
     gpus: BTreeMap<String, Usage>,
-    /// UUID to the container that has it, where that is known.
-    containers: BTreeMap<String, String>,
+    /// UUID to the containers that have it, where they are known.
+    containers: BTreeMap<String, BTreeSet<String>>,
     strangers: Vec<Stranger>,
 }
 
@@ -63,7 +63,7 @@ impl GpuWatch {
     }
 
     /// Which containers have GPUs from now on. Without its name any container on a granted GPU is the job's own.
-    pub fn know(&mut self, containers: BTreeMap<String, String>) {
+    pub fn know(&mut self, containers: BTreeMap<String, BTreeSet<String>>) {
         self.containers = containers;
     }
 
@@ -99,9 +99,9 @@ impl GpuWatch {
         granted: &BTreeMap<String, String>,
     ) -> Gpu {
         let job = granted.get(&reading.gpu.uuid).cloned();
-        let container = self.containers.get(&reading.gpu.uuid);
+        let containers = self.containers.get(&reading.gpu.uuid);
         let usage = self.gpus.entry(reading.gpu.uuid.clone()).or_insert_with(Usage::new);
-        usage.follow(reading, job.as_deref(), container);
+        usage.follow(reading, job.as_deref(), containers);
         if job.is_some() {
             usage.ours_until = Some(now);
             usage.window.clear();
@@ -157,7 +157,7 @@ impl Usage {
 
     /// A GPU that was given back is the job's until nothing of it is left: a process that cannot be killed holds its
     /// memory after its container is gone, and a driver may for longer than that.
-    fn follow(&mut self, reading: &GpuReading, job: Option<&str>, container: Option<&String>) {
+    fn follow(&mut self, reading: &GpuReading, job: Option<&str>, containers: Option<&BTreeSet<String>>) {
         if reading.fault.is_some() {
             return;
         }
@@ -168,7 +168,7 @@ impl Usage {
             self.job = Some(job.to_owned());
             self.leftover = None;
             let is_new = |pid: &u32| self.before.as_ref().is_none_or(|before| !before.pids.contains(pid));
-            let inside = reading.processes.iter().filter(|process| is_own(process, container));
+            let inside = reading.processes.iter().filter(|process| is_own(process, containers));
             self.own.extend(inside.map(|process| process.pid).filter(is_new));
             return;
         }
@@ -194,9 +194,9 @@ impl Usage {
     }
 }
 
-/// Of the container that has the GPU; of any while its name is not known.
-fn is_own(process: &GpuProcess, container: Option<&String>) -> bool {
-    process.container.as_ref().is_some_and(|shown| container.is_none_or(|own| own == shown))
+/// Of a container that has the GPU; of any while no name is known.
+fn is_own(process: &GpuProcess, containers: Option<&BTreeSet<String>>) -> bool {
+    process.container.as_ref().is_some_and(|shown| containers.is_none_or(|own| own.contains(shown)))
 }
 
 fn unlisted(reading: &GpuReading) -> u64 {

@@ -26,6 +26,8 @@ pub struct Config {
     pub security: Security,
     /// Another OCI runtime that the engine has, such as `runsc` or `kata`; `None`: the engine's own.
     pub oci_runtime: Option<String>,
+    /// How the engine is asked for GPUs.
+    pub gpus: GpuBy,
     /// Devices of the node that every container gets. Jobs cannot ask for any.
     pub devices: Vec<Device>,
     /// Folders of the node that every container gets. Jobs cannot ask for any.
@@ -63,6 +65,19 @@ pub enum Kind {
     Docker,
     /// No containers: runs what the job's environment scripts. For measuring everything else.
     Null,
+}
+
+/// In which way containers get GPUs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GpuBy {
+    /// By what the engine has.
+    #[default]
+    Auto,
+    /// Docker's request to NVIDIA's container toolkit.
+    Nvidia,
+    /// The Container Device Interface; `nvidia-ctk cdi generate` lists the devices, with their UUIDs.
+    Cdi,
 }
 
 /// What keeps a container within its scratch limit.
@@ -177,6 +192,7 @@ impl Default for Config {
             // Most images change users or owners while they start, which takes capabilities.
             security: Security::Baseline,
             oci_runtime: None,
+            gpus: GpuBy::Auto,
             // What an operator does not open stays shut.
             devices: Vec::new(),
             mounts: Vec::new(),

@@ -10,7 +10,7 @@ pub mod fake;
 pub mod sweep;
 
 pub use config::{
-    Block, Config, Device, DiskLimit, Firewall, HostMount, Kind, Login, NetworkConfig, PullConfig,
+    Block, Config, Device, DiskLimit, Firewall, GpuBy, HostMount, Kind, Login, NetworkConfig, PullConfig,
 };
 
 use crate::{

@@ -3,7 +3,7 @@
 mod events;
 mod orders;
 
-use super::join;
+use super::{gpus, join};
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::output::{FormatArgs, Table, age, print, size, to_json};
@@ -33,6 +33,9 @@ pub(crate) enum Command {
     JoinToken(join::JoinTokenArgs),
     /// List the tokens of those commands
     JoinTokens,
+    /// Single GPUs of a machine
+    #[command(subcommand)]
+    Gpu(gpus::Command),
     /// End a token before its time
     RevokeJoinToken(join::RevokeArgs),
 }
@@ -54,6 +57,7 @@ pub(crate) async fn run(client: &Client, command: Command, format: FormatArgs) -
         Command::Events(args) => events::run(client, args, format).await,
         Command::Rm(args) => join::remove(client, args, format).await,
         Command::JoinToken(args) => join::create(client, args, format).await,
+        Command::Gpu(command) => gpus::run(client, command, format).await,
         Command::JoinTokens => join::list(client, format).await,
         Command::RevokeJoinToken(args) => join::revoke(client, args).await,
     }
@@ -135,7 +139,7 @@ fn describe(agent: &v1::Agent) -> String {
         ("labels", labels.join(" ")),
         ("system", format!("{}, {}, Linux {}", inventory.os, inventory.arch, inventory.kernel)),
         ("engine", inventory.engine.clone()),
-        ("driver", inventory.driver.clone()),
+        ("driver", gpus::driver(&inventory)),
         ("disk limit", inventory.disk_limit.clone()),
         ("machine", capacity(&total)),
         ("for jobs", capacity(&inventory.allocatable.unwrap_or_default())),
@@ -152,7 +156,7 @@ fn describe(agent: &v1::Agent) -> String {
             let user = [&gpu.job, &gpu.busy].into_iter().find(|word| !word.is_empty()).cloned();
             table.row(vec![
                 gpu.index.to_string(),
-                gpu.model.clone(),
+                gpus::model(gpu),
                 size(gpu.memory_bytes),
                 size(gpu.memory_free_bytes),
                 user.unwrap_or_default(),

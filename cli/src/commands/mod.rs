@@ -11,6 +11,7 @@ mod completions;
 mod controller;
 mod dev;
 mod explain;
+mod gpus;
 mod join;
 mod login;
 mod logs;

@@ -196,11 +196,24 @@ fn attempts(job: &v1::Job, attempts: &[v1::Attempt]) -> String {
         for gpu in &attempt.gpus {
             notes.push_str(&format!("attempt {}: GPU {gpu}\n", attempt.number));
         }
+        if let Some(used) = &usage.gpu {
+            notes.push_str(&format!("attempt {}: {}\n", attempt.number, gpu_usage(used)));
+        }
         for note in &attempt.notes {
             notes.push_str(&format!("attempt {}: {note}\n", attempt.number));
         }
     }
     format!("{}{notes}", table.render())
+}
+
+fn gpu_usage(used: &v1::GpuUsage) -> String {
+    format!(
+        "used of its GPUs {} at most and {} on average, {} % at most and {} % on average",
+        size(used.memory_peak_bytes),
+        size(used.memory_mean_bytes),
+        used.percent_peak,
+        used.percent_mean
+    )
 }
 
 #[cfg(test)]

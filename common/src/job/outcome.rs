@@ -58,6 +58,7 @@ pub enum Outcome {
     GpuFault(Option<u32>),
     GpuDisturbed,
     GpuIdle,
+    VramLimit,
 }
 
 /// One row of the table.
@@ -81,7 +82,7 @@ pub struct UnknownOutcome(pub String);
 
 impl Outcome {
     /// One of each, `exit_code` with 1, `gpu_fault` without a number.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::Succeeded,
         Self::ExitCode(1),
         Self::OomKilled,
@@ -109,6 +110,7 @@ impl Outcome {
         Self::GpuFault(None),
         Self::GpuDisturbed,
         Self::GpuIdle,
+        Self::VramLimit,
     ];
 
     /// This outcome's row of the table.
@@ -141,6 +143,7 @@ impl Outcome {
             Self::GpuFault(_) => &TABLE[24],
             Self::GpuDisturbed => &TABLE[25],
             Self::GpuIdle => &TABLE[26],
+            Self::VramLimit => &TABLE[27],
         }
     }
 
@@ -224,7 +227,7 @@ use Blame::{External, Nobody, Platform, User};
 use JobState::{Failed, TimedOut};
 
 #[rustfmt::skip]
-const TABLE: [Row; 27] = [
+const TABLE: [Row; 28] = [
     row("succeeded", (JobState::Succeeded, Nobody, false), Some(0),
         "the main process exited with 0 and every artifact is stored",
         ""),
@@ -306,6 +309,9 @@ const TABLE: [Row; 27] = [
     row("gpu_idle", (Failed, User, false), Some(125),
         "the job held a GPU for longer without using it than the node's operator allows",
         "ask for no GPU, or use it earlier"),
+    row("vram_limit", (Failed, User, false), Some(125),
+        "the job took more memory of a shared GPU than it asked for",
+        "longshore retry JOB --gpus 1,shared,memory=SIZE"),
 ];
 
 #[cfg(test)]

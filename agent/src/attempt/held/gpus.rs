@@ -7,7 +7,10 @@ use crate::{
     gpus::{Finding, Idle, Looks, Meter, Sample, Signal},
     host::GpuReading,
 };
-use longshore_common::{agent::GpuUsage, job::JobState};
+use longshore_common::{
+    agent::GpuUsage,
+    job::{GpuRequest, JobState},
+};
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
@@ -23,6 +26,8 @@ const ID: usize = 64;
 #[derive(Debug)]
 pub(super) struct Share {
     uuids: Vec<String>,
+    /// How much of its memory it may have, of a shared one.
+    limit: Option<u64>,
     container: Option<String>,
     meter: Meter,
     lines: mpsc::Sender<String>,
@@ -47,6 +52,7 @@ impl Share {
     pub(super) fn new(lines: mpsc::Sender<String>) -> Self {
         Self {
             uuids: Vec::new(),
+            limit: None,
             container: None,
             meter: Meter::default(),
             lines,
@@ -81,6 +87,7 @@ impl Entry {
         self.attempt.phase == JobState::Running && !self.gpus.ended
     }
 
+    /// Of a shared GPU others use, nobody can say that one lets it lie idle.
     fn count(&mut self, now: Instant, readings: &[GpuReading], idle: &Idle) -> Option<Finding> {
         let samples: Vec<Sample<'_>> = (readings.iter())
             .filter(|reading| self.has(&reading.gpu.uuid) && reading.fault.is_none())
@@ -91,9 +98,17 @@ impl Entry {
                 percent: reading.tells_utilisation.then_some(reading.gpu.utilisation_percent),
             })
             .collect();
+        let used: u64 = samples.iter().map(|sample| sample.memory_bytes).sum();
         let found = self.gpus.meter.add(now, &samples, idle);
         self.attempt.usage.gpu = self.gpus.meter.usage();
-        found
+        match self.gpus.limit {
+            Some(limit) if used > limit => {
+                self.stopper.raise(Cause::VramLimit { used, limit });
+                None
+            }
+            Some(_) => None,
+            None => found,
+        }
     }
 }
 
@@ -112,14 +127,16 @@ impl Held {
         &self.0.looks
     }
 
-    /// UUID to the container that has it, where that is known.
-    pub(crate) fn containers(&self) -> BTreeMap<String, String> {
-        let entries = self.lock();
-        let known =
-            entries.values().filter_map(|entry| Some((&entry.gpus.uuids, entry.gpus.container.as_ref()?)));
-        known
-            .flat_map(|(uuids, container)| uuids.iter().map(|uuid| (uuid.clone(), container.clone())))
-            .collect()
+    /// UUID to the containers that have it, where they are known.
+    pub(crate) fn containers(&self) -> BTreeMap<String, BTreeSet<String>> {
+        let mut all: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for share in self.lock().values().map(|entry| &entry.gpus) {
+            let Some(container) = &share.container else { continue };
+            for uuid in &share.uuids {
+                all.entry(uuid.clone()).or_default().insert(container.clone());
+            }
+        }
+        all
     }
 
     /// Counts what running attempts use; what lies idle is said or ended.
@@ -167,8 +184,12 @@ impl Held {
 }
 
 impl Holding {
-    pub(crate) fn has_gpus(&self, uuids: &[String]) {
-        self.update(|entry| entry.gpus.uuids = uuids.to_vec());
+    pub(crate) fn has_gpus(&self, uuids: &[String], request: Option<&GpuRequest>) {
+        let shared = request.filter(|request| request.shared && request.memory_bytes > 0);
+        self.update(|entry| {
+            entry.gpus.uuids = uuids.to_vec();
+            entry.gpus.limit = shared.map(|shared| shared.memory_bytes);
+        });
     }
 
     pub(crate) fn has_container(&self, id: &str) {

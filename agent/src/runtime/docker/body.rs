@@ -1,11 +1,11 @@
 //! What the engine is told about one attempt's container: a pure function of the spec. Every limit and every
 //! refusal of privilege stands here.
 
-use super::labels;
+use super::{gpus::Way, labels};
 use crate::runtime::{ContainerSpec, Device, Error, HostMount, try_name};
 use bollard::models::{
-    ContainerCreateBody, DeviceMapping, DeviceRequest, HostConfig, HostConfigLogConfig, Mount, MountType,
-    ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
+    ContainerCreateBody, DeviceMapping, HostConfig, HostConfigLogConfig, Mount, MountType, ResourcesUlimits,
+    RestartPolicy, RestartPolicyNameEnum,
 };
 use longshore_common::job::{NetworkMode, Outcome, Security, spec::SECRETS_FOLDER};
 use std::{collections::HashMap, path::Path};
@@ -21,6 +21,7 @@ pub(super) struct Node<'a> {
     pub(super) open_files: u64,
     /// What the operator gives to every container.
     pub(super) oci_runtime: Option<&'a str>,
+    pub(super) gpus: Way,
     pub(super) devices: &'a [Device],
     pub(super) mounts: &'a [HostMount],
 }
@@ -45,7 +46,7 @@ pub(super) fn body(spec: &ContainerSpec, node: &Node<'_>) -> Result<ContainerCre
         cmd: command(spec),
         working_dir: spec.workdir.clone(),
         user: spec.user.clone(),
-        env: Some(environment(spec)),
+        env: Some(environment(spec, node)),
         labels: Some(labels::of(spec)),
         attach_stdout: Some(true),
         attach_stderr: Some(true),
@@ -62,17 +63,13 @@ fn command(spec: &ContainerSpec) -> Option<Vec<String>> {
     }
 }
 
-fn environment(spec: &ContainerSpec) -> Vec<String> {
+fn environment(spec: &ContainerSpec, node: &Node<'_>) -> Vec<String> {
     let plain = spec.env.iter().filter(|(key, _)| !spec.secrets.env.contains_key(*key));
     let mut env: Vec<_> = plain.map(|(key, value)| format!("{key}={value}")).collect();
     for (key, value) in &spec.secrets.env {
         env.push(format!("{key}={}", String::from_utf8_lossy(value.bytes())));
     }
-    if spec.gpus.is_empty() {
-        // On nodes whose default runtime is NVIDIA's, an image may otherwise ask for every GPU by itself.
-        env.retain(|entry| !entry.starts_with("NVIDIA_VISIBLE_DEVICES="));
-        env.push("NVIDIA_VISIBLE_DEVICES=void".to_owned());
-    }
+    node.gpus.visible(spec, &mut env);
     env
 }
 
@@ -106,23 +103,11 @@ fn host_config(spec: &ContainerSpec, node: &Node<'_>) -> Result<HostConfig, Erro
             name: Some(RestartPolicyNameEnum::NO),
             maximum_retry_count: None,
         }),
-        device_requests: gpus(spec),
+        device_requests: node.gpus.request(spec),
         storage_opt: node
             .layer_quota
             .then(|| HashMap::from([("size".to_owned(), spec.resources.scratch_bytes.to_string())])),
         ..Default::default()
-    })
-}
-
-fn gpus(spec: &ContainerSpec) -> Option<Vec<DeviceRequest>> {
-    (!spec.gpus.is_empty()).then(|| {
-        vec![DeviceRequest {
-            driver: Some("nvidia".to_owned()),
-            device_ids: Some(spec.gpus.clone()),
-            // No more than that, so that the image's own NVIDIA_DRIVER_CAPABILITIES decides.
-            capabilities: Some(vec![vec!["gpu".to_owned()]]),
-            ..Default::default()
-        }]
     })
 }
 
@@ -209,6 +194,7 @@ mod tests {
         layer_quota: false,
         open_files: 1024,
         oci_runtime: None,
+        gpus: Way::Nvidia,
         devices: &[],
         mounts: &[],
     };

@@ -51,6 +51,7 @@ impl Docker {
             engine_log_bytes: self.config.engine_log_bytes,
             layer_quota: limits.layer,
             oci_runtime: self.config.oci_runtime.as_deref(),
+            gpus: client.facts.gpus.chosen(self.config.gpus),
             devices: &self.config.devices,
             mounts: &self.config.mounts,
             open_files: rustix::process::getrlimit(Resource::Nofile).maximum.unwrap_or(body::OPEN_FILES),

@@ -1,7 +1,7 @@
 //! The connection to the engine: where it is, which API it speaks, what it is. Connects again after the engine
 //! went away, for it may come back as another version. Must never know containers or images.
 
-use super::tether::Tether;
+use super::{gpus::Way, tether::Tether};
 use crate::runtime::{EngineInfo, Error, docker_arch};
 use longshore_common::{clock::Moment, job::Outcome};
 use std::{
@@ -47,6 +47,7 @@ pub(super) struct Facts {
     pub(super) live_restore: bool,
     /// The data root has project quotas, so a writable layer can be given a size.
     pub(super) layer_quota: bool,
+    pub(super) gpus: Way,
     /// OCI runtimes, by name.
     pub(super) runtimes: Vec<String>,
 }
@@ -186,6 +187,7 @@ impl Engine {
             )));
         }
         let info = api.info().await.map_err(failed)?;
+        let gpus = Way::of_engine(&info);
         let data_root = PathBuf::from(info.docker_root_dir.unwrap_or_default());
         let facts = Facts {
             version: info.server_version.unwrap_or_default(),
@@ -193,6 +195,7 @@ impl Engine {
             arch: docker_arch(info.architecture.as_deref().unwrap_or_default()).to_owned(),
             layer_quota: Self::has_layer_quota(info.driver.as_deref().unwrap_or_default(), &data_root),
             data_root,
+            gpus,
             runtimes: info.runtimes.unwrap_or_default().into_keys().collect(),
             live_restore: info.live_restore_enabled.unwrap_or(false),
         };

@@ -11,6 +11,7 @@ mod engine;
 mod firewall;
 #[doc(hidden)]
 pub mod fuzz;
+mod gpus;
 mod image;
 mod join;
 mod labels;

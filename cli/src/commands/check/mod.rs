@@ -1,6 +1,7 @@
 //! `longshore check`: what is missing on this machine to run an agent, and how to mend it. Changes nothing.
 
 mod engine;
+mod gpus;
 mod machine;
 
 use crate::client::{Client, DEFAULT_URL};
@@ -20,6 +21,9 @@ pub(crate) struct CheckArgs {
     /// Where the agent would keep its things
     #[arg(long, value_name = "DIR")]
     data_dir: Option<String>,
+    /// Only compare what is read of the GPUs with what nvidia-smi says, field by field
+    #[arg(long)]
+    gpus: bool,
 }
 
 /// One thing that was looked at.
@@ -63,6 +67,9 @@ pub(crate) async fn run(client: &Client, args: CheckArgs, format: FormatArgs) ->
     else {
         return Ok(0);
     };
+    if args.gpus {
+        return tokio::task::spawn_blocking(move || gpus::run(&config, format)).await?;
+    }
     let mut findings = engine::check(&config).await;
     let has_driver = machine::check(&config, &mut findings);
     if has_driver {
