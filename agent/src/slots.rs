@@ -26,6 +26,8 @@ pub struct Granted {
     pub amounts: Capacity,
     /// UUID to the job that has it, or to those that share it: `k3m9q2xw, 7tn2c8aa`.
     pub gpus: BTreeMap<String, String>,
+    /// Of those, the ones that more jobs may come to.
+    pub shared: BTreeSet<String>,
     holders: BTreeMap<String, BTreeSet<String>>,
     /// Attempts held, those that only upload or report included.
     pub attempts: u32,
@@ -59,6 +61,9 @@ impl Slots {
         granted.amounts.scratch_bytes += scratch_bytes;
         for uuid in gpus {
             granted.holders.entry(uuid.clone()).or_default().insert(job.to_string());
+            if resources.gpu.as_ref().is_some_and(|gpu| gpu.shared) {
+                granted.shared.insert(uuid.clone());
+            }
         }
         granted.name_holders();
         drop(granted);
@@ -154,6 +159,7 @@ impl Drop for Permit {
 impl Granted {
     fn name_holders(&mut self) {
         self.holders.retain(|_, jobs| !jobs.is_empty());
+        self.shared.retain(|uuid| self.holders.contains_key(uuid));
         let named = |(uuid, jobs): (&String, &BTreeSet<String>)| {
             let jobs: Vec<&str> = jobs.iter().map(String::as_str).collect();
             (uuid.clone(), jobs.join(", "))

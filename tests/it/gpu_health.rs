@@ -272,7 +272,6 @@ async fn a_stranger_on_a_granted_gpu_is_told_to_the_job_whose_failure_is_not_its
         let gpu = description.gpus.iter_mut().find(|gpu| gpu.uuid == shared).expect("it is there");
         gpu.processes = stranger.on_a_gpu(22 << 10);
     });
-    node.until("said", |agent| agent.note.contains("sleep of")).await;
     let job = node.local.finished(&job).await;
     let attempts = node.attempts(&job.id).await;
     // On the other GPU it is alone, and fails by itself.

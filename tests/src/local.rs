@@ -62,7 +62,8 @@ impl Local {
     /// With an agent on a machine that is no played one.
     pub async fn start_on(host: Arc<dyn Host>) -> Self {
         let mut local = Self::start(&[]).await;
-        local.enter(host).await;
+        // Whoever else works on this machine must not count.
+        local.enter(host, Some(1 << 50)).await;
         local
     }
 
@@ -124,12 +125,12 @@ impl Local {
 
     /// One more machine joins.
     pub async fn join(&mut self, host: &Arc<FakeHost>) {
-        self.enter(Arc::<FakeHost>::clone(host)).await;
+        self.enter(Arc::<FakeHost>::clone(host), None).await;
     }
 
-    async fn enter(&mut self, host: Arc<dyn Host>) {
+    async fn enter(&mut self, host: Arc<dyn Host>, allowed: Option<u64>) {
         let seat = self.agents.len();
-        let (agent, engine) = start_agent(&self.controller, self.dir.path(), seat, host).await;
+        let (agent, engine) = start_agent(&self.controller, self.dir.path(), seat, (host, allowed)).await;
         while self.controller.context.jobs.agents().iter().all(|known| known.identity.id != agent.identity.id)
         {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -230,7 +231,7 @@ async fn start_agent(
     controller: &longshore_controller::Running,
     dir: &Path,
     seat: usize,
-    host: Arc<dyn Host>,
+    (host, allowed): (Arc<dyn Host>, Option<u64>),
 ) -> (agent::Running, Arc<dyn Runtime>) {
     let mut config = AgentConfig {
         controller: controller.base_url.clone(),
@@ -241,6 +242,8 @@ async fn start_agent(
     };
     config.runtime.kind = runtime::Kind::Null;
     config.gpus.recovery_seconds = 1;
+    config.capacity.cpu_millis = allowed.map(|_| 1_000_000);
+    (config.capacity.memory_bytes, config.capacity.scratch_bytes) = (allowed, allowed);
     let home = Home::open(&config.data_dir).expect("the agent's folder");
     let real = Parts::real(&config, &home).expect("the parts of an agent");
     let parts = Parts { host, ..real };
