@@ -53,7 +53,7 @@ fn ours() -> Vec<GpuReading> {
 
 fn differing(ours: &[GpuReading]) -> Vec<&'static str> {
     let rows = compare(&facts(), ours, RECORDED).expect("it can be read");
-    assert!(rows.len() > 20, "{rows:#?}");
+    assert!(rows.len() > 10, "{rows:#?}");
     rows.iter().filter(|row| !row.agrees).map(|row| row.field).collect()
 }
 
