@@ -13,7 +13,8 @@ pub fn redaction(secret: &[u8], stream: &[u8], piece: usize) {
     let (pieces, counted_in_pieces) = shown(&masker, stream, piece);
     assert_eq!((counted, counted_in_pieces), (stream.len(), stream.len()), "bytes are lost or made up");
     assert_eq!(whole, pieces, "what is masked depends on the pieces");
-    let plain = secret.len() >= 4 && !secret.contains(&MASK[0]);
+    // A secret is known without the line breaks around it, and masked from four bytes on.
+    let plain = secret.trim_ascii().len() >= 4 && !secret.contains(&MASK[0]);
     let seen = plain && whole.windows(secret.len()).any(|window| window == secret);
     assert!(!seen, "the secret is there");
 }
