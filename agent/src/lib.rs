@@ -197,6 +197,69 @@ fn open_mounts(
     Ok((vault, shares))
 }
 
+fn open_journal(config: &AgentConfig, home: &Home) -> Result<Journal, Error> {
+    Ok(match config.runtime.kind {
+        runtime::Kind::Docker => Journal::open(&home.folder(JOURNAL)?)?,
+        runtime::Kind::Null => Journal::none(),
+    })
+}
+
+/// What carries logs and outputs away, and inputs here.
+fn movers(
+    config: &AgentConfig,
+    home: &Home,
+    controller: &Arc<dyn link::Controller>,
+    authorities: &Authorities,
+) -> Result<(logs::LogShipper, artifacts::Uploader, inputs::Fetcher), Error> {
+    let to = || Arc::clone(controller);
+    let network = &config.runtime.network;
+    Ok((
+        logs::LogShipper::start(to(), &home.folder("logs")?, config.logs.clone())?,
+        artifacts::Uploader::new(to(), config.artifacts.clone(), authorities)?,
+        inputs::Fetcher::new(to(), config.inputs.clone(), network, authorities)?,
+    ))
+}
+
+fn sources(
+    config: &AgentConfig,
+    home: &Home,
+    host: Arc<dyn Host>,
+    runtime: &Arc<dyn runtime::Runtime>,
+) -> Sources {
+    Sources {
+        host,
+        runtime: Arc::clone(runtime),
+        slots: Slots::new(config.attempts_at_most()),
+        held: Held::default(),
+        images: open_images(config, home, runtime),
+        gpus: config.gpus.clone(),
+        gpu_health: home.file("gpu-health.json"),
+        engine_away: Arc::new(Notify::new()),
+    }
+}
+
+async fn start_machine(
+    config: &AgentConfig,
+    shares: &Shares,
+    sources: Sources,
+    leave: &Shutdown,
+) -> Result<Arc<Machine>, Error> {
+    let labels = config.labels.clone().into_iter().chain(shares.labels()).collect();
+    let (capacity, pool) = (config.capacity.clone(), config.pool.clone());
+    Ok(Arc::new(Machine::start(capacity, labels, pool, sources, leave).await?))
+}
+
+fn serve_status(
+    group: Option<String>,
+    home: &Home,
+    told: status::Sources,
+    leave: &Shutdown,
+) -> Result<(), Error> {
+    let (socket, making) = (home.file(status::NAME), home.folder("status")?);
+    drop(tasks::spawn("status", status::serve(socket, making, group, told, leave.clone())));
+    Ok(())
+}
+
 /// As `start`, of other parts.
 pub async fn start_with(
     config: AgentConfig,
@@ -204,37 +267,22 @@ pub async fn start_with(
     parts: Parts,
     shutdown: Shutdown,
 ) -> Result<Running, Error> {
-    let (slots, held, engine_away) =
-        (Slots::new(config.attempts_at_most()), Held::default(), Arc::new(Notify::new()));
-    let images = open_images(&config, &home, &parts.runtime);
     // The link and the watchers live on until everything is handed back.
     let leave = Shutdown::new();
-    let sources = Sources {
-        host: parts.host,
-        runtime: Arc::clone(&parts.runtime),
-        slots: slots.clone(),
-        held: held.clone(),
-        images: images.clone(),
-        gpus: config.gpus.clone(),
-        gpu_health: home.file("gpu-health.json"),
-        engine_away: Arc::clone(&engine_away),
-    };
-    let journal = match config.runtime.kind {
-        runtime::Kind::Docker => Journal::open(&home.folder(JOURNAL)?)?,
-        runtime::Kind::Null => Journal::none(),
-    };
+    let sources = sources(&config, &home, parts.host, &parts.runtime);
+    let (slots, held, images) = (sources.slots.clone(), sources.held.clone(), sources.images.clone());
+    let engine_away = Arc::clone(&sources.engine_away);
     // Before the first heartbeat and the first offer.
+    let journal = open_journal(&config, &home)?;
     let left_behind = recovery::admit(&journal, &held, &slots)?;
     let (vault, shares) = open_mounts(&config, &home, &left_behind)?;
     // Without a journal nobody could take over what was left.
     let on_shutdown = if journal.is_kept() { config.on_shutdown } else { OnShutdown::Drain };
-    let labels = config.labels.clone().into_iter().chain(shares.labels()).collect();
-    let machine =
-        Machine::start(config.capacity.clone(), labels, config.pool.clone(), sources, &leave).await?;
-    let machine = Arc::new(machine);
+    let machine = start_machine(&config, &shares, sources, &leave).await?;
     let identity = identity(&config, &home, &machine);
     let reporter: Arc<dyn Reporter> = Arc::<Machine>::clone(&machine);
     let Linked { controller, events, bell } = (parts.connect)(identity.clone(), reporter, leave.clone())?;
+    let (logs, uploads, inputs) = movers(&config, &home, &controller, &parts.authorities)?;
     let attempts = Attempts::new(Tools {
         container_env: config.container_env.clone(),
         walls: attempt::Walls::new(&config.runtime),
@@ -243,18 +291,9 @@ pub async fn start_with(
         agent: home.id(),
         boot_id: machine.facts().boot_id.clone(),
         dir: home.folder(ATTEMPTS)?,
-        logs: logs::LogShipper::start(Arc::clone(&controller), &home.folder("logs")?, config.logs.clone())?,
-        uploads: artifacts::Uploader::new(
-            Arc::clone(&controller),
-            config.artifacts.clone(),
-            &parts.authorities,
-        )?,
-        inputs: inputs::Fetcher::new(
-            Arc::clone(&controller),
-            config.inputs.clone(),
-            &config.runtime.network,
-            &parts.authorities,
-        )?,
+        logs,
+        uploads,
+        inputs,
         controller: Arc::clone(&controller),
         runtime: parts.runtime,
         images,
@@ -270,17 +309,14 @@ pub async fn start_with(
     let (link, news) = watch::channel(status::LinkNews::new());
     let told = status::Sources {
         identity: identity.clone(),
-        controller: config.controller.clone(),
+        controller: config.controller,
         since: Timestamp::now(),
         machine: Arc::clone(&machine),
         held: held.clone(),
         link: news,
         orders: ordered.clone(),
     };
-    let (socket, making) = (home.file(status::NAME), home.folder("status")?);
-    let group = config.status_group.clone();
-    drop(tasks::spawn("status", status::serve(socket, making, group, told, leave.clone())));
-    let stop = shutdown.child();
+    serve_status(config.status_group, &home, told, &leave)?;
     let intake = Intake {
         controller,
         machine: Arc::clone(&machine),
@@ -288,7 +324,7 @@ pub async fn start_with(
         attempts: attempts.clone(),
         door: doors,
         orders: ordered,
-        stop,
+        stop: shutdown.child(),
     };
     let control = Control {
         home,

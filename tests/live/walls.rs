@@ -136,12 +136,12 @@ fn own_address() -> String {
 
 #[tokio::test]
 async fn every_escape_is_refused_while_a_neighbour_works_on() {
-    escapes(Security::Baseline).await;
+    Box::pin(escapes(Security::Baseline)).await;
 }
 
 #[tokio::test]
 async fn every_escape_is_refused_to_a_restricted_container() {
-    escapes(Security::Restricted).await;
+    Box::pin(escapes(Security::Restricted)).await;
 }
 
 #[tokio::test]

@@ -87,7 +87,8 @@ impl Given {
     pub(super) fn gave(&mut self, image: &Image, request: &ImageRequest) {
         let own = request.login.is_some();
         let known = self.kept.images.contains_key(&image.id);
-        if !known && !(own && image.pulled) && !self.may_be_somebodys(image, request) {
+        let ours = own && image.pulled;
+        if !(known || ours || self.may_be_somebodys(image, request)) {
             return;
         }
         let places = self.kept.images.entry(image.id.clone()).or_default();

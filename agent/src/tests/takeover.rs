@@ -251,7 +251,7 @@ async fn on_a_machine_whose_clock_is_set<F: Future>(work: impl Fn(Box<dyn Fn()>)
         let set = Arc::clone(&clock);
         let step = Duration::from_secs(600);
         let set = Box::new(move || if ahead { set.set_ahead(step) } else { set.set_behind(step) });
-        Process::new(clock).within(work(set)).await;
+        Box::pin(Process::new(clock).within(work(set))).await;
     }
 }
 

@@ -36,7 +36,7 @@ impl TryFrom<Option<v1::AttemptRef>> for AttemptRef {
 impl From<Usage> for v1::Usage {
     fn from(usage: Usage) -> Self {
         let Usage { cpu_micros, memory_peak_bytes, disk_peak_bytes, gpu } = usage;
-        let gpu = (gpu != GpuUsage::default()).then(|| v1::GpuUsage {
+        let gpu = (gpu != GpuUsage::default()).then_some(v1::GpuUsage {
             memory_peak_bytes: gpu.memory_peak_bytes,
             memory_mean_bytes: gpu.memory_mean_bytes,
             percent_peak: gpu.percent_peak,

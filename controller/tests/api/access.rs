@@ -379,7 +379,8 @@ async fn a_caller_that_hangs_up_leaves_a_line_all_the_same() {
     first.send(v1::CreateInputRequest::default()).await.expect("there is room");
     let mut jobs = cluster.jobs.clone();
     let pages = tokio_stream::wrappers::ReceiverStream::new(rest);
-    let call = tokio::spawn(async move { jobs.create_input(pages).await.map(drop) });
+    let call =
+        longshore_common::tasks::spawn("a caller", async move { jobs.create_input(pages).await.map(drop) });
     let mut access = AccessClient::new(cluster.channel.clone());
     // Answered on the same connection after the other call has begun.
     while access.who_am_i(v1::WhoAmIRequest::default()).await.is_err() || first.capacity() == 0 {
