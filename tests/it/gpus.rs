@@ -112,3 +112,29 @@ async fn what_a_job_used_of_its_gpus_is_known_afterwards() {
     assert!(usage.memory_mean_bytes > GIB && usage.percent_mean > 10, "{usage:?}");
     local.stop().await;
 }
+
+#[tokio::test]
+async fn a_job_that_takes_more_of_a_shared_gpu_than_it_asked_for_is_ended() {
+    let host = Arc::new(FakeHost::with_gpus(1, "NVIDIA T4", 16 * GIB));
+    let local = Local::start(&[Arc::clone(&host)]).await;
+    let part = |run: &str| {
+        let gpu = GpuRequest { count: 1, memory_bytes: 4 * GIB, shared: true, ..GpuRequest::default() };
+        let script = [("FAKE_RUN", run), ("FAKE_TERM_EXIT", "0")];
+        JobSpec { resources: Some(Resources { gpu: Some(gpu), ..Resources::default() }), ..scripted(&script) }
+    };
+    let (one, other) = (local.submit(part("60s")).await, local.submit(part("2s")).await);
+    local.running(&one.id).await;
+    local.running(&other.id).await;
+    assert_eq!(local.finished(&other.id).await.state(), JobState::Succeeded);
+    let greedy = GpuProcess {
+        pid: 4711,
+        name: "train".into(),
+        memory_bytes: 5 * GIB,
+        container: Some("4f2c".into()),
+        ..GpuProcess::default()
+    };
+    host.change(|reading| reading.gpus[0].processes = vec![greedy]);
+    let ended = local.finished(&one.id).await;
+    assert_eq!(ended.outcome.expect("it ended").name, "vram_limit");
+    local.stop().await;
+}

@@ -97,8 +97,8 @@ mod tests {
             ..Default::default()
         };
         let shown = text(&told);
-        assert!(shown.contains("begins within 1h, if nothing comes before it\n"), "{shown}");
-        assert!(shown.contains("needs 2 GPUs, 0 free  1h"), "{shown}");
+        assert!(shown.contains("begins within 1h00m, if nothing comes before it\n"), "{shown}");
+        assert!(shown.contains("needs 2 GPUs, 0 free  1h00m"), "{shown}");
         assert!(!is_hopeless(&told));
         told.agents[0].permanent = true;
         told.changes = vec!["resources.gpu.count: 1 at most (gpu-04)".into()];

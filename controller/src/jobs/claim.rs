@@ -122,7 +122,8 @@ async fn grant(
         shared.reserved.leave(candidate.id);
         search.placed(&found, true, round.machine.slots == 0);
         last = last.max(Some(order(&found.view)));
-        grants.extend(open(&found.view, &gpus, command, work));
+        let gpus = round.machine.known(&command.offer.gpus, &gpus);
+        grants.extend(open(&found.view, gpus, command, work));
     }
     let stops = search.finish(&shared.marks, command.agent, &round.machine);
     passed_over(shared, (passed, last), &stops, (&round, work), tx).await?;
@@ -168,7 +169,15 @@ async fn begin(
     let (inventory, holds) = (shared.agents.inventory(command.agent), shared.live.holds(command.agent));
     let (fleet, now) = (&work.fleet, work.now);
     let offer = fleet.narrowed(command.agent, &command.offer, now);
-    let machine = Machine::offered(&offer, &inventory, &holds);
+    let mut machine = Machine::offered(&offer, &inventory, &holds);
+    if holds.iter().any(|hold| hold.load.shared.is_some()) {
+        // What is free is in the offer; what shared jobs leave of theirs is not.
+        let views = shared.agents.views(&shared.live, shared.config.disconnect_tolerance).into_iter();
+        for mut view in views.filter(|view| view.identity.id == command.agent) {
+            fleet.overlay(&mut view, now);
+            machine = machine.sharing(&view.gpus, &holds);
+        }
+    }
     let tenants = shared.projects.tenants(tx).await?.paused(fleet.all_paused(now));
     let mut kept = None;
     if let Some((job, spec)) = shared.reserved.of(command.agent) {
@@ -250,7 +259,7 @@ fn candidate(view: &ViewRow) -> Candidate<'_> {
     Candidate { id: view.row.job.id, project: &view.row.project, spec: &view.spec }
 }
 
-fn open(view: &ViewRow, gpus: &[String], command: &ClaimCommand, work: &mut Work) -> Option<Grant> {
+fn open(view: &ViewRow, gpus: Vec<&Gpu>, command: &ClaimCommand, work: &mut Work) -> Option<Grant> {
     let id = view.row.job.id;
     work.jobs.entry(id).or_insert_with(|| view.row.clone());
     let event = Event::Claimed { agent: command.agent, epoch: work.epoch };
@@ -264,14 +273,12 @@ fn open(view: &ViewRow, gpus: &[String], command: &ClaimCommand, work: &mut Work
     let attempt = row.job.latest?.attempt;
     let lease = view.spec.disconnect_tolerance.unwrap_or(work.lease);
     let nonce: [u8; 16] = rand::random();
-    let granted =
-        command.offer.gpus.iter().filter(|gpu: &&Gpu| gpus.contains(&gpu.uuid)).map(GrantedGpu::from);
     let attempt_row = AttemptRow {
         attempt,
         agent: command.agent,
         agent_name: None,
         nonce: hex::encode(nonce),
-        gpus: granted.collect(),
+        gpus: gpus.iter().copied().map(GrantedGpu::from).collect(),
         claimed_at: work.now,
         state: JobState::Claimed,
         reported: false,
@@ -296,7 +303,7 @@ fn open(view: &ViewRow, gpus: &[String], command: &ClaimCommand, work: &mut Work
         project: view.row.project.clone(),
         spec: (*view.spec).clone(),
         lease,
-        gpus: gpus.to_vec(),
+        gpus: gpus.iter().map(|gpu| gpu.uuid.clone()).collect(),
         lane: view.row.lane.clone(),
         cancel_requested: false,
         sealed: false,

@@ -157,7 +157,31 @@ impl Machine {
         let running = || holds.iter().filter(|hold| !hold.exited);
         self.jobs = running().count();
         self.closed = running().any(|hold| hold.load.exclusive);
+        match self.whole.take() {
+            Some(whole) => Self { whole: Some(whole.clone()), ..self.sharing(&whole.gpus, holds) },
+            None => self,
+        }
+    }
+
+    /// With what is left of GPUs that only shared jobs are on. `known`: the machine's, as its agent told them last.
+    #[must_use]
+    pub fn sharing(mut self, known: &[Gpu], holds: &[Hold]) -> Self {
+        let well = known.iter().filter(|gpu| gpu.health.is_none() && gpu.busy.is_none());
+        self.shared_free = well
+            .filter_map(|gpu| {
+                let on = holds.iter().filter(|hold| !hold.exited && hold.gpus.contains(&gpu.uuid));
+                let parts = on.map(|hold| hold.load.shared).collect::<Option<Vec<_>>>()?;
+                let left = gpu.memory_bytes.saturating_sub(parts.iter().sum());
+                (!parts.is_empty()).then(|| (gpu.clone(), left))
+            })
+            .collect();
         self
+    }
+
+    /// These GPUs, of the offer or shared by jobs.
+    pub fn known<'a>(&'a self, offered: &'a [Gpu], uuids: &[String]) -> Vec<&'a Gpu> {
+        let all = || offered.iter().chain(self.shared_free.iter().map(|(gpu, _)| gpu));
+        uuids.iter().filter_map(|uuid| all().find(|gpu| gpu.uuid == *uuid)).collect()
     }
 
     pub(super) fn take(&mut self, spec: &JobSpec, gpus: &[String]) {

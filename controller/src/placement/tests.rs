@@ -247,6 +247,39 @@ fn instances_go_by_profile_and_their_gpu_is_nobodys() {
 }
 
 #[test]
+fn what_shared_jobs_leave_of_a_gpu_is_there_for_the_next_claim() {
+    let part = |gib: u64| {
+        let mut spec = job(1000, 1, Some((1, gib, None)));
+        spec.resources.gpu.as_mut().expect("asked for").shared = true;
+        spec
+    };
+    let hold = |gib: u64, index: u32| Hold {
+        job: "k3m9q2xw".parse().expect("an id"),
+        project: "default".into(),
+        load: Load::of(&part(gib)),
+        gpus: vec![format!("GPU-{index}")],
+        until: Timestamp::from_micros(0),
+        exited: false,
+    };
+    let known = [gpu(0, "NVIDIA A10", 24), gpu(1, "NVIDIA A10", 24)];
+    // Nothing is free: one GPU is shared, the other is somebody's alone.
+    let alone = Hold { load: Load::of(&job(1000, 1, Some((1, 0, None)))), ..hold(0, 1) };
+    let bare = machine(8000, 64, Vec::new());
+    let shared = Machine { whole: None, ..bare }.sharing(&known, &[hold(16, 0), alone]);
+    assert_eq!(
+        shared.shared_free.iter().map(|(gpu, left)| (gpu.index, *left)).collect::<Vec<_>>(),
+        [(0, 8 * GIB)]
+    );
+    assert_eq!(fit(&part(8), &shared), Ok(vec!["GPU-0".to_owned()]));
+    assert!(fit(&part(9), &shared).is_err() && fit(&job(1000, 1, Some((1, 0, None))), &shared).is_err());
+    // A sick one is nobody's, and one whose only job has ended is free again.
+    let sick = [Gpu { health: Some("Xid 79".into()), ..known[0].clone() }];
+    assert!(shared.clone().sharing(&sick, &[hold(16, 0)]).shared_free.is_empty());
+    let over = Hold { exited: true, ..hold(16, 0) };
+    assert!(shared.sharing(&known, &[over]).shared_free.is_empty());
+}
+
+#[test]
 fn shared_jobs_are_packed_and_whole_ones_keep_away_from_them() {
     let mut two = machine(64_000, 512, vec![gpu(0, "NVIDIA A10", 24), gpu(1, "NVIDIA A10", 24)]);
     let part = |gib: u64| gpus(|gpu| (gpu.shared, gpu.memory_bytes) = (true, gib * GIB));

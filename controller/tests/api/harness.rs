@@ -214,6 +214,16 @@ impl Agent {
         heard.expect("a message").expect("not the end").message.expect("of some kind")
     }
 
+    /// The next one that is not about cordons, which come whenever they do.
+    pub(crate) async fn hear_of_work(&mut self) -> Message {
+        loop {
+            match self.hear().await {
+                Message::Orders(_) => {}
+                other => return other,
+            }
+        }
+    }
+
     pub(crate) async fn claim(&mut self) -> Vec<v1::Grant> {
         let answer = self.link.claim(self.claim_request()).await.expect("answered");
         answer.into_inner().grants

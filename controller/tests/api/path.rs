@@ -18,7 +18,7 @@ async fn a_job_goes_from_submit_to_its_files() {
     };
     let beat = v1::Heartbeat { sequence: 1, held: vec![held], ..v1::Heartbeat::default() };
     agent.say(link_request::Message::Heartbeat(beat)).await;
-    let Message::Renewed(renewed) = agent.hear().await else { panic!("not renewed") };
+    let Message::Renewed(renewed) = agent.hear_of_work().await else { panic!("not renewed") };
     assert_eq!((renewed.sequence, renewed.fenced.len()), (1, 0));
     let seen = cluster.get(&job.id).await;
     let running = seen.job.expect("a job");
@@ -71,7 +71,7 @@ async fn a_listening_agent_is_rung_and_a_cancel_comes_down_its_link() {
     let lanes = agent.welcome.lanes.clone();
     agent.say(link_request::Message::Listen(v1::Listen { lanes, ..v1::Listen::default() })).await;
     let job = cluster.submit(spec("x")).await;
-    let Message::Work(work) = agent.hear().await else { panic!("not rung") };
+    let Message::Work(work) = agent.hear_of_work().await else { panic!("not rung") };
     assert_eq!((work.lane.as_str(), work.hints), ("default.cpu", 1));
     let attempt = agent.claim_one().await;
 

@@ -73,7 +73,13 @@ async fn a_leaving_controller_ends_its_streams() {
         cluster.jobs.clone().watch(v1::WatchJobsRequest::default()).await.expect("opened").into_inner();
     let started = Instant::now();
     cluster.running.shutdown.trigger();
-    for ended in [logs.message().await.err(), watch.message().await.err(), agent.down.message().await.err()] {
+    let link = loop {
+        // What it was told before comes first.
+        if let Err(error) = agent.down.message().await.map(|message| message.expect("no silent end")) {
+            break error;
+        }
+    };
+    for ended in [logs.message().await.err(), watch.message().await.err(), Some(link)] {
         assert_eq!(ended.expect("told").code(), tonic::Code::Unavailable);
     }
     timeout(PATIENCE, cluster.running.join()).await.expect("leaves");
