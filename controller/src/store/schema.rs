@@ -19,8 +19,8 @@ const STEPS: &[(i64, &str, &str)] = &[
     (8, "fleet", include_str!("../../migrations/sqlite/0008_fleet.sql")),
     (9, "fair claims", include_str!("../../migrations/sqlite/0009_fair_claims.sql")),
     (10, "use of GPUs", include_str!("../../migrations/sqlite/0010_gpu_usage.sql")),
-    (12, "opened contents", include_str!("../../migrations/sqlite/0012_opened_contents.sql")),
     (11, "open calls", include_str!("../../migrations/sqlite/0011_open_calls.sql")),
+    (12, "opened contents", include_str!("../../migrations/sqlite/0012_opened_contents.sql")),
 ];
 
 pub(super) async fn migrate(pool: &SqlitePool, path: &Path) -> Result<(), Error> {
