@@ -7,7 +7,7 @@ use super::{
 };
 use crate::jobs::{AgentView, Error, Jobs};
 use longshore_common::{
-    agent::{AgentState, Gpu},
+    agent::AgentState,
     clock::Timestamp,
     fleet::AgentEventKind as Kind,
     ids::{AgentId, SessionId},
@@ -39,6 +39,8 @@ struct Told {
     disk_low: bool,
     /// UUIDs of GPUs that were told to be sick.
     sick: BTreeSet<String>,
+    /// Of those that a job has and somebody else uses.
+    disturbed: BTreeSet<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,7 +113,7 @@ impl FleetWatch {
             if std::mem::replace(&mut told.disk_low, view.disk_low) != view.disk_low && view.disk_low {
                 tell(Kind::DiskLow, view.note.clone());
             }
-            for (kind, detail) in told.gpus(&view.gpus) {
+            for (kind, detail) in told.gpus(view) {
                 tell(kind, detail);
             }
             if told.is_news(&view.note, now) {
@@ -125,7 +127,14 @@ impl FleetWatch {
 
 impl Told {
     fn of(link: Link) -> Self {
-        Self { link, note: String::new(), noted: None, disk_low: false, sick: BTreeSet::new() }
+        Self {
+            link,
+            note: String::new(),
+            noted: None,
+            disk_low: false,
+            sick: BTreeSet::new(),
+            disturbed: BTreeSet::new(),
+        }
     }
 
     fn link(&mut self, view: &AgentView, known: bool, patient: bool) -> Option<(Kind, String)> {
@@ -161,9 +170,9 @@ impl Told {
     }
 
     /// Those that are newly set aside, or well again.
-    fn gpus(&mut self, gpus: &[Gpu]) -> Vec<(Kind, String)> {
+    fn gpus(&mut self, view: &AgentView) -> Vec<(Kind, String)> {
         let mut news = Vec::new();
-        for gpu in gpus {
+        for gpu in &view.gpus {
             let was = self.sick.contains(&gpu.uuid);
             match &gpu.health {
                 Some(why) if !was => {
@@ -174,6 +183,18 @@ impl Told {
                     self.sick.remove(&gpu.uuid);
                     news.push((Kind::GpuWell, format!("GPU {} {}", gpu.index, gpu.uuid)));
                 }
+                _ => {}
+            }
+            // What an operator keeps back is no stranger's.
+            let kept = view.orders.gpus.contains_key(&gpu.uuid);
+            let stranger = gpu.busy.as_ref().filter(|_| gpu.job.is_some() && gpu.health.is_none() && !kept);
+            let told = self.disturbed.contains(&gpu.uuid);
+            match stranger {
+                Some(who) if !told => {
+                    self.disturbed.insert(gpu.uuid.clone());
+                    news.push((Kind::GpuStranger, format!("GPU {} {}: {who}", gpu.index, gpu.uuid)));
+                }
+                None if told => drop(self.disturbed.remove(&gpu.uuid)),
                 _ => {}
             }
         }
@@ -196,7 +217,7 @@ impl Told {
 mod tests {
     use super::*;
     use crate::jobs::types::AgentView;
-    use longshore_common::agent::{AgentIdentity, Inventory};
+    use longshore_common::agent::{AgentIdentity, Gpu, Inventory};
 
     fn view(identity: &AgentIdentity, state: AgentState, note: &str) -> AgentView {
         AgentView {
@@ -271,6 +292,24 @@ mod tests {
         assert_eq!(beat(Some("Xid 79")), [Kind::GpuSick]);
         assert_eq!(beat(Some("Xid 79")), []);
         assert_eq!(beat(None), [Kind::GpuWell]);
+    }
+
+    #[test]
+    fn a_stranger_on_a_jobs_gpu_is_told_once_until_gone() {
+        let mut watch = FleetWatch { loaded: true, ..FleetWatch::default() };
+        let (one, start) = (identity(), watch.started);
+        let mut beat = |job: Option<&str>, busy: Option<&str>| {
+            let own = |text: Option<&str>| text.map(str::to_owned);
+            let gpu = Gpu { uuid: "GPU-1".into(), job: own(job), busy: own(busy), ..Gpu::default() };
+            let view = AgentView { gpus: vec![gpu], ..view(&one, AgentState::Online, "") };
+            kinds(&mut watch, &view, start)
+        };
+        assert_eq!(beat(None, Some("python of anna")), [Kind::Joined]);
+        assert_eq!(beat(Some("k3m9q2xw"), None), []);
+        assert_eq!(beat(Some("k3m9q2xw"), Some("python of anna")), [Kind::GpuStranger]);
+        assert_eq!(beat(Some("k3m9q2xw"), Some("python of anna")), []);
+        assert_eq!(beat(Some("k3m9q2xw"), None), []);
+        assert_eq!(beat(Some("k3m9q2xw"), Some("python of anna")), [Kind::GpuStranger]);
     }
 
     #[test]
