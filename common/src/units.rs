@@ -1,5 +1,6 @@
 //! Sizes, lengths of time and shares of cores as people write and read them.
 
+use crate::job::resources::{GIB, MIB};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::{borrow::Cow, fmt, str::FromStr, time::Duration};
 
@@ -54,6 +55,17 @@ impl ByteSize {
             _ => return text.parse(),
         };
         format!("{number}{unit}").parse()
+    }
+
+    /// For people who compare two of them: in GiB, below that in MiB, to the tenth.
+    pub fn to_tenths(self) -> String {
+        let (unit, name) = if self.0 >= GIB { (GIB, "GiB") } else { (MIB, "MiB") };
+        if self.0.is_multiple_of(unit) {
+            return format!("{} {name}", self.0 / unit);
+        }
+        #[expect(clippy::cast_precision_loss, reason = "shown with one decimal")]
+        let value = self.0 as f64 / unit as f64;
+        format!("{value:.1} {name}")
     }
 
     /// Rounded, for people: `3.2 GiB`.

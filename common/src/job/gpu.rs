@@ -1,9 +1,7 @@
 //! What a job asks of GPUs. How they are chosen is the controller's `placement`.
 
-use super::{
-    resources::{GIB, MIB},
-    version::Version,
-};
+use super::version::Version;
+use crate::units::ByteSize;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::fmt;
 
@@ -72,7 +70,7 @@ impl fmt::Display for GpuRequest {
             write!(f, " not {}", glob.trim_start_matches('!'))?;
         }
         if self.memory_bytes > 0 {
-            write!(f, " with {}", size(self.memory_bytes))?;
+            write!(f, " with {}", ByteSize(self.memory_bytes).to_tenths())?;
         }
         let least = [("capability", &self.capability), ("driver", &self.driver), ("CUDA", &self.cuda)];
         for (name, version) in least {
@@ -81,16 +79,6 @@ impl fmt::Display for GpuRequest {
             }
         }
         if self.nvlink { f.write_str(", joined by NVLink") } else { Ok(()) }
-    }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "one decimal for people")]
-pub(super) fn size(bytes: u64) -> String {
-    let (unit, name) = if bytes >= GIB { (GIB, "GiB") } else { (MIB, "MiB") };
-    if bytes.is_multiple_of(unit) {
-        format!("{} {name}", bytes / unit)
-    } else {
-        format!("{:.1} {name}", bytes as f64 / unit as f64)
     }
 }
 
@@ -110,6 +98,7 @@ fn one_or_many<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Err
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::job::resources::GIB;
 
     #[test]
     fn a_request_of_an_older_version_is_read() {

@@ -2,12 +2,12 @@
 
 use super::{
     Machine,
-    fit::{cores, size},
     gpus::{fits_whole, suits},
 };
 use longshore_common::{
     agent::Gpu,
     job::{GpuRequest, JobSpec},
+    units::{ByteSize, Cores},
 };
 
 /// Everything that would have to be otherwise for this machine, as `resources.memory: 64 GiB at most`. Empty: it
@@ -30,13 +30,13 @@ pub fn changes(spec: &JobSpec, machine: &Machine) -> Vec<String> {
     let Some(whole) = &machine.whole else { return changes };
     let (asked, have) = (&spec.resources, &whole.allocatable);
     if asked.cpu_millis > have.cpu_millis {
-        changes.push(format!("resources.cpu: {} at most", cores(have.cpu_millis)));
+        changes.push(format!("resources.cpu: {} at most", Cores(have.cpu_millis)));
     }
     if asked.memory_bytes > have.memory_bytes {
-        changes.push(format!("resources.memory: {} at most", size(have.memory_bytes)));
+        changes.push(format!("resources.memory: {} at most", ByteSize(have.memory_bytes).to_tenths()));
     }
     if asked.scratch_bytes > have.scratch_bytes {
-        changes.push(format!("resources.scratch: {} at most", size(have.scratch_bytes)));
+        changes.push(format!("resources.scratch: {} at most", ByteSize(have.scratch_bytes).to_tenths()));
     }
     if let Some(gpu) = &asked.gpu {
         for (name, least, have) in
@@ -73,7 +73,7 @@ fn of_gpus(asked: &GpuRequest, gpus: &[Gpu]) -> Vec<String> {
     models.sort_unstable();
     models.dedup();
     let without: [(Change, String); 5] = [
-        (|gpu| gpu.memory_bytes = 0, format!("memory: {} at most", size(largest))),
+        (|gpu| gpu.memory_bytes = 0, format!("memory: {} at most", ByteSize(largest).to_tenths())),
         (|gpu| gpu.model.clear(), format!("model: one of {}", models.join(", "))),
         (|gpu| gpu.capability = None, "capability: less".to_owned()),
         (|gpu| gpu.mig = None, "mig: leave it out".to_owned()),

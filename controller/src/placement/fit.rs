@@ -6,11 +6,8 @@ use super::{
 };
 use longshore_common::{
     agent::Capacity,
-    job::{
-        Input, JobSpec, SHARE_WRITABLE, ShareInput, Version,
-        resources::{GIB, MIB},
-        share_label,
-    },
+    job::{Input, JobSpec, SHARE_WRITABLE, ShareInput, Version, share_label},
+    units::{ByteSize, Cores},
 };
 
 /// Why a job does not fit a machine.
@@ -113,29 +110,23 @@ fn fits_amounts(spec: &JobSpec, have: &Capacity, word: &str, permanent: bool) ->
         Err(Reason { text, permanent })
     };
     if asked.cpu_millis > have.cpu_millis {
-        return short("cpu", cores(asked.cpu_millis), cores(have.cpu_millis));
+        return short("cpu", Cores(asked.cpu_millis).to_string(), Cores(have.cpu_millis).to_string());
     }
     if asked.memory_bytes > have.memory_bytes {
-        return short("memory", size(asked.memory_bytes), size(have.memory_bytes));
+        return short(
+            "memory",
+            ByteSize(asked.memory_bytes).to_tenths(),
+            ByteSize(have.memory_bytes).to_tenths(),
+        );
     }
     if asked.scratch_bytes > have.scratch_bytes {
-        return short("scratch", size(asked.scratch_bytes), size(have.scratch_bytes));
+        return short(
+            "scratch",
+            ByteSize(asked.scratch_bytes).to_tenths(),
+            ByteSize(have.scratch_bytes).to_tenths(),
+        );
     }
     Ok(())
-}
-
-pub(super) fn cores(millis: u32) -> String {
-    if millis.is_multiple_of(1000) { (millis / 1000).to_string() } else { format!("{millis}m") }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "one decimal for people")]
-pub(super) fn size(bytes: u64) -> String {
-    let (unit, name) = if bytes >= GIB { (GIB, "GiB") } else { (MIB, "MiB") };
-    if bytes.is_multiple_of(unit) {
-        format!("{} {name}", bytes / unit)
-    } else {
-        format!("{:.1} {name}", bytes as f64 / unit as f64)
-    }
 }
 
 pub(super) const fn lasting(text: String) -> Reason {
