@@ -134,10 +134,9 @@ fn finished(
     if died {
         again::note_death(&mut step.job);
     }
-    // Whoever asked for the end gets the end that was reached, and no further attempt.
     if step.job.desired.is_cancel() {
-        if ending.outcome == Outcome::AgentLost {
-            // Found out by the agent itself, which makes no difference.
+        // Without the cancel it would go on: so that is what ended it. Any other end was reached before it.
+        if ending.outcome == Outcome::AgentLost || again::is_due(job, &ending.outcome) {
             end_cancelled(&mut step, now);
         } else {
             end(&mut step, ending, now);

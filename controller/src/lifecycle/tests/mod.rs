@@ -100,11 +100,19 @@ fn a_cancel_at_rest_ends_at_once_and_one_under_way_rings_the_agent() {
 fn a_container_that_ended_before_the_cancel_reached_it_keeps_its_outcome() {
     let job = after(&held(), cancel());
     assert_eq!(after(&job, finish(&job, Outcome::Succeeded)).state, JobState::Succeeded);
-    assert_eq!(
-        after(&job, finish(&job, Outcome::RuntimeError)).state,
-        JobState::Failed,
-        "and is not retried"
-    );
+    assert_eq!(after(&job, finish(&job, Outcome::ExitCode(3))).state, JobState::Failed);
+}
+
+/// As it would be had the cancel come a moment later, into its backoff.
+#[test]
+fn a_cancelled_job_that_would_be_tried_again_ends_as_cancelled() {
+    let job = after(&held(), cancel());
+    let ended = after(&job, finish(&job, Outcome::EngineRestart));
+    assert_eq!((ended.state, ended.ending.map(|e| e.outcome)), (JobState::Cancelled, Some(Outcome::Cancelled)));
+    let mut spent = job.clone();
+    spent.retry = RetryPolicy { attempts: 1, ..RetryPolicy::default() };
+    let ended = after(&spent, finish(&spent, Outcome::EngineRestart));
+    assert_eq!(ended.ending.map(|e| e.outcome), Some(Outcome::EngineRestart), "nothing was left to cancel");
 }
 
 #[test]
