@@ -6,7 +6,7 @@ use crate::client::Client;
 use crate::follow;
 use crate::output::{FormatArgs, Table, age, amount, print, size, span, to_json};
 use clap::Args;
-use longshore_common::job::{Input, JobSpec, Outcome, ShareInput, image::pinned};
+use longshore_common::job::{Input, JobSpec, Kleinkram, Outcome, ShareInput, image::pinned};
 use longshore_common::units::{ByteSize, Cores, HumanDuration};
 use longshore_common::wire;
 use longshore_proto::v1;
@@ -82,8 +82,23 @@ impl Lines {
     }
 }
 
+fn describe_kleinkram(spec: &JobSpec, said: &Kleinkram, lines: &mut Lines) {
+    lines.add("contract", &spec.contract);
+    lines.add("project", said.project_uuid.as_deref().unwrap_or_default());
+    lines.add("mission", said.mission_uuid.as_deref().unwrap_or_default());
+    lines.add("api", said.api_endpoint.as_deref().unwrap_or_default());
+    lines.add("s3", said.s3_endpoint.as_deref().unwrap_or_default());
+    lines.set("access", spec.access, spec.access.is_default());
+    let key = said.key.as_ref().map_or("minted for each attempt".to_owned(), |name| format!("secret {name}"));
+    lines.set("run key", key, said.key.is_none());
+    let files = if said.files_in_memory { "count as memory" } else { "do not count as memory" };
+    lines.set("files", files, said.files_in_memory);
+}
+
 fn describe_spec(spec: &JobSpec, lines: &mut Lines) {
-    let default = JobSpec::for_image(&spec.image);
+    let mut default = JobSpec::for_image(&spec.image);
+    default.contract.clone_from(&spec.contract);
+    default.settle(false);
     lines.add("name", spec.name.as_deref().unwrap_or_default());
     lines
         .add("image", format!("{}{}", spec.image, if spec.pin { ", the same in every attempt" } else { "" }));
@@ -95,6 +110,9 @@ fn describe_spec(spec: &JobSpec, lines: &mut Lines) {
     lines.add("env", env.join("\n"));
     for (secret, path) in &spec.secret_files {
         lines.add("secret", format!("{secret} at {path}"));
+    }
+    if let Some(said) = &spec.kleinkram {
+        describe_kleinkram(spec, said, lines);
     }
     let (asked, usual) = (&spec.resources, &default.resources);
     lines.set("cpu", Cores(asked.cpu_millis), asked.cpu_millis == usual.cpu_millis);

@@ -3,6 +3,7 @@
 pub mod file;
 mod gpu;
 pub mod image;
+pub mod kleinkram;
 mod labels;
 pub mod outcome;
 pub mod resources;
@@ -14,6 +15,7 @@ mod version;
 
 pub use gpu::GpuRequest;
 pub use image::policy::{ImagePolicy, Pattern, repository};
+pub use kleinkram::{Access, KLEINKRAM, Kleinkram};
 pub use labels::{AgentRule, LabelTest};
 pub use outcome::{Blame, Outcome};
 pub use resources::Resources;

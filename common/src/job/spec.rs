@@ -1,6 +1,11 @@
 //! The complete description of a job, every default filled in. Immutable once submitted.
 
-use super::{labels::AgentRule, resources::Resources, retry::RetryPolicy};
+use super::{
+    kleinkram::{Access, KLEINKRAM, Kleinkram, MOST_PIDS},
+    labels::AgentRule,
+    resources::Resources,
+    retry::RetryPolicy,
+};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,7 +20,7 @@ pub struct JobSpec {
     pub name: Option<String>,
     pub image: String,
     pub pull: PullPolicy,
-    /// `plain` in this version.
+    /// `plain` or `kleinkram`.
     pub contract: String,
     /// `None`: the image's.
     pub entrypoint: Option<Vec<String>>,
@@ -57,6 +62,12 @@ pub struct JobSpec {
     /// Every attempt runs the digest that the first one ran.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub pin: bool,
+    /// What contract `kleinkram` tells the container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kleinkram: Option<Kleinkram>,
+    /// What the run key of a contract that has one may do.
+    #[serde(default, skip_serializing_if = "Access::is_default")]
+    pub access: Access,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -212,12 +223,32 @@ impl JobSpec {
             secret_env: BTreeMap::new(),
             secret_files: BTreeMap::new(),
             pin: false,
+            kleinkram: None,
+            access: Access::Read,
         }
     }
 
     /// Names of the secrets it uses.
     pub fn secrets(&self) -> BTreeSet<&str> {
-        self.secret_env.values().chain(self.secret_files.keys()).map(String::as_str).collect()
+        let key = self.kleinkram.iter().filter_map(|said| said.key.as_ref());
+        self.secret_env.values().chain(self.secret_files.keys()).chain(key).map(String::as_str).collect()
+    }
+
+    /// What its contract demands, and takes for granted where the job says nothing.
+    pub fn settle(&mut self, pids_said: bool) {
+        if self.contract != KLEINKRAM {
+            return;
+        }
+        self.security = self.security.max(Security::Restricted);
+        self.kleinkram.get_or_insert_default();
+        if !pids_said {
+            self.resources.pids = MOST_PIDS;
+        }
+    }
+
+    /// Whether what the container writes into its own files counts against its memory limit.
+    pub fn files_in_memory(&self) -> bool {
+        self.contract == KLEINKRAM && self.kleinkram.as_ref().is_none_or(|said| said.files_in_memory)
     }
 
     /// The queue of all jobs of this pool that ask for the same class of resources.

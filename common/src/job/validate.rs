@@ -1,6 +1,7 @@
 //! Every rule a job must keep before it is accepted, with all mistakes told at once. The one judge of the three ways
 //! in: job files, flags and the API. Knows nothing of what machines there are.
 
+pub(super) mod kleinkram;
 mod labels;
 mod process;
 mod resources;
@@ -9,10 +10,7 @@ mod secrets;
 pub use secrets::{check_secret_name, secret_file};
 
 use super::resources::MIB;
-use super::{
-    Deadlines, Input, JobSpec, Outcome, Outputs, RetryPolicy, ShareInput, image,
-    spec::{MOST_FILES, PLAIN},
-};
+use super::{Deadlines, Input, JobSpec, Outcome, Outputs, RetryPolicy, ShareInput, image, spec::MOST_FILES};
 use crate::fields::{FieldError, FieldErrors};
 use globset::Glob;
 use std::{io, time::Duration};
@@ -30,9 +28,7 @@ pub fn validate(spec: &JobSpec) -> Result<(), FieldErrors> {
     if let Some(problem) = image::problem(&spec.image) {
         errors.push("image", problem);
     }
-    if spec.contract != PLAIN {
-        errors.push("contract", format!("`{}` is not available in this version: plain is", spec.contract));
-    }
+    kleinkram::check(spec, &mut errors);
     if !PRIORITIES.contains(&spec.priority) {
         errors.push("priority", format!("{} is not between -100 and 100", spec.priority));
     }
@@ -224,7 +220,7 @@ mod tests {
     fn all_mistakes_come_together() {
         let found = paths(|spec| {
             spec.image = String::new();
-            spec.contract = "kleinkram".into();
+            spec.contract = "slurm".into();
             spec.priority = 101;
             spec.pool = "Big Pool".into();
             spec.workdir = Some("here".into());

@@ -3,7 +3,7 @@
 use super::WireError;
 use crate::access::Role;
 use crate::agent::{AgentState, LaneAnswer};
-use crate::job::{Blame, JobState, NetworkMode, PullPolicy, Security};
+use crate::job::{Access, Blame, JobState, NetworkMode, PullPolicy, Security};
 use crate::logs::Stream;
 use longshore_proto::v1;
 
@@ -143,6 +143,27 @@ pub fn security(path: &str, number: i32) -> Result<Security, WireError> {
         Ok(v1::Security::Baseline | v1::Security::Unspecified) => Ok(Security::Baseline),
         Ok(v1::Security::Restricted) => Ok(Security::Restricted),
         Err(_) => Err(unknown(path, number, "a security profile")),
+    }
+}
+
+impl From<Access> for v1::AccessRight {
+    fn from(access: Access) -> Self {
+        match access {
+            Access::Read => Self::Read,
+            Access::Create => Self::Create,
+            Access::Write => Self::Write,
+            Access::Delete => Self::Delete,
+        }
+    }
+}
+
+pub fn access(path: &str, number: i32) -> Result<Access, WireError> {
+    match v1::AccessRight::try_from(number) {
+        Ok(v1::AccessRight::Read | v1::AccessRight::Unspecified) => Ok(Access::Read),
+        Ok(v1::AccessRight::Create) => Ok(Access::Create),
+        Ok(v1::AccessRight::Write) => Ok(Access::Write),
+        Ok(v1::AccessRight::Delete) => Ok(Access::Delete),
+        Err(_) => Err(unknown(path, number, "a right")),
     }
 }
 

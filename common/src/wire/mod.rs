@@ -10,6 +10,7 @@ mod attempt;
 mod credentials;
 mod enums;
 mod fleet;
+mod kleinkram;
 mod logs;
 mod machine;
 mod outcome;
@@ -23,7 +24,8 @@ pub use artifact::digest;
 pub use attempt::{stop_from, stop_to};
 pub use credentials::{Credentials, PROJECT, Unsendable};
 pub use enums::{
-    agent_state, blame, job_state, lane_answer, network_mode, pull_policy, role, security, stream, streams,
+    access, agent_state, blame, job_state, lane_answer, network_mode, pull_policy, role, security, stream,
+    streams,
 };
 pub use fleet::{HANDS_BACK, PROTOCOLS, common_protocol};
 pub use machine::overlay_resources;

@@ -1,10 +1,12 @@
 //! The job spec. Absent fields take their defaults; all wrong fields are told at once.
 
 use super::machine::{overlay_resources, read_rules};
-use super::{WireError, duration_from, duration_to, network_mode, pull_policy, security, text};
+use super::{WireError, access, duration_from, duration_to, network_mode, pull_policy, security, text};
 use crate::fields::FieldErrors;
 use crate::job::spec::{DEFAULT_POOL, PLAIN};
-use crate::job::{Deadlines, Input, JobSpec, Outputs, RetryPolicy, RetryRule, ShareInput, validate};
+use crate::job::{
+    Deadlines, Input, JobSpec, Kleinkram, Outputs, RetryPolicy, RetryRule, ShareInput, validate,
+};
 use longshore_proto::v1;
 use std::time::Duration;
 
@@ -50,6 +52,7 @@ fn read(message: v1::JobSpec) -> (JobSpec, FieldErrors) {
     spec.workdir = text(message.workdir);
     spec.user = text(message.user);
     spec.env = message.env.into_iter().collect();
+    let pids_said = message.resources.as_ref().is_some_and(|resources| resources.pids.is_some());
     if let Some(resources) = &message.resources {
         overlay_resources(&mut spec.resources, resources, &mut errors);
     }
@@ -79,6 +82,9 @@ fn read(message: v1::JobSpec) -> (JobSpec, FieldErrors) {
     spec.secret_env = message.secret_env.into_iter().collect();
     spec.secret_files = message.secret_files.into_iter().collect();
     spec.pin = message.pin;
+    spec.kleinkram = message.kleinkram.map(Kleinkram::from);
+    set(&mut spec.access, errors.take(access("access", message.access)));
+    spec.settle(pids_said);
     (spec, errors)
 }
 
@@ -158,6 +164,8 @@ impl From<&JobSpec> for v1::JobSpec {
             secret_env: spec.secret_env.clone().into_iter().collect(),
             secret_files: spec.secret_files.clone().into_iter().collect(),
             pin: spec.pin,
+            kleinkram: spec.kleinkram.as_ref().map(v1::Kleinkram::from),
+            access: v1::AccessRight::from(spec.access) as i32,
         }
     }
 }
@@ -223,7 +231,9 @@ impl From<&Outputs> for v1::Outputs {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::job::{AgentRule, GpuRequest, LabelTest, NetworkMode, PullPolicy, Security};
+    use crate::job::{
+        Access, AgentRule, GpuRequest, KLEINKRAM, LabelTest, NetworkMode, PullPolicy, Security,
+    };
 
     fn full() -> JobSpec {
         let mut spec = JobSpec::for_image("registry.example/rsl/trainer:1.4");
@@ -259,6 +269,18 @@ mod tests {
         spec.secret_env.insert("HF_TOKEN".into(), "hf-token".into());
         spec.secret_files.insert("ssh".into(), "/run/secrets/id_rsa".into());
         spec.pin = true;
+        spec.contract = KLEINKRAM.into();
+        spec.resources.pids = 99;
+        let said = |text: &str| Some(text.to_owned());
+        spec.kleinkram = Some(Kleinkram {
+            project_uuid: said("0190a8c2-0000-7000-8000-000000000001"),
+            mission_uuid: said("0190a8c2-0000-7000-8000-000000000002"),
+            api_endpoint: said("https://api.example"),
+            s3_endpoint: said("https://s3.example"),
+            key: said("run-key"),
+            files_in_memory: false,
+        });
+        spec.access = Access::Write;
         spec
     }
 

@@ -1,6 +1,7 @@
 //! The flags of `run`, named as Docker names them, into a spec. What Docker has and jobs do not is refused with the
 //! line to type instead.
 
+use super::contract::ContractArgs;
 use super::words;
 use crate::failure::Failure;
 use clap::{Args, ValueEnum};
@@ -70,6 +71,9 @@ pub(crate) struct RunArgs {
     /// Run in every attempt the very image that the first one ran
     #[arg(long)]
     pub(crate) pin: bool,
+
+    #[command(flatten)]
+    pub(crate) contract: ContractArgs,
 
     /// The job's name
     #[arg(long)]
@@ -279,6 +283,7 @@ impl RunArgs {
         spec.pull = self.pull.map_or(PullPolicy::Auto, Pull::policy);
         spec.pin = self.pin;
         self.limits.apply(&mut spec);
+        self.contract.apply(&mut spec, self.limits.pids_limit.is_some(), &mut errors);
         for (name, source) in &self.inputs {
             errors.take(check_name(&format!("--input {name}"), name));
             if spec.inputs.contains_key(name) || folders.contains_key(name) {

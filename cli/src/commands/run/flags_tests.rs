@@ -1,7 +1,7 @@
 use super::flags::{Plan, RunArgs};
 use crate::failure::Failure;
 use clap::Parser;
-use longshore_common::job::{Input, NetworkMode, PullPolicy, Security};
+use longshore_common::job::{Access, Input, NetworkMode, PullPolicy, Security};
 use std::time::Duration;
 
 #[derive(Debug, Parser)]
@@ -31,6 +31,25 @@ fn flags_end_at_the_image() {
     let spec = plan(&["alpine", "-d", "--gpus", "1"]).spec;
     assert_eq!(spec.command.unwrap_or_default(), ["-d", "--gpus", "1"]);
     assert!(spec.resources.gpu.is_none());
+}
+
+#[test]
+fn words_of_kleinkram_make_its_contract() {
+    let id = "0190a8c2-7b5e-7c3a-9f10-3d6f2a1b4c5d";
+    let mission = format!("mission_uuid={id}");
+    let flags = ["--kleinkram", &mission, "--kleinkram", "key=run-key", "--access", "write", "rslethz/a:1"];
+    let spec = plan(&flags).spec;
+    let said = spec.kleinkram.as_ref().expect("said");
+    assert_eq!((said.mission_uuid.as_deref(), said.key.as_deref()), (Some(id), Some("run-key")));
+    assert_eq!((spec.contract.as_str(), spec.access, spec.resources.pids), ("kleinkram", Access::Write, 256));
+    assert_eq!(plan(&["--contract", "kleinkram", "--pids-limit", "9", "a"]).spec.resources.pids, 9);
+    let wrong =
+        refusal(&["--kleinkram", "mission=x", "--kleinkram", "s3_endpoint=x", "--contract", "plain", "a"]);
+    let text = wrong.to_string();
+    for says in ["--kleinkram mission: is not one of", "goes with `contract: kleinkram`"] {
+        assert!(text.contains(says), "{says} is not in {text}");
+    }
+    assert!(parse(&["--access", "admin", "a"]).is_err());
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! `longshore run`: submit a job, follow it to its end, fetch what it left. Stdout carries the container's stdout
 //! and nothing else.
 
+mod contract;
 mod end;
 mod flags;
 #[cfg(test)]

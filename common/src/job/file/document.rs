@@ -1,12 +1,13 @@
 //! The shape of a job file, field by field. Its doc comments are the descriptions of the JSON Schema.
 
 use super::JobFile;
+use super::kleinkram::KleinkramDocument;
 use super::machine::{self, LabelDocument, ResourcesDocument};
 use super::words::{Files, Setting, Word, Words};
 use crate::fields::{FieldError, FieldErrors};
 use crate::job::spec::SECRETS_FOLDER;
 use crate::job::{
-    Deadlines, Input, JobSpec, NetworkMode, Outputs, PullPolicy, RetryPolicy, RetryRule, Security,
+    Access, Deadlines, Input, JobSpec, NetworkMode, Outputs, PullPolicy, RetryPolicy, RetryRule, Security,
     ShareInput, check_name,
 };
 use crate::tree::{Node, Value};
@@ -36,7 +37,7 @@ pub(super) struct Document {
     pull: Option<Pull>,
     /// Run the image's digest of the first attempt in every attempt. Default: each asks anew what the name means.
     pin: bool,
-    /// How the container is driven. `plain`: run it, wait, keep `/out`.
+    /// How the container is driven. `plain` (default): run it, wait, keep `/out`. `kleinkram`: so, as a Kleinkram action.
     contract: Option<String>,
     /// Instead of the image's entrypoint.
     entrypoint: Option<Words>,
@@ -74,6 +75,10 @@ pub(super) struct Document {
     pool: Option<String>,
     /// How long its agent may be out of touch before the job is given to another. Default: the cluster's, 10m.
     disconnect_tolerance: Option<HumanDuration>,
+    /// What contract `kleinkram` tells the container. Default: the settings of the project.
+    kleinkram: Option<KleinkramDocument>,
+    /// What the run key of contract `kleinkram` may do: `read` (default), `create`, `write` or `delete`.
+    access: Option<Access>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -244,6 +249,7 @@ impl Document {
             let path = path.unwrap_or_else(|| format!("{SECRETS_FOLDER}/{secret}"));
             spec.secret_files.insert(secret, path);
         }
+        let pids_said = self.resources.says_pids();
         spec.resources = self.resources.resources();
         set(&mut spec.network, self.network.map(Network::mode));
         set(&mut spec.security, self.security.map(SecurityProfile::profile));
@@ -255,6 +261,9 @@ impl Document {
         spec.outputs = self.outputs.outputs();
         set(&mut spec.pool, self.pool);
         spec.disconnect_tolerance = self.disconnect_tolerance.map(|length| length.0);
+        spec.kleinkram = self.kleinkram.map(KleinkramDocument::said);
+        set(&mut spec.access, self.access);
+        spec.settle(pids_said);
         JobFile { spec, folders }
     }
 }

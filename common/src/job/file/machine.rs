@@ -74,6 +74,10 @@ pub(super) struct RulesDocument {
 }
 
 impl ResourcesDocument {
+    pub(super) const fn says_pids(&self) -> bool {
+        self.pids.is_some()
+    }
+
     pub(super) fn resources(self) -> Resources {
         let usual = Resources::default();
         Resources {

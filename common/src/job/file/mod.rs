@@ -2,6 +2,7 @@
 //! of every document told at once. Reads text, never the disk.
 
 mod document;
+mod kleinkram;
 mod machine;
 mod words;
 mod write;

@@ -179,6 +179,26 @@ fn the_schema_lists_and_describes_each_field() {
 }
 
 #[test]
+fn an_action_of_kleinkram_reads_back() {
+    let text = "image: rslethz/a:1\ncontract: kleinkram\naccess: write\nkleinkram: {mission_uuid: \
+                0190a8c2-7b5e-7c3a-9f10-3d6f2a1b4c5d, key: {secret: run-key}, files_in_memory: false}\n";
+    let spec = parse(text, "x").expect("good").remove(0).spec;
+    let said = spec.kleinkram.as_ref().expect("said");
+    assert_eq!((said.key.as_deref(), spec.files_in_memory()), (Some("run-key"), false));
+    assert!(spec.secrets().contains("run-key"));
+    assert_eq!(parse(&write(&spec).to_string(), "x").expect("good")[0].spec, spec);
+    for rest in ["", "resources: {pids: 4096}\n"] {
+        let text = format!("image: rslethz/a:1\ncontract: kleinkram\n{rest}");
+        let spec = parse(&text, "x").expect("the project may say the rest").remove(0).spec;
+        assert_eq!(spec.resources.pids, if rest.is_empty() { 256 } else { 4096 });
+        assert_eq!(parse(&write(&spec).to_string(), "x").expect("good")[0].spec, spec);
+    }
+    let error = only_error("image: a\ncontract: kleinkram\nkleinkram: {key: 0190a8c2}\n");
+    assert!(error.contains("{secret: NAME}") && !error.contains("0190a8c2"), "{error}");
+    assert!(only_error("image: a\naccess: read_write\ncontract: kleinkram\n").contains("access"));
+}
+
+#[test]
 fn what_is_written_reads_back() {
     let example = include_str!("../../../../examples/finetune.yaml");
     for (job, least) in parse(example, "x").expect("good").into_iter().zip([15, 3]) {

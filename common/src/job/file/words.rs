@@ -15,6 +15,10 @@ pub(super) enum Setting {
     Secret(String),
 }
 
+/// The name of a secret, where its value may not stand.
+#[derive(Debug)]
+pub(super) struct SecretName(pub(super) String);
+
 /// Secrets as files: names, or names with paths.
 #[derive(Debug, Default)]
 pub(super) struct Files(pub(super) Vec<(String, Option<String>)>);
@@ -172,6 +176,17 @@ impl<'de> Deserialize<'de> for Setting {
     }
 }
 
+impl<'de> Deserialize<'de> for SecretName {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        match Setting::deserialize(from)? {
+            Setting::Secret(name) => Ok(Self(name)),
+            Setting::Word(_) => Err(de::Error::custom(
+                "stands here for everybody to read: store it with `longshore secrets set NAME` and write {secret: NAME}",
+            )),
+        }
+    }
+}
+
 struct FilesVisitor;
 
 impl<'de> Visitor<'de> for FilesVisitor {
@@ -217,6 +232,21 @@ impl JsonSchema for Setting {
             "required": ["secret"],
             "additionalProperties": false
         }] })
+    }
+}
+
+impl JsonSchema for SecretName {
+    fn schema_name() -> Cow<'static, str> {
+        "SecretName".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "object",
+            "properties": { "secret": { "type": "string" } },
+            "required": ["secret"],
+            "additionalProperties": false
+        })
     }
 }
 

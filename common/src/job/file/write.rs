@@ -1,7 +1,9 @@
 //! A spec as a document of a job file, without what is default anyway.
 
+use super::kleinkram;
 use crate::job::{
     AgentRule, Input, JobSpec, LabelTest, NetworkMode, PullPolicy, RetryRule, Security, ShareInput,
+    spec::PLAIN,
 };
 use crate::units::{ByteSize, Cores, HumanDuration};
 use serde_json::{Map, Value, json};
@@ -9,7 +11,9 @@ use std::{collections::BTreeMap, time::Duration};
 
 /// Reads back as the same spec.
 pub fn write(spec: &JobSpec) -> Value {
-    let default = JobSpec::for_image(&spec.image);
+    let mut default = JobSpec::for_image(&spec.image);
+    default.contract.clone_from(&spec.contract);
+    default.settle(false);
     let mut document = Map::new();
     document.insert("kind".into(), "job".into());
     let mut put = |key: &str, value: Value, is_default: bool| {
@@ -22,7 +26,9 @@ pub fn write(spec: &JobSpec) -> Value {
     put("image", json!(spec.image), false);
     put("pull", json!(pull(spec.pull)), spec.pull == default.pull);
     put("pin", json!(spec.pin), !spec.pin);
-    put("contract", json!(spec.contract), spec.contract == default.contract);
+    put("contract", json!(spec.contract), spec.contract == PLAIN);
+    put("kleinkram", spec.kleinkram.as_ref().map_or(Value::Null, kleinkram::write), false);
+    put("access", json!(spec.access), spec.access.is_default());
     put("entrypoint", json!(spec.entrypoint), false);
     put("command", json!(spec.command), false);
     put("workdir", json!(spec.workdir), false);

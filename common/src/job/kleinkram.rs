@@ -1,0 +1,103 @@
+//! What a job under contract `kleinkram` says beside what every job says. Plain data; `validate` judges it.
+
+pub use super::validate::kleinkram::{complete, shapes};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::{fmt, str::FromStr};
+
+/// Runs an image that was made for Kleinkram, unchanged.
+pub const KLEINKRAM: &str = "kleinkram";
+/// Of such a container, unless its job says otherwise.
+pub const MOST_PIDS: u32 = 256;
+
+/// What is absent comes from the settings of the project; a submitted job has all but the key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kleinkram {
+    pub project_uuid: Option<String>,
+    pub mission_uuid: Option<String>,
+    pub api_endpoint: Option<String>,
+    pub s3_endpoint: Option<String>,
+    /// Name of the secret that is the run key; `None`: the project's minter makes one for each attempt.
+    pub key: Option<String>,
+    /// What the container writes beside `/out` and `/tmp_disk` counts against its memory limit.
+    pub files_in_memory: bool,
+}
+
+impl Default for Kleinkram {
+    fn default() -> Self {
+        Self {
+            project_uuid: None,
+            mission_uuid: None,
+            api_endpoint: None,
+            s3_endpoint: None,
+            key: None,
+            // Images were written against this rule: one that breaks it there breaks it here.
+            files_in_memory: true,
+        }
+    }
+}
+
+/// What a run key may do; each with all that those before it may.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Access {
+    #[default]
+    Read,
+    Create,
+    Write,
+    Delete,
+}
+
+/// A text that names no right.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a right; there are read, create, write and delete")]
+pub struct UnknownAccess(String);
+
+impl Access {
+    pub const ALL: [Self; 4] = [Self::Read, Self::Create, Self::Write, Self::Delete];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Create => "create",
+            Self::Write => "write",
+            Self::Delete => "delete",
+        }
+    }
+
+    pub fn is_default(&self) -> bool {
+        *self == Self::Read
+    }
+}
+
+impl fmt::Display for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Access {
+    type Err = UnknownAccess;
+
+    fn from_str(text: &str) -> Result<Self, UnknownAccess> {
+        Self::ALL.into_iter().find(|one| one.as_str() == text).ok_or_else(|| UnknownAccess(text.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_right_has_those_before_it_and_reads_back() {
+        assert!(Access::ALL.windows(2).all(|pair| pair[0] < pair[1]));
+        for access in Access::ALL {
+            assert_eq!(access.to_string().parse(), Ok(access));
+            assert_eq!(serde_json::to_value(access).expect("text"), access.as_str());
+        }
+        assert!("admin".parse::<Access>().is_err());
+    }
+}
