@@ -107,7 +107,11 @@ async fn what_a_job_used_of_its_gpus_is_known_afterwards() {
         reading.gpus[0].gpu.utilisation_percent = 90;
     });
     local.finished(&job.id).await;
-    let usage = local.get(&job.id).await.attempts[0].usage.expect("counted").gpu.expect("of its GPU");
+    let told = local.get(&job.id).await;
+    let usage = told.attempts[0].usage.expect("counted").gpu.expect("of its GPU");
+    let sizing = told.sizing.expect("told with it");
+    let of_gpu = sizing.rows.iter().find(|row| row.resource == "gpu.memory").expect("it had one");
+    assert_eq!((sizing.runs, of_gpu.used), (1, 6 * GIB));
     assert_eq!((usage.memory_peak_bytes, usage.percent_peak), (6 * GIB, 90));
     assert!(usage.memory_mean_bytes > GIB && usage.percent_mean > 10, "{usage:?}");
     local.stop().await;

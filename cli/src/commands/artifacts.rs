@@ -172,7 +172,7 @@ mod tests {
         let running = v1::GetJobResponse {
             job: Some(job(JobState::Running)),
             attempts: vec![attempt(1, JobState::Failed), attempt(2, JobState::Running)],
-            waiting: None,
+            ..v1::GetJobResponse::default()
         };
         let message = not_stored_yet(&running, 0).expect("refused");
         assert!(

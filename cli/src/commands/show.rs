@@ -1,5 +1,7 @@
 //! `longshore show`: everything about one job; what nobody set is marked `(default)`.
 
+pub(crate) mod sizing;
+
 use super::explain;
 use super::run::{detail, end_line};
 use crate::client::Client;
@@ -60,6 +62,9 @@ fn describe(answer: &v1::GetJobResponse) -> String {
     }
     if !answer.attempts.is_empty() {
         text.push_str(&format!("\n{}", attempts(&job, &answer.attempts)));
+    }
+    if let Some(sizing) = &answer.sizing {
+        text.push_str(&format!("\n{}", sizing::text(sizing)));
     }
     text
 }

@@ -8,6 +8,7 @@ mod labels;
 pub mod outcome;
 pub mod resources;
 pub mod retry;
+pub mod sizing;
 pub mod spec;
 pub mod state;
 mod validate;

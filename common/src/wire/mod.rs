@@ -14,6 +14,7 @@ mod kleinkram;
 mod logs;
 mod machine;
 mod outcome;
+mod sizing;
 mod spec;
 pub mod status;
 mod time;

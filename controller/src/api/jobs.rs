@@ -166,8 +166,9 @@ async fn get(
     let WholeJob { job, attempts, waiting } = context.jobs.whole(id).await.map_err(status::jobs)?;
     let waiting = waiting.map(views::explanation);
     let short = job.short_id.as_str();
+    let sizing = views::sizing(&job, &attempts);
     let attempts = attempts.iter().map(|attempt| views::attempt(attempt, short)).collect();
-    Ok(v1::GetJobResponse { job: Some(views::job(&job)), attempts, waiting })
+    Ok(v1::GetJobResponse { job: Some(views::job(&job)), attempts, waiting, sizing })
 }
 
 async fn list(

@@ -5,7 +5,11 @@ use crate::{
     jobs::{AgentView, AttemptView, Ending, Explanation, JobView, StoredArtifact},
     store::AuditRow,
 };
-use longshore_common::{fleet::Pause, wire};
+use longshore_common::{
+    fleet::Pause,
+    job::sizing::{self, Run},
+    wire,
+};
 use longshore_proto::v1;
 
 pub(super) fn job(view: &JobView) -> v1::Job {
@@ -51,6 +55,23 @@ pub(super) fn attempt(view: &AttemptView, job: &str) -> v1::Attempt {
         notes: view.notes.clone(),
         digest: view.digest.clone().unwrap_or_default(),
     }
+}
+
+/// Of attempts that are over; `None`: nothing was measured.
+pub(super) fn sizing(job: &JobView, attempts: &[AttemptView]) -> Option<v1::Sizing> {
+    let asked = &job.spec.resources;
+    let run = |attempt: &AttemptView| {
+        let exited = attempt.exited_at.or(attempt.finished_at)?;
+        Some(Run {
+            asked: asked.clone(),
+            used: attempt.usage,
+            ran: exited.since(attempt.started_at?),
+            outcome: attempt.ending.as_ref()?.outcome.clone(),
+        })
+    };
+    let runs: Vec<_> = attempts.iter().filter_map(run).collect();
+    let advice = sizing::advise(asked, &runs);
+    (advice.runs > 0).then(|| (&advice).into())
 }
 
 fn outcome(ending: &Ending, job: &str) -> v1::Outcome {
