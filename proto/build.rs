@@ -5,6 +5,7 @@ use std::{env, error::Error, fs, path::PathBuf};
 const FILES: &[&str] = &[
     "longshore/v1/job.proto",
     "longshore/v1/jobs.proto",
+    "longshore/v1/actions.proto",
     "longshore/v1/agents.proto",
     "longshore/v1/access.proto",
     "longshore/v1/projects.proto",

@@ -3,6 +3,7 @@
 //! Must never know a database, Docker or NVML.
 
 pub mod access;
+pub mod action;
 pub mod agent;
 pub mod artifact;
 pub mod clock;

@@ -7,7 +7,8 @@ use longshore_common::job::{file, validate};
 fuzz_target!(|text: &str| {
     match file::parse(text, "fuzz.yaml") {
         Ok(jobs) => {
-            for job in jobs {
+            // A run of an action has no image until its version gives it one.
+            for job in jobs.into_iter().filter(|job| job.action.is_none()) {
                 validate(&job.spec).expect("what was taken is valid");
             }
         }

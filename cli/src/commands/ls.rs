@@ -6,7 +6,7 @@ use crate::failure::Failure;
 use crate::follow;
 use crate::output::{FormatArgs, Table, age, amount, print, span, to_json};
 use clap::Args;
-use longshore_common::{clock::Timestamp, job::JobState, units::HumanDuration, wire};
+use longshore_common::{action::ActionRef, clock::Timestamp, job::JobState, units::HumanDuration, wire};
 use longshore_proto::v1;
 
 const PAGE: u32 = 500;
@@ -28,6 +28,9 @@ pub(crate) struct LsArgs {
     /// Only jobs of this name
     #[arg(long)]
     name: Option<String>,
+    /// Only runs of this action, or of one version of it
+    #[arg(long, value_name = "NAME[@V]")]
+    action: Option<ActionRef>,
     /// Only jobs submitted since: 2h, or 2026-11-21T08:00:00Z
     #[arg(long, value_name = "TIME", value_parser = since)]
     since: Option<Timestamp>,
@@ -57,6 +60,8 @@ async fn list(client: &Client, args: &LsArgs) -> Result<Vec<v1::Job>, Failure> {
         since: args.since.map(wire::timestamp_to),
         project: client.project().to_owned(),
         unfinished: !args.all && args.state.is_empty(),
+        action: args.action.as_ref().map(|action| action.name.clone()).unwrap_or_default(),
+        action_version: args.action.as_ref().and_then(|action| action.version).unwrap_or_default(),
     };
     let limit = args.limit.unwrap_or(usize::MAX);
     let page_size = u32::try_from(limit).unwrap_or(PAGE).clamp(1, PAGE);

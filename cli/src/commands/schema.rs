@@ -13,11 +13,13 @@ pub(crate) struct SchemaArgs {
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Kind {
     Job,
+    Action,
 }
 
 pub(crate) fn run(args: SchemaArgs) -> anyhow::Result<i32> {
     let schema = match args.kind {
         Kind::Job => job::file::schema(),
+        Kind::Action => job::file::action_schema(),
     };
     print(&format!("{}\n", serde_json::to_string_pretty(&schema)?))?;
     Ok(0)

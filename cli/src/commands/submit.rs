@@ -6,9 +6,10 @@ use crate::failure::Failure;
 use crate::output::{FormatArgs, print, to_json};
 use crate::transfer::upload;
 use clap::Args;
+use longshore_common::action::Invocation;
 use longshore_common::job::file::JobFile;
 use longshore_common::job::{self, Input, JobSpec};
-use longshore_common::wire::status::Refusal;
+use longshore_common::wire::{self, status::Refusal};
 use longshore_proto::v1;
 use std::collections::BTreeMap;
 use std::io::Read as _;
@@ -35,7 +36,7 @@ pub(crate) async fn run(client: &Client, args: SubmitArgs, format: FormatArgs) -
     let several = files.len() > 1;
     let mut requests = Vec::new();
     for (index, file) in files.into_iter().enumerate() {
-        let JobFile { mut spec, folders } = file;
+        let JobFile { mut spec, action, folders } = file;
         let folders = folders.into_iter().map(|(name, path)| (name, folder.join(path))).collect();
         upload_folders(client, &mut spec, &folders).await?;
         let id = match &args.request_id {
@@ -43,7 +44,7 @@ pub(crate) async fn run(client: &Client, args: SubmitArgs, format: FormatArgs) -
             Some(id) => id.clone(),
             None => request_id(),
         };
-        requests.push(request(client, &spec, id));
+        requests.push(request(client, &spec, action.as_ref(), id));
     }
     let mut jobs = Vec::new();
     let mut refused = Vec::new();
@@ -72,7 +73,7 @@ pub(crate) async fn submit(
     id: Option<String>,
 ) -> anyhow::Result<v1::Job> {
     upload_folders(client, &mut spec, folders).await?;
-    let mut request = request(client, &spec, id.unwrap_or_else(request_id));
+    let mut request = request(client, &spec, None, id.unwrap_or_else(request_id));
     request.secrets = secrets.into_iter().map(|(name, value)| (name, value.into_bytes().into())).collect();
     let call = || {
         let (mut jobs, request) = (client.jobs(), request.clone());
@@ -93,11 +94,19 @@ async fn upload_folders(
     Ok(())
 }
 
-fn request(client: &Client, spec: &JobSpec, request_id: String) -> v1::SubmitRequest {
+/// Of a run of an action only what was said goes out: the rest is the action's to say.
+fn request(
+    client: &Client,
+    spec: &JobSpec,
+    action: Option<&Invocation>,
+    request_id: String,
+) -> v1::SubmitRequest {
+    let said = action.map(|action| wire::said_of(spec, &action.said));
     v1::SubmitRequest {
         request_id,
         project: client.project().to_owned(),
-        spec: Some(spec.into()),
+        spec: Some(said.unwrap_or_else(|| spec.into())),
+        action: action.map(v1::ActionRun::from),
         ..v1::SubmitRequest::default()
     }
 }

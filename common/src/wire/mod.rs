@@ -4,6 +4,7 @@
 //! `From` makes messages, `TryFrom` reads them. What is no message of its own (times, enum numbers, maps of lanes)
 //! has functions.
 
+mod action;
 mod agent;
 mod artifact;
 mod attempt;
@@ -20,6 +21,7 @@ pub mod status;
 mod time;
 
 pub use crate::fields::FieldError as WireError;
+pub use action::{said_of, submitted_action, submitted_run};
 pub use agent::{Greeting, hello, hints_from, hints_to, lane_answers_from, lane_answers_to, lanes_from};
 pub use artifact::digest;
 pub use attempt::{stop_from, stop_to};

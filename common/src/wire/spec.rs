@@ -105,7 +105,7 @@ fn read_retry(message: v1::RetryPolicy, errors: &mut FieldErrors) -> RetryPolicy
     retry
 }
 
-fn read_input(name: &str, message: v1::Input) -> Result<Input, WireError> {
+pub(super) fn read_input(name: &str, message: v1::Input) -> Result<Input, WireError> {
     use v1::input::Source;
     match message.source {
         Some(Source::Uploaded(v1::UploadedInput { id })) => Ok(Input::Uploaded { id }),

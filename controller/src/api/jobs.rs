@@ -71,7 +71,7 @@ impl v1::jobs_server::Jobs for Service {
         };
         let explanation = explanation.map_err(status::jobs)?;
         let explanation = Some(views::explanation(explanation));
-        Ok(Response::new(v1::ExplainJobResponse { explanation }))
+        Ok(Response::new(v1::ExplainJobResponse { explanation, spec: None }))
     }
 
     type StreamLogsStream = logs::Messages;

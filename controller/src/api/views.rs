@@ -33,6 +33,8 @@ pub(super) fn job(view: &JobView) -> v1::Job {
         lane: view.lane.to_string(),
         expires_at: view.expires_at.map(wire::timestamp_to),
         waits: String::new(),
+        action: String::new(),
+        action_version: 0,
         id,
     }
 }

@@ -153,7 +153,7 @@ struct RetryRuleDocument {
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-struct InputDocument {
+pub(super) struct InputDocument {
     /// A local folder or file; the client uploads it.
     dir: Option<PathBuf>,
     /// Files uploaded before, by the digest of their list.
@@ -185,7 +185,7 @@ struct OutputsDocument {
 
 /// The tree without the fields of later versions; each is an error of its own.
 pub(super) fn without_later_fields(node: &Node, errors: &mut FieldErrors) -> Node {
-    const LATER: [&str; 5] = ["caches", "after", "action", "set", "not_before"];
+    const LATER: [&str; 3] = ["caches", "after", "not_before"];
     let mut node = node.clone();
     let Value::Table(entries) = &mut node.value else { return node };
     entries.retain(|(key, value)| {
@@ -193,8 +193,15 @@ pub(super) fn without_later_fields(node: &Node, errors: &mut FieldErrors) -> Nod
         if later {
             errors.push(key.clone(), "is not available in this version");
         }
-        let kind = matches!(&value.value, Value::Text(kind) if ["action", "trigger", "workflow"].contains(&kind.as_str()));
-        if key == "kind" && kind {
+        let kind = match &value.value {
+            Value::Text(kind) if key == "kind" => kind.as_str(),
+            _ => "",
+        };
+        if kind == "action" {
+            errors.push("kind", "is action: `longshore actions apply -f` takes those");
+            return false;
+        }
+        if ["trigger", "workflow"].contains(&kind) {
             errors.push("kind", "is not available in this version: job is");
             return false;
         }
@@ -264,7 +271,7 @@ impl Document {
         spec.kleinkram = self.kleinkram.map(KleinkramDocument::said);
         set(&mut spec.access, self.access);
         spec.settle(pids_said);
-        JobFile { spec, folders }
+        JobFile { spec, action: None, folders }
     }
 }
 
@@ -326,13 +333,25 @@ impl RetryDocument {
     }
 }
 
-enum Source {
+pub(super) enum Source {
     Ready(Input),
     Folder(PathBuf),
 }
 
 impl InputDocument {
-    fn source(self, name: &str) -> Result<Source, FieldError> {
+    /// One that names no folder of whoever wrote it.
+    pub(super) const fn of(
+        uploaded: Option<String>,
+        job: Option<String>,
+        share: Option<String>,
+        path: Option<String>,
+        writable: bool,
+        url: Option<String>,
+    ) -> Self {
+        Self { dir: None, uploaded, job, share, path, writable, url }
+    }
+
+    pub(super) fn source(self, name: &str) -> Result<Source, FieldError> {
         let wrong = |message| Err(FieldError::new(format!("inputs.{name}"), message));
         if self.path.is_some() && self.job.is_none() && self.share.is_none() {
             return wrong("has a path, which goes with `job` or `share`");

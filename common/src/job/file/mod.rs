@@ -1,16 +1,20 @@
 //! Job files: YAML or JSON, several documents each, as people write them. Turns them into specs, with every mistake
 //! of every document told at once. Reads text, never the disk.
 
+mod action;
 mod document;
+mod invocation;
 mod kleinkram;
 mod machine;
 mod words;
 mod write;
 
+pub use action::{action_schema, parse_actions, write_action};
 pub use document::schema;
 pub use write::write;
 
-use super::{JobSpec, validate};
+use super::{JobSpec, KLEINKRAM, validate};
+use crate::action::Invocation;
 use crate::fields::FieldErrors;
 use crate::tree::{self, Node, Origin};
 use document::Document;
@@ -19,8 +23,10 @@ use std::{collections::BTreeMap, fmt, path::PathBuf};
 /// One job of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JobFile {
-    /// Valid, but for the inputs that are still local folders.
+    /// Valid, but for the inputs that are still local folders. Of a run of an action only what it says counts.
     pub spec: JobSpec,
+    /// The action that it runs.
+    pub action: Option<Invocation>,
     /// Inputs to be uploaded before the job is submitted: name to folder, as written.
     pub folders: BTreeMap<String, PathBuf>,
 }
@@ -43,6 +49,16 @@ pub struct Problem {
 
 /// The jobs of a file. `source` is its name in errors.
 pub fn parse(text: &str, source: &str) -> Result<Vec<JobFile>, FileError> {
+    documents(text, source, "holds no job", job)
+}
+
+/// What each document is, or what is wrong with any of them.
+fn documents<T>(
+    text: &str,
+    source: &str,
+    nothing: &str,
+    mut read: impl FnMut(&Node) -> Result<T, FieldErrors>,
+) -> Result<Vec<T>, FileError> {
     let fail = |problems| Err(FileError { source: source.to_owned(), problems });
     let documents = match tree::yaml_documents(text) {
         Ok(documents) => documents,
@@ -52,15 +68,15 @@ pub fn parse(text: &str, source: &str) -> Result<Vec<JobFile>, FileError> {
         }
     };
     if documents.is_empty() {
-        let message = "holds no job".to_owned();
+        let message = nothing.to_owned();
         return fail(vec![Problem { line: None, document: None, path: String::new(), message }]);
     }
     let several = documents.len() > 1;
-    let mut jobs = Vec::new();
+    let mut found = Vec::new();
     let mut problems = Vec::new();
     for (index, node) in documents.iter().enumerate() {
-        match job(node) {
-            Ok(job) => jobs.push(job),
+        match read(node) {
+            Ok(one) => found.push(one),
             Err(errors) => {
                 let first = problems.len();
                 problems.extend(errors.into_iter().map(|error| Problem {
@@ -73,18 +89,33 @@ pub fn parse(text: &str, source: &str) -> Result<Vec<JobFile>, FileError> {
             }
         }
     }
-    if problems.is_empty() { Ok(jobs) } else { fail(problems) }
+    if problems.is_empty() { Ok(found) } else { fail(problems) }
 }
 
 fn job(node: &Node) -> Result<JobFile, FieldErrors> {
     let mut errors = FieldErrors::new();
-    let known = document::without_later_fields(node, &mut errors);
+    let action = invocation::read(node, &mut errors);
+    let names_action = node.get("action").is_some();
+    let known = document::without_later_fields(&invocation::without(node), &mut errors);
     let (document, wrong) = tree::read::<Document>(&known);
     errors.merge(wrong);
     let Some(document) = document else { return Err(errors) };
-    let job = document.into_job(&mut errors);
+    let mut job = JobFile { action, ..document.into_job(&mut errors) };
+    if names_action {
+        if node.get("image").is_some() {
+            errors.push("image", "belongs to the action: leave out either `image` or `action`");
+        }
+        // The version has one, and a contract; all else that is said is judged here already.
+        "image".clone_into(&mut job.spec.image);
+        if job.spec.kleinkram.is_some() {
+            KLEINKRAM.clone_into(&mut job.spec.contract);
+        }
+    }
     if let Err(wrong) = validate(&job.spec) {
         errors.merge(wrong);
+    }
+    if names_action {
+        job.spec.image.clear();
     }
     errors.into_result(job)
 }

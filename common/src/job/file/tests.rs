@@ -34,7 +34,7 @@ fn only_error(text: &str) -> String {
 #[test]
 fn the_job_file_of_the_documentation_is_read() {
     let jobs = parse(FULL, "job.yaml").expect("good");
-    let JobFile { spec, folders } = &jobs[0];
+    let JobFile { spec, folders, .. } = &jobs[0];
     assert_eq!(
         spec.command.as_deref().map(|words| words.join(" ")).as_deref(),
         Some("python train.py --epochs 20 7")
@@ -125,9 +125,10 @@ fn fields_of_later_versions_say_so() {
     assert_eq!(found.len(), 3, "{found:#?}");
     assert!(found.iter().all(|line| line.ends_with("is not available in this version")), "{found:#?}");
     assert!(
-        only_error("kind: action\nimage: alpine\n")
+        only_error("kind: trigger\nimage: alpine\n")
             .contains("kind: is not available in this version: job is")
     );
+    assert!(only_error("kind: action\nimage: alpine\n").contains("longshore actions apply -f"));
 }
 
 #[test]

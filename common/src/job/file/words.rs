@@ -19,6 +19,15 @@ pub(super) enum Setting {
 #[derive(Debug)]
 pub(super) struct SecretName(pub(super) String);
 
+/// A value of a parameter: what it means is said by the parameter's type.
+#[derive(Debug)]
+pub(super) enum Scalar {
+    Text(String),
+    Integer(i64),
+    Number(f64),
+    Truth(bool),
+}
+
 /// Secrets as files: names, or names with paths.
 #[derive(Debug, Default)]
 pub(super) struct Files(pub(super) Vec<(String, Option<String>)>);
@@ -34,6 +43,76 @@ pub(super) struct Choices(pub(super) Vec<Word>);
 impl Words {
     pub(super) fn into_strings(self) -> Vec<String> {
         self.0.into_iter().map(|word| word.0).collect()
+    }
+}
+
+impl Scalar {
+    pub(super) fn into_text(self) -> String {
+        match self {
+            Self::Text(text) => text,
+            Self::Integer(number) => number.to_string(),
+            Self::Number(number) => number.to_string(),
+            Self::Truth(truth) => truth.to_string(),
+        }
+    }
+
+    /// Where a text is meant: what does not stay what was typed is refused.
+    pub(super) fn into_word(self) -> Result<String, String> {
+        match self {
+            Self::Truth(truth) => Err(format!("is a bare {truth}: quote it, \"{truth}\"")),
+            Self::Number(number) => Err(format!("is a bare {number}: quote it as it should be read")),
+            other => Ok(other.into_text()),
+        }
+    }
+}
+
+struct ScalarVisitor;
+
+impl Visitor<'_> for ScalarVisitor {
+    type Value = Scalar;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a text, a number or a truth")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Scalar, E> {
+        Ok(Scalar::Text(text.to_owned()))
+    }
+
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<Scalar, E> {
+        Ok(Scalar::Integer(number))
+    }
+
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<Scalar, E> {
+        Ok(Scalar::Text(number.to_string()))
+    }
+
+    fn visit_f64<E: de::Error>(self, number: f64) -> Result<Scalar, E> {
+        Ok(Scalar::Number(number))
+    }
+
+    fn visit_bool<E: de::Error>(self, truth: bool) -> Result<Scalar, E> {
+        Ok(Scalar::Truth(truth))
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<Scalar, E> {
+        Err(E::custom("has no value: write \"\" for an empty one"))
+    }
+}
+
+impl<'de> Deserialize<'de> for Scalar {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(ScalarVisitor)
+    }
+}
+
+impl JsonSchema for Scalar {
+    fn schema_name() -> Cow<'static, str> {
+        "Scalar".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": ["string", "number", "boolean"] })
     }
 }
 

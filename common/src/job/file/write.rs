@@ -151,7 +151,11 @@ fn rules(rules: &BTreeMap<String, RetryRule>) -> Value {
 }
 
 fn inputs(spec: &JobSpec) -> Value {
-    let source = |input: &Input| match input {
+    Value::Object(spec.inputs.iter().map(|(name, source)| (name.clone(), input(source))).collect())
+}
+
+pub(super) fn input(input: &Input) -> Value {
+    match input {
         Input::Uploaded { id } => json!({ "uploaded": id }),
         Input::Job { job, path } if path.is_empty() => json!({ "job": job }),
         Input::Job { job, path } => json!({ "job": job, "path": path }),
@@ -161,8 +165,7 @@ fn inputs(spec: &JobSpec) -> Value {
             ("path", json!(path), path.is_empty()),
             ("writable", json!(writable), !writable),
         ]),
-    };
-    Value::Object(spec.inputs.iter().map(|(name, input)| (name.clone(), source(input))).collect())
+    }
 }
 
 fn outputs(spec: &JobSpec, default: &JobSpec) -> Value {

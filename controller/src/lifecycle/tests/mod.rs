@@ -108,7 +108,10 @@ fn a_container_that_ended_before_the_cancel_reached_it_keeps_its_outcome() {
 fn a_cancelled_job_that_would_be_tried_again_ends_as_cancelled() {
     let job = after(&held(), cancel());
     let ended = after(&job, finish(&job, Outcome::EngineRestart));
-    assert_eq!((ended.state, ended.ending.map(|e| e.outcome)), (JobState::Cancelled, Some(Outcome::Cancelled)));
+    assert_eq!(
+        (ended.state, ended.ending.map(|e| e.outcome)),
+        (JobState::Cancelled, Some(Outcome::Cancelled))
+    );
     let mut spent = job.clone();
     spent.retry = RetryPolicy { attempts: 1, ..RetryPolicy::default() };
     let ended = after(&spent, finish(&spent, Outcome::EngineRestart));
