@@ -26,7 +26,7 @@ use longshore_common::{
 use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::{mpsc, watch},
-    time::{Instant, timeout},
+    time::{Instant, Interval, timeout},
 };
 
 /// How long handing back may take in all: finish reports to a slow controller, removals by a slow engine.
@@ -96,7 +96,7 @@ impl Control {
                 else => break,
             }
         }
-        self.hand_back(intake, access).await;
+        self.hand_back(intake, access, leases).await;
         self.leave.trigger();
         match timeout(LEAVE_NODE, self.attempts.tools().runtime.leave()).await {
             Ok(Ok(())) => {}
@@ -195,15 +195,20 @@ impl Control {
 
     /// Ends everything in order: no new work, then what runs is left to the next process, or gets a grace and goes
     /// back.
-    async fn hand_back(&mut self, intake: tokio::task::JoinHandle<()>, mut access: Option<QueueAccess>) {
+    async fn hand_back(
+        &mut self,
+        intake: tokio::task::JoinHandle<()>,
+        mut access: Option<QueueAccess>,
+        mut leases: Interval,
+    ) {
         tracing::info!(on_shutdown = ?self.on_shutdown, "stopping");
-        if let Err(error) = intake.await {
-            tracing::error!(%error, "the intake ended badly");
-        }
         let attempts = self.attempts.clone();
-        let done = attempts.done();
-        tokio::pin!(done);
         let handing_back = async {
+            if let Err(error) = intake.await {
+                tracing::error!(%error, "the intake ended badly");
+            }
+            let done = attempts.done();
+            tokio::pin!(done);
             let cause = match self.on_shutdown {
                 OnShutdown::Leave => Cause::Leaving,
                 OnShutdown::Drain if timeout(self.grace, &mut done).await.is_ok() => return,
@@ -218,7 +223,8 @@ impl Control {
         loop {
             tokio::select! {
                 () = &mut handing_back => return,
-                // Stops and renewals still count.
+                // Stops, renewals and their absence still count.
+                now = leases.tick() => self.attempts.tools().held.stop_expired(now),
                 Some(event) = self.events.recv() => self.heard(event, &mut access),
             }
         }

@@ -159,11 +159,13 @@ impl Intake {
 
     /// Whether there is any use for a hint of this lane now.
     fn wants(&self, lane: &Lane) -> bool {
-        let may = || {
-            self.offer(std::slice::from_ref(lane))
-                .is_some_and(|offer| !lane.is_gpu() || !offer.gpus.is_empty())
+        let Some(offer) = self.offer(std::slice::from_ref(lane)) else { return false };
+        // Beside a job that shares its GPU there may be room for another.
+        let beside = || {
+            let orders = self.orders.borrow();
+            self.slots.granted().shared.iter().any(|uuid| !orders.gpus.contains_key(uuid))
         };
-        self.machine.wants(lane) && may()
+        !lane.is_gpu() || !offer.gpus.is_empty() || beside()
     }
 
     /// Consumes from the lanes this machine has room for.

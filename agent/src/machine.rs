@@ -132,13 +132,6 @@ impl Machine {
         self.held.looks().fresh(LOOK).await;
     }
 
-    /// Whether it has any use for a hint of this lane now.
-    pub fn wants(&self, lane: &Lane) -> bool {
-        // Beside a job that shares its GPU there may be room for another.
-        let any_gpu = |offer: &Offer| !offer.gpus.is_empty() || !self.slots.granted().shared.is_empty();
-        self.offer(std::slice::from_ref(lane)).is_some_and(|offer| !lane.is_gpu() || any_gpu(&offer))
-    }
-
     /// For whoever waits until what it can offer has changed by itself.
     pub fn changes(&self) -> Changes {
         Changes(self.now.clone())

@@ -4,7 +4,10 @@ use longshore_agent::host::{GpuProcess, fake::FakeHost};
 use longshore_common::job::resources::GIB;
 use longshore_proto::v1::{GpuRequest, JobSpec, JobState, Resources};
 use longshore_tests::local::{Local, scripted};
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 fn on_gpus(count: u32, memory_bytes: u64, model: &str) -> JobSpec {
     let gpu = GpuRequest { count, memory_bytes, model: model.to_owned(), ..GpuRequest::default() };
@@ -117,15 +120,32 @@ async fn what_a_job_used_of_its_gpus_is_known_afterwards() {
     local.stop().await;
 }
 
+/// 4 GiB of a GPU that others may share.
+fn part(run: &str) -> JobSpec {
+    let gpu = GpuRequest { count: 1, memory_bytes: 4 * GIB, shared: true, ..GpuRequest::default() };
+    let script = [("FAKE_RUN", run), ("FAKE_TERM_EXIT", "0")];
+    JobSpec { resources: Some(Resources { gpu: Some(gpu), ..Resources::default() }), ..scripted(&script) }
+}
+
+#[tokio::test]
+async fn a_second_job_on_a_shared_gpu_waits_for_no_sweep() {
+    let local = Local::start(&[Arc::new(FakeHost::with_gpus(1, "NVIDIA T4", 16 * GIB))]).await;
+    let one = local.submit(part("120s")).await;
+    local.running(&one.id).await;
+    let asked = Instant::now();
+    let other = local.submit(part("10ms")).await;
+    assert_eq!(local.finished(&other.id).await.state(), JobState::Succeeded);
+    // Agents ask without a hint after 30 s.
+    assert!(asked.elapsed() < Duration::from_secs(15), "{:?}", asked.elapsed());
+    local.cancel(&one.id).await;
+    local.finished(&one.id).await;
+    local.stop().await;
+}
+
 #[tokio::test]
 async fn a_job_that_takes_more_of_a_shared_gpu_than_it_asked_for_is_ended() {
     let host = Arc::new(FakeHost::with_gpus(1, "NVIDIA T4", 16 * GIB));
     let local = Local::start(&[Arc::clone(&host)]).await;
-    let part = |run: &str| {
-        let gpu = GpuRequest { count: 1, memory_bytes: 4 * GIB, shared: true, ..GpuRequest::default() };
-        let script = [("FAKE_RUN", run), ("FAKE_TERM_EXIT", "0")];
-        JobSpec { resources: Some(Resources { gpu: Some(gpu), ..Resources::default() }), ..scripted(&script) }
-    };
     let (one, other) = (local.submit(part("60s")).await, local.submit(part("2s")).await);
     local.running(&one.id).await;
     local.running(&other.id).await;

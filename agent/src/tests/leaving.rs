@@ -1,6 +1,6 @@
 //! What happens when the agent's process ends.
 
-use super::rig::{Rig, job};
+use super::rig::{Rig, grant, job};
 use crate::journal::Journal;
 use longshore_common::job::{JobState, Outcome};
 use std::{sync::Arc, time::Duration};
@@ -19,6 +19,20 @@ async fn short_jobs_end_by_themselves_and_long_ones_go_back() {
     assert!(began.elapsed() <= Duration::from_secs(16), "{:?}", began.elapsed());
     assert_eq!(controller.report(short).await.outcome, Outcome::Succeeded);
     assert_eq!(controller.report(long).await.outcome, Outcome::AgentShutdown);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_ends_while_a_stopping_agent_waits_ends_the_job_then() {
+    let rig = Rig::start().await;
+    let mut granted = grant(job(&[("FAKE_RUN", "forever")]));
+    granted.lease = Duration::from_secs(4);
+    let (attempt, began) = (granted.attempt, tokio::time::Instant::now());
+    rig.controller.submit(granted);
+    rig.phase(attempt, JobState::Running).await;
+    let controller = Arc::clone(&rig.controller);
+    rig.stop().await;
+    assert_eq!(controller.report(attempt).await.outcome, Outcome::AgentLost);
+    assert!(began.elapsed() < Duration::from_secs(8), "the grace is 10 s: {:?}", began.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
