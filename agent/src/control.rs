@@ -4,6 +4,7 @@
 use crate::{
     attempt::{Attempts, Cause, Left},
     config::OnShutdown,
+    exec::Execs,
     home::Home,
     intake::{Door, Intake},
     journal::Contact,
@@ -52,6 +53,7 @@ pub(crate) struct Control {
     pub(crate) grace: Duration,
     pub(crate) machine: Arc<Machine>,
     pub(crate) attempts: Attempts,
+    pub(crate) execs: Execs,
     pub(crate) events: mpsc::Receiver<Event>,
     pub(crate) bell: Arc<LinkConsumer>,
     pub(crate) door: watch::Sender<Option<Door>>,
@@ -137,6 +139,9 @@ impl Control {
                 drop(tasks::spawn("reset gpu", async move { machine.reset_gpu(&gpu).await }));
             }
             Event::Orders(orders) => self.ordered(orders),
+            Event::Exec { session, attempt } => {
+                drop(tasks::spawn("exec", self.attempts.track(self.execs.clone().serve(session, attempt))));
+            }
         }
     }
 

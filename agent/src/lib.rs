@@ -11,6 +11,7 @@ pub mod config;
 pub mod contracts;
 mod control;
 pub mod credential;
+pub mod exec;
 pub mod gpus;
 pub mod home;
 pub mod host;
@@ -36,6 +37,7 @@ pub use config::{AgentConfig, OnShutdown};
 use attempt::{Attempts, Held, Tools};
 use control::Control;
 use credential::{Authorities, Wallet};
+use exec::Execs;
 use home::Home;
 use host::Host;
 use images::Images;
@@ -331,6 +333,7 @@ pub async fn start_with(
         on_shutdown,
         grace: Duration::from_secs(config.shutdown_grace_seconds),
         machine,
+        execs: Execs::new(config.exec, &attempts),
         attempts,
         events,
         bell,

@@ -97,6 +97,12 @@ uuid_id!(
     "a claim id"
 );
 
+uuid_id!(
+    /// One process that somebody starts in a running container.
+    ExecId,
+    "an exec session"
+);
+
 /// Lower-case base32 without the letters and digits that people mistake for one another.
 const ALPHABET: &[u8; 32] = b"abcdefghjkmnpqrstuvwxyz023456789";
 const SHORT_LENGTH: usize = 8;

@@ -10,6 +10,7 @@ pub mod clock;
 pub mod config;
 pub mod credential;
 pub mod durable;
+pub mod exec;
 pub mod fields;
 pub mod fleet;
 pub mod ids;

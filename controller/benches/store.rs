@@ -77,6 +77,7 @@ async fn fill(handle: &Jobs, jobs: usize) {
                 spec: JobSpec::for_image("registry.example/rsl/trainer:1.4"),
                 retry_of: None,
                 own: Vec::new(),
+                submitter: None,
             };
             for _ in 0..jobs / SUBMITTERS / BATCH {
                 let answers = handle.submit((0..BATCH).map(|_| new()).collect()).await.expect("stored");

@@ -9,6 +9,7 @@ pub mod config;
 pub mod counters;
 pub mod disk;
 pub mod enrolment;
+pub mod execs;
 pub mod http;
 pub mod identity;
 pub mod jobs;

@@ -3,7 +3,7 @@
 
 use crate::jobs::{Jobs, Stop};
 use longshore_common::{
-    ids::{AgentId, SessionId},
+    ids::{AgentId, AttemptRef, ExecId, SessionId},
     shutdown::Shutdown,
     tasks,
 };
@@ -25,6 +25,7 @@ struct Entry {
     session: SessionId,
     stops: mpsc::Sender<Stop>,
     resets: mpsc::Sender<String>,
+    execs: mpsc::Sender<(ExecId, AttemptRef)>,
 }
 
 /// What an agent is told.
@@ -33,6 +34,8 @@ pub enum Command {
     Stop(Stop),
     /// The operator says that it is well; a UUID.
     ResetGpu(String),
+    /// Somebody wants a process in this attempt's container.
+    Exec(ExecId, AttemptRef),
 }
 
 /// One agent's link, as long as it is up. A newer link of the same agent ends it.
@@ -45,6 +48,7 @@ pub struct Linked {
     own: mpsc::WeakSender<Stop>,
     stops: mpsc::Receiver<Stop>,
     resets: mpsc::Receiver<String>,
+    execs: mpsc::Receiver<(ExecId, AttemptRef)>,
 }
 
 impl Links {
@@ -72,8 +76,9 @@ impl Links {
         let (sender, stops) = mpsc::channel(WAITING);
         let own = sender.downgrade();
         let (reset, resets) = mpsc::channel(WAITING);
-        self.lock().insert(agent, Entry { session, stops: sender, resets: reset });
-        Linked { links: self.clone(), agent, session, own, stops, resets }
+        let (exec, execs) = mpsc::channel(WAITING);
+        self.lock().insert(agent, Entry { session, stops: sender, resets: reset, execs: exec });
+        Linked { links: self.clone(), agent, session, own, stops, resets, execs }
     }
 
     /// Whether this run of the agent is linked here.
@@ -89,6 +94,11 @@ impl Links {
     /// Tells the agent that one of its GPUs is well. Whether it is linked and takes it.
     pub fn reset_gpu(&self, agent: AgentId, uuid: String) -> bool {
         self.lock().get(&agent).is_some_and(|entry| entry.resets.try_send(uuid).is_ok())
+    }
+
+    /// Tells the agent that somebody wants a process in this attempt's container. Whether it is linked and takes it.
+    pub fn exec(&self, agent: AgentId, session: ExecId, attempt: AttemptRef) -> bool {
+        self.lock().get(&agent).is_some_and(|entry| entry.execs.try_send((session, attempt)).is_ok())
     }
 
     pub fn count(&self) -> usize {
@@ -121,6 +131,7 @@ impl Linked {
         tokio::select! {
             stop = self.stops.recv() => stop.map(Command::Stop),
             Some(gpu) = self.resets.recv() => Some(Command::ResetGpu(gpu)),
+            Some((session, attempt)) = self.execs.recv() => Some(Command::Exec(session, attempt)),
         }
     }
 
@@ -145,7 +156,7 @@ mod tests {
     use super::*;
     use longshore_common::{
         agent::StopReason,
-        ids::{AttemptRef, Epoch, JobId},
+        ids::{Epoch, JobId},
     };
 
     #[tokio::test]

@@ -4,6 +4,7 @@ mod behind;
 mod cancel;
 mod descriptors;
 mod examples;
+mod exec;
 mod gpu_health;
 mod gpus;
 mod pin;

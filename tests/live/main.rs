@@ -11,6 +11,7 @@ mod cancel;
 mod commands;
 mod deadlines;
 mod engine;
+mod exec;
 mod hard;
 mod hostile_out;
 mod https;

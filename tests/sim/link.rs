@@ -48,7 +48,9 @@ async fn relay(mut events: mpsc::Receiver<Event>, to: mpsc::Sender<Event>, weath
     while let Some(event) = events.recv().await {
         let fate = match event {
             Event::Connected(_) | Event::Disconnected { .. } | Event::Orders(_) => Fate::Fine,
-            Event::Renewed { .. } | Event::Stop { .. } | Event::ResetGpu(_) => weather.fate("event"),
+            Event::Renewed { .. } | Event::Stop { .. } | Event::ResetGpu(_) | Event::Exec { .. } => {
+                weather.fate("event")
+            }
         };
         let again = match fate {
             Fate::Fine => None,

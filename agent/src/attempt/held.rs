@@ -1,8 +1,10 @@
 //! The attempts this agent holds: what heartbeats list, and where a stop finds its attempt. Never decides.
 
 mod gpus;
+mod inside;
 
 pub(crate) use gpus::Story;
+pub(crate) use inside::Open;
 
 use super::stop::{self, Cause, StopSignal, Stopper};
 use crate::{capacity::Ours, gpus::Looks, status};
@@ -21,6 +23,7 @@ use tokio::{
     sync::{Notify, mpsc},
     time::Instant,
 };
+use tokio_util::sync::CancellationToken;
 
 #[derive(Clone, Debug, Default)]
 pub struct Held(Arc<Inner>);
@@ -42,6 +45,10 @@ struct Entry {
     disk_bytes: u64,
     lease: Lease,
     gpus: gpus::Share,
+    /// While its container runs.
+    inside: Option<inside::Inside>,
+    /// Its container has ended, or it is held no more.
+    over: CancellationToken,
     /// Whose it is, for people on the node.
     serves: Serves,
 }
@@ -93,6 +100,8 @@ impl Held {
                 disk_bytes: 0,
                 lease: Lease { length, since },
                 gpus: gpus::Share::new(sender),
+                inside: None,
+                over: CancellationToken::new(),
                 serves: Serves::default(),
             },
         );
@@ -264,7 +273,9 @@ impl Holding {
 impl Drop for Holding {
     fn drop(&mut self) {
         let mut entries = self.held.lock();
-        entries.remove(&self.attempt);
+        if let Some(entry) = entries.remove(&self.attempt) {
+            entry.over.cancel();
+        }
         let empty = entries.is_empty();
         drop(entries);
         if empty {

@@ -17,6 +17,7 @@ mod walls;
 
 pub(crate) use earlier::{Earlier, containers, of};
 pub(crate) use ending::clean;
+pub(crate) use held::Open;
 pub use held::{Held, Holding};
 pub use stop::Cause;
 pub(crate) use takeover::Left;

@@ -119,6 +119,7 @@ impl Attempt {
         };
         self.started_at = Some(started_at);
         self.holding.has_container(&container.0);
+        self.holding.opens(&container, self.log.masker());
         self.holding.started(started_at);
         if self.ending.stopped.is_some() {
             alarms.deadline = None;

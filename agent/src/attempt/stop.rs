@@ -60,7 +60,7 @@ impl Cause {
     }
 
     /// How an attempt that was stopped for this ends; `None`: it is not ours to say.
-    pub(super) fn verdict(&self) -> Option<(Outcome, String)> {
+    pub(crate) fn verdict(&self) -> Option<(Outcome, String)> {
         Some(match self {
             Self::Leaving | Self::HandingBack => (Outcome::AgentShutdown, "the agent was stopped".to_owned()),
             Self::Drained(detail) => (Outcome::AgentShutdown, detail.clone()),
@@ -110,6 +110,10 @@ pub(super) fn channel() -> (Stopper, StopSignal) {
 }
 
 impl Stopper {
+    pub(super) fn listen(&self) -> StopSignal {
+        StopSignal(self.0.subscribe())
+    }
+
     /// Says stop. A weaker cause than the one said before changes nothing.
     pub(super) fn raise(&self, cause: Cause) {
         self.0.send_if_modified(|said| {
@@ -128,7 +132,7 @@ impl StopSignal {
     }
 
     /// Returns once something stronger than `known` was said. Cancel-safe.
-    pub(super) async fn beyond(&mut self, known: Option<&Cause>) -> Cause {
+    pub(crate) async fn beyond(&mut self, known: Option<&Cause>) -> Cause {
         let heard = self.0.wait_for(|said| said.is_some() && said.as_ref() > known).await;
         match heard.ok().and_then(|said| said.clone()) {
             Some(cause) => cause,

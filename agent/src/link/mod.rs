@@ -8,11 +8,13 @@ pub mod grpc;
 use crate::secrets::Secrets;
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::stream::BoxStream;
 use longshore_common::{
     agent::{Capacity, FinishReport, Gpu, Grant, HeldAttempt, Inventory, LaneAnswer, Offer, StopReason},
     artifact::{ManifestEntry, UploadTarget},
+    exec::{Asked, Told},
     fleet::Orders,
-    ids::{AttemptRef, ClaimId, ClusterId, Epoch},
+    ids::{AttemptRef, ClaimId, ClusterId, Epoch, ExecId},
     logs::Position,
     queue::{Lane, link::LinkConsumer},
 };
@@ -80,6 +82,16 @@ pub trait Controller: Send + Sync + fmt::Debug {
         entries: Vec<ManifestEntry>,
     ) -> Result<(), Error>;
 
+    /// Opens a session that was asked for, or says why there is none.
+    async fn exec(
+        &self,
+        _attempt: AttemptRef,
+        _session: ExecId,
+        _refused: Option<String>,
+    ) -> Result<ExecLine, Error> {
+        Err(Error::Refused("this controller has no sessions".to_owned()))
+    }
+
     /// Idempotent; batched with other attempts' reports underneath.
     async fn finish(&self, report: FinishReport) -> Result<(), Error>;
 }
@@ -88,6 +100,18 @@ pub trait Controller: Send + Sync + fmt::Debug {
 pub struct Claimed {
     pub grants: Vec<Grant>,
     pub lanes: BTreeMap<Lane, LaneAnswer>,
+}
+
+/// One process that somebody wants in a container: what it says, and what it is told.
+pub struct ExecLine {
+    pub up: mpsc::Sender<Told>,
+    pub down: BoxStream<'static, Result<Asked, Error>>,
+}
+
+impl fmt::Debug for ExecLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ExecLine").finish_non_exhaustive()
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -150,6 +174,11 @@ pub enum Event {
     ResetGpu(String),
     /// What operators want of this machine, from now on.
     Orders(Orders),
+    /// Somebody wants a process in this attempt's container.
+    Exec {
+        session: ExecId,
+        attempt: AttemptRef,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -93,6 +93,10 @@ impl Log {
         state.masker = masker;
     }
 
+    pub(super) fn masker(&self) -> Masker {
+        lock(&self.state).masker.clone()
+    }
+
     pub(super) fn masked(&self, text: &str) -> String {
         let masker = lock(&self.state).masker.clone();
         masker.line(text)

@@ -17,7 +17,7 @@ mod spool;
 #[cfg(test)]
 mod tests;
 
-pub use redact::Masker;
+pub use redact::{Masker, Veil};
 
 use crate::link::Controller;
 use bytes::Bytes;
@@ -126,6 +126,11 @@ impl LogSink {
     /// What is not to be seen in it. Before its first output.
     pub fn mask(&self, masker: Masker) {
         self.log.mask(masker);
+    }
+
+    /// What masks it.
+    pub(crate) fn masker(&self) -> Masker {
+        self.log.masker()
     }
 
     /// A text about the attempt that goes elsewhere than into its log.

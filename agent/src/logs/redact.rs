@@ -75,6 +75,35 @@ impl Masker {
     }
 }
 
+/// A stream that is shown elsewhere than in a log.
+#[derive(Debug)]
+pub struct Veil(Redactor);
+
+impl Veil {
+    pub fn new(masker: &Masker) -> Self {
+        Self(Redactor::new(masker))
+    }
+
+    /// What of it can be shown by now.
+    pub fn push(&mut self, data: &[u8]) -> Vec<u8> {
+        let mut shown = Vec::with_capacity(data.len());
+        self.0.push(data, &mut |piece| shown.extend_from_slice(piece.shown()));
+        shown
+    }
+
+    /// Whether something is held back.
+    pub fn is_holding(&self) -> bool {
+        !self.0.held.is_empty()
+    }
+
+    /// Nothing more came for a while: a person waits for what is held back.
+    pub fn settle(&mut self) -> Vec<u8> {
+        let mut shown = Vec::new();
+        self.0.finish(&mut |piece| shown.extend_from_slice(piece.shown()));
+        shown
+    }
+}
+
 /// Decided bytes of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Piece<'a> {

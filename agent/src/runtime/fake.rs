@@ -18,20 +18,25 @@
 //! | `FAKE_START_ERROR` | an outcome: the start fails so |
 //! | `FAKE_HANG` | `create` or `start`: that call is never answered |
 //!
+//! A process inside of it is played by its command: `echo WORD…`, `complain WORD…` (on stderr), `cat`, `exit N`,
+//! `size` (says the terminal's at each change), `hang`.
+//!
 //! Images are on the node as soon as somebody asked for them, each of one GiB, until they are removed. They begin with `fake.missing/`, `fake.denied/` or `fake.silent/` to fail, `fake.slow/`
 //! to take two seconds; with `fake.moving/` to mean another image at every look, and with `fake.built/` to have no
 //! digest.
 
+mod inside;
 mod script;
 
 use super::{
     Attached, Chunk, ContainerId, ContainerSpec, Counts, EngineInfo, Error, Exit, Image, ImageId,
-    ImageRequest, Known, Output, Progress, Removal, Runtime, Sample, Scratch,
+    ImageRequest, Inside, Known, Output, Progress, Removal, Runtime, Sample, Scratch,
 };
 use async_trait::async_trait;
 use longshore_common::{
     agent::Usage,
     clock::{Moment, Timestamp},
+    exec::Start,
     ids::{AgentId, AttemptRef, ClusterId},
     job::{Outcome, PullPolicy},
 };
@@ -68,6 +73,8 @@ pub struct Fake {
     immovable: Mutex<HashSet<ContainerId>>,
     /// At names that mean another image each time.
     looks: AtomicU64,
+    /// Processes that were started in containers and have not ended.
+    inside: Arc<AtomicU64>,
 }
 
 #[derive(Debug)]
@@ -121,6 +128,11 @@ impl Fake {
     /// Every image on the node.
     pub fn images(&self) -> MutexGuard<'_, HashSet<String>> {
         self.images.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many processes that somebody started in a container are there.
+    pub fn processes(&self) -> u64 {
+        self.inside.load(Ordering::Relaxed)
     }
 
     fn find(&self, id: &ContainerId) -> Result<Arc<Container>, Error> {
@@ -338,6 +350,14 @@ impl Runtime for Fake {
             container.finish(KILLED, false);
         }
         Ok(())
+    }
+
+    async fn exec(&self, container: &ContainerId, start: &Start) -> Result<Inside, Error> {
+        let container = self.find(container)?;
+        if container.end.borrow().is_some() {
+            return Err(Error::ends(Outcome::RuntimeError, "the container does not run any more"));
+        }
+        inside::start(container, start, Arc::clone(&self.inside))
     }
 
     async fn usage(&self, container: &ContainerId) -> Result<Sample, Error> {

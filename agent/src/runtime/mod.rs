@@ -23,6 +23,7 @@ use bytes::Bytes;
 use longshore_common::{
     agent::Usage,
     clock::{Moment, Timestamp},
+    exec::{Size, Start},
     ids::{AgentId, AttemptRef, ClusterId, ShortId},
     job::{NetworkMode, Outcome, PullPolicy, Resources, Security},
     logs::Stream,
@@ -32,9 +33,11 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
     path::{Path, PathBuf},
+    pin::Pin,
+    sync::Arc,
     time::Duration,
 };
-use tokio::sync::mpsc;
+use tokio::{io::AsyncWrite, sync::mpsc};
 
 /// The engine of this node.
 #[async_trait]
@@ -80,6 +83,11 @@ pub trait Runtime: Send + Sync + fmt::Debug {
 
     /// SIGTERM, the grace, SIGKILL. Returns when the container has ended, or a minute after SIGKILL with `Stuck`.
     async fn stop(&self, container: &ContainerId, grace: Duration) -> Result<(), Error>;
+
+    /// Another process in a running container. Its end leaves nothing of it behind, whoever it has started.
+    async fn exec(&self, _container: &ContainerId, _start: &Start) -> Result<Inside, Error> {
+        Err(Error::ends(Outcome::RuntimeError, "this runtime starts nothing in a container that runs"))
+    }
 
     /// What the container uses now, and its disk use over writable layer, `/tmp_disk` and `/out`. Ends with
     /// `disk_limit` if the container keeps that from being measured.
@@ -293,6 +301,33 @@ pub struct Output(pub mpsc::Receiver<Chunk>);
 pub struct Chunk {
     pub stream: Stream,
     pub data: Bytes,
+}
+
+/// A process beside the one that the container was started with.
+pub struct Inside {
+    /// Ends when the process has, or when nobody holds its streams open any more.
+    pub output: Output,
+    /// `None`: it has no input. Closed by its shutdown.
+    pub input: Option<Pin<Box<dyn AsyncWrite + Send>>>,
+    pub process: Arc<dyn Process>,
+}
+
+impl fmt::Debug for Inside {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inside").field("process", &self.process).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+pub trait Process: Send + Sync + fmt::Debug {
+    /// Its terminal has another size now.
+    async fn resize(&self, size: Size) -> Result<(), Error>;
+
+    /// Returns when it has ended.
+    async fn exit(&self) -> Result<i32, Error>;
+
+    /// Ends it with all that it has started, and returns when nothing of it is left. Of one that has ended, too.
+    async fn kill(&self) -> Result<(), Error>;
 }
 
 /// Bytes of each output stream.

@@ -10,6 +10,7 @@ mod check;
 mod completions;
 mod controller;
 mod dev;
+mod exec;
 mod explain;
 mod gpus;
 mod join;
@@ -73,6 +74,8 @@ enum Command {
     Retry(Box<retry::RetryArgs>),
     /// Remove ended jobs with their logs and artifacts
     Rm(rm::RmArgs),
+    /// Start another process in a running job's container
+    Exec(exec::ExecArgs),
     /// Why a job waits
     Explain(explain::ExplainArgs),
     /// The files a job left in /out
@@ -187,7 +190,7 @@ impl Cli {
     /// The code of an error that names none.
     pub(crate) const fn failure_code(&self) -> i32 {
         match self.command {
-            Command::Run(_) | Command::Wait(_) => code::PLATFORM,
+            Command::Run(_) | Command::Wait(_) | Command::Exec(_) => code::PLATFORM,
             _ => code::FAILED,
         }
     }
@@ -206,6 +209,7 @@ impl Cli {
             Command::Cancel(args) => cancel::run(&client()?, args, format).await,
             Command::Retry(args) => retry::run(&client()?, *args, format).await,
             Command::Rm(args) => rm::run(&client()?, args, format).await,
+            Command::Exec(args) => Box::pin(exec::run(&client()?, args)).await,
             Command::Explain(args) => explain::run(&client()?, args, format).await,
             Command::Artifacts(command) => artifacts::run(&client()?, command, format).await,
             Command::Agents(command) => agents::run(&client()?, command, format).await,

@@ -4,7 +4,7 @@ use super::pause;
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::output::{FormatArgs, Table, age, print, size, to_json};
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use longshore_common::{
     units::{ByteSize, Cores, HumanDuration},
     wire,
@@ -69,6 +69,26 @@ pub(crate) struct PutArgs {
     /// Only images that are named by their digest
     #[arg(long, value_name = "YES")]
     require_digest: Option<bool>,
+    /// Who may start processes in its running containers: nobody, operators, or who submitted the job too
+    #[arg(long, value_enum, value_name = "WHO")]
+    exec: Option<Exec>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Exec {
+    Off,
+    Operator,
+    Own,
+}
+
+impl From<Exec> for v1::ExecPolicy {
+    fn from(exec: Exec) -> Self {
+        match exec {
+            Exec::Off => Self::Off,
+            Exec::Operator => Self::Operator,
+            Exec::Own => Self::Own,
+        }
+    }
 }
 
 /// A value, or `none`.
@@ -134,6 +154,9 @@ fn changed(mut project: v1::Project, args: PutArgs) -> v1::Project {
     };
     patterns(args.allow_images, &mut images.allow);
     patterns(args.deny_images, &mut images.deny);
+    if let Some(exec) = args.exec {
+        project.exec = v1::ExecPolicy::from(exec) as i32;
+    }
     images.require_digest = args.require_digest.unwrap_or(images.require_digest);
     project
 }
@@ -183,6 +206,7 @@ pub(super) fn show(project: &v1::Project, format: FormatArgs) -> anyhow::Result<
         ("allow images", images.allow.join(" ")),
         ("deny images", images.deny.join(" ")),
         ("need digest", digest.to_owned()),
+        ("exec", exec_word(project.exec()).to_owned()),
         ("retention", retention.map(|length| HumanDuration(length).to_string()).unwrap_or_default()),
         ("age", age(project.created_at.as_ref())),
     ];
@@ -192,6 +216,14 @@ pub(super) fn show(project: &v1::Project, format: FormatArgs) -> anyhow::Result<
     }
     print(&text)?;
     Ok(0)
+}
+
+fn exec_word(policy: v1::ExecPolicy) -> &'static str {
+    match policy {
+        v1::ExecPolicy::Off => "off",
+        v1::ExecPolicy::Operator | v1::ExecPolicy::Unspecified => "operator (operators of the project)",
+        v1::ExecPolicy::Own => "own (who submitted the job, and operators)",
+    }
 }
 
 /// `by anna, 2h ago: store is full`.

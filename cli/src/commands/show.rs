@@ -48,6 +48,7 @@ fn describe(answer: &v1::GetJobResponse) -> String {
     lines.add("agent", &job.agent);
     lines.add("lane", &job.lane);
     lines.add("retry of", &job.retry_of);
+    lines.add("submitted by", &job.submitted_by);
     if let Some(expires) = &job.expires_at {
         lines.add("kept until", expires.to_string());
     }

@@ -10,6 +10,7 @@ mod artifact;
 mod attempt;
 mod credentials;
 mod enums;
+mod exec;
 mod fleet;
 mod kleinkram;
 mod logs;
@@ -30,6 +31,7 @@ pub use enums::{
     access, agent_state, blame, job_state, lane_answer, network_mode, pull_policy, role, security, stream,
     streams,
 };
+pub use exec::{exec_asked, exec_order, exec_order_from};
 pub use fleet::{HANDS_BACK, PROTOCOLS, common_protocol};
 pub use machine::overlay_resources;
 pub use outcome::outcome;

@@ -1,6 +1,6 @@
 //! The service `Jobs`: the simple calls here, the others in files of their own.
 
-use super::{Context, artifacts, at_most, auth, inputs, logs, page_size, status, submit, views, watch};
+use super::{Context, artifacts, at_most, auth, exec, inputs, logs, page_size, status, submit, views, watch};
 use crate::identity::Caller;
 use crate::jobs::{Error, JobFilter, Removed, WholeJob};
 use longshore_common::{fields::FieldErrors, ids::JobId, wire};
@@ -78,6 +78,13 @@ impl v1::jobs_server::Jobs for Service {
 
     async fn stream_logs(&self, request: Request<v1::StreamLogsRequest>) -> Answer<Self::StreamLogsStream> {
         logs::stream(&self.0, &auth::caller(&request)?, request.into_inner()).await.map(Response::new)
+    }
+
+    type ExecStream = exec::Messages;
+
+    async fn exec(&self, request: Request<Streaming<v1::ExecRequest>>) -> Answer<Self::ExecStream> {
+        let (caller, from) = (auth::caller(&request)?, exec::address(&request));
+        exec::open(&self.0, &caller, from, request.into_inner()).await.map(Response::new)
     }
 
     async fn list_artifacts(

@@ -7,6 +7,7 @@ mod artifacts;
 pub mod auth;
 mod cluster;
 mod enrolment;
+mod exec;
 mod inputs;
 mod jobs;
 mod link;
@@ -24,7 +25,7 @@ pub use waiters::Waiters;
 
 use crate::{
     blobs::Blobs, broker_users::BrokerUsers, counters::Counters, disk::Disk, enrolment::Enrolment,
-    identity::Identity, jobs::Jobs, links::Links, log_store::LogStore, secrets::Secrets,
+    execs::Execs, identity::Identity, jobs::Jobs, links::Links, log_store::LogStore, secrets::Secrets,
 };
 use longshore_common::{queue::Publisher, shutdown::Shutdown};
 use longshore_proto::v1;
@@ -115,6 +116,7 @@ pub struct Context {
     pub lag: crate::reconcile::Lag,
     pub queue: QueueAccess,
     pub links: Links,
+    pub execs: Execs,
     pub waiters: Waiters,
     pub disk: Disk,
     pub counters: Counters,

@@ -5,7 +5,7 @@ use super::{
     agents::orders::{author, note},
     auth, secrets, status, views,
 };
-use crate::identity::{Caller, DEFAULT_PROJECT, Project, Quotas, Settings, Weight};
+use crate::identity::{Caller, DEFAULT_PROJECT, ExecPolicy, Project, Quotas, Settings, Weight};
 use longshore_common::{
     clock::Timestamp,
     fields::{FieldError, FieldErrors},
@@ -143,7 +143,15 @@ fn settings(asked: &v1::Project) -> Result<Settings, FieldErrors> {
             FieldError::new("project.weight", format!("{weight} is not between 1 and {}", Weight::MOST))
         }),
     };
+    let exec = match v1::ExecPolicy::try_from(asked.exec) {
+        Ok(v1::ExecPolicy::Unspecified) => Ok(ExecPolicy::default()),
+        Ok(v1::ExecPolicy::Off) => Ok(ExecPolicy::Off),
+        Ok(v1::ExecPolicy::Operator) => Ok(ExecPolicy::Operator),
+        Ok(v1::ExecPolicy::Own) => Ok(ExecPolicy::Own),
+        Err(_) => Err(FieldError::new("project.exec", format!("{} is not a policy", asked.exec))),
+    };
     let settings = Settings {
+        exec: errors.take(exec).unwrap_or_default(),
         quotas: Quotas {
             queued: quotas.queued,
             running: quotas.running,

@@ -1,8 +1,8 @@
 //! New jobs: one, many, or an ended one again.
 
 use super::{Context, access, at_most, jobs::resolve, status, views};
-use crate::identity::{Caller, DEFAULT_PROJECT};
-use crate::jobs::{NewJob, Submitted};
+use crate::identity::{Caller, DEFAULT_PROJECT, Who};
+use crate::jobs::{NewJob, Submitted, Submitter};
 use crate::secrets;
 use longshore_common::{
     fields::{FieldError, FieldErrors},
@@ -89,7 +89,8 @@ pub(super) async fn retry(
         context.secrets.check(&old.project, spec.as_ref().unwrap_or(&old.spec), &own, &mut errors);
     }
     let spec = errors.into_result(spec).map_err(status::invalid)?;
-    let submitted = context.jobs.retry(id, request_id, spec).await.map_err(status::jobs)?;
+    let submitted =
+        context.jobs.retry(id, request_id, spec, submitter(caller)).await.map_err(status::jobs)?;
     let submitted = submitted.map_err(|error| Status::from(status::of_submit(error)))?;
     Ok(answer(context, caller, &submitted))
 }
@@ -106,6 +107,13 @@ pub(super) fn asked(
     access::project(context, caller, &project)?;
     let spec = wire::submitted_spec(spec).map_err(status::invalid)?;
     Ok((project, spec))
+}
+
+fn submitter(caller: &Caller) -> Option<Submitter> {
+    match caller.who() {
+        Who::Token(token) => Some(Submitter { token: token.id.clone(), name: token.name.clone() }),
+        Who::Nobody | Who::Agent(_) => None,
+    }
 }
 
 fn of_caller(caller: &Caller, project: String) -> String {
@@ -152,7 +160,7 @@ async fn read(context: &Context, caller: &Caller, request: v1::SubmitRequest) ->
     };
     match spec {
         Some(spec) => {
-            let new = NewJob { request_id, project, spec, retry_of: None, own };
+            let new = NewJob { request_id, project, spec, retry_of: None, own, submitter: submitter(caller) };
             errors.into_result(new).map_err(Refusal::invalid)
         }
         None => Err(Refusal::invalid(errors)),

@@ -1,7 +1,7 @@
 //! What jobs, attempts and agents look like on the wire.
 
 use crate::{
-    identity::{Caller, Project, Quotas, Token},
+    identity::{Caller, ExecPolicy, Project, Quotas, Token},
     jobs::{AgentView, AttemptView, Ending, Explanation, JobView, StoredArtifact},
     store::AuditRow,
 };
@@ -35,6 +35,7 @@ pub(super) fn job(view: &JobView) -> v1::Job {
         waits: String::new(),
         action: String::new(),
         action_version: 0,
+        submitted_by: view.submitter.as_ref().map(|submitter| submitter.name.clone()).unwrap_or_default(),
         id,
     }
 }
@@ -176,6 +177,11 @@ pub(super) fn project(project: &Project, used: Option<&Quotas>, paused: Option<&
         used: used.map(quotas),
         weight: project.settings.weight.into(),
         paused: paused.map(Into::into),
+        exec: match project.settings.exec {
+            ExecPolicy::Off => v1::ExecPolicy::Off,
+            ExecPolicy::Operator => v1::ExecPolicy::Operator,
+            ExecPolicy::Own => v1::ExecPolicy::Own,
+        } as i32,
     }
 }
 

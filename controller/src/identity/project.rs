@@ -22,6 +22,21 @@ pub struct Settings {
     pub retention: Option<Duration>,
     /// Of its fair share beside others'.
     pub weight: Weight,
+    /// Who may start a process in a running job's container.
+    pub exec: ExecPolicy,
+}
+
+/// Who may start another process in the container of a running job.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExecPolicy {
+    Off,
+    /// What is typed into a container is in no job's spec and in no log, and whoever types it sees the job's secrets: by
+    /// default only those may who set the secrets.
+    #[default]
+    Operator,
+    /// Whoever submitted the job, beside operators.
+    Own,
 }
 
 /// How much of a contended fleet a project has beside one of weight 1.

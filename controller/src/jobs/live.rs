@@ -148,6 +148,10 @@ impl Live {
         }
     }
 
+    pub(super) fn of_job(&self, job: JobId) -> Option<(LiveAttempt, JobState)> {
+        self.read().get(&job).map(|entry| (entry.live.clone(), entry.state))
+    }
+
     /// An agent says hello. What its machine was started anew under is known from then on, whatever comes first: its
     /// report or its heartbeat.
     pub(super) fn greeted(&self, agent: AgentId, process: &Process) {

@@ -4,7 +4,7 @@ use super::{
     Jobs,
     error::{Error, ResolveError},
     token,
-    types::{AgentView, AttemptView, Counts, JobFilter, JobView, Page, WholeJob},
+    types::{AgentView, AttemptView, Counts, JobFilter, JobView, LiveAttempt, Page, WholeJob},
     view,
 };
 use crate::store::{ListBounds, ViewRow};
@@ -12,6 +12,7 @@ use longshore_common::{
     agent::AgentState,
     clock::Timestamp,
     ids::{JobId, ShortId},
+    job::JobState,
     queue::Lane,
 };
 use std::collections::{BTreeMap, HashMap};
@@ -55,6 +56,11 @@ impl Jobs {
                 Err(ResolveError::Ambiguous { text: text.to_owned(), matches })
             }
         }
+    }
+
+    /// The attempt that has the job now, and how far it is.
+    pub(crate) fn held(&self, job: JobId) -> Option<(LiveAttempt, JobState)> {
+        self.inner.shared.live.of_job(job)
     }
 
     pub async fn get(&self, job: JobId) -> Result<JobView, Error> {

@@ -3,7 +3,7 @@
 use super::{
     Jobs,
     error::Error,
-    types::{NewJob, SubmitError, Submitted},
+    types::{NewJob, SubmitError, Submitted, Submitter},
 };
 use longshore_common::{ids::JobId, job::JobSpec};
 
@@ -19,6 +19,7 @@ impl Jobs {
         job: JobId,
         request_id: Option<String>,
         spec: Option<JobSpec>,
+        submitter: Option<Submitter>,
     ) -> Result<Result<Submitted, SubmitError>, Error> {
         let old = self.get(job).await?;
         let made = match &request_id {
@@ -33,7 +34,7 @@ impl Jobs {
         };
         let spec = spec.unwrap_or_else(|| (*old.spec).clone());
         let own = self.job_secrets(job).await?;
-        let new = NewJob { request_id, project: old.project, spec, retry_of: Some(retry_of), own };
+        let new = NewJob { request_id, project: old.project, spec, retry_of: Some(retry_of), own, submitter };
         self.submit(vec![new]).await?.pop().ok_or(Error::Closed)
     }
 }

@@ -250,6 +250,7 @@ fn add(new: &NewJob, work: &mut Work) -> ViewRow {
         started_at: None,
         expires_at: None,
         revision: 0,
+        submitter: new.submitter.clone(),
     };
     row.revision = work.add(NewJobRow { row: row.clone(), spec: Arc::clone(&spec) });
     ViewRow { row, spec, spec_bytes: 0, agent: None }

@@ -27,6 +27,15 @@ pub struct NewJob {
     pub retry_of: Option<ShortId>,
     /// Secrets that it brings along.
     pub own: Vec<OwnSecret>,
+    /// `None`: nobody in particular.
+    pub submitter: Option<Submitter>,
+}
+
+/// Whose token it was. Names come again when tokens go, ids do not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Submitter {
+    pub token: String,
+    pub name: String,
 }
 
 #[derive(Clone, Debug)]
@@ -76,6 +85,7 @@ pub struct JobView {
     pub retry_of: Option<ShortId>,
     pub revision: u64,
     pub lane: Lane,
+    pub submitter: Option<Submitter>,
 }
 
 /// Everything about one job at one instant.

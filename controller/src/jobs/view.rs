@@ -24,6 +24,7 @@ pub(super) fn job(view: ViewRow) -> JobView {
         retry_of: row.retry_of,
         revision: row.revision,
         lane: row.lane,
+        submitter: row.submitter,
     }
 }
 

@@ -115,6 +115,7 @@ impl Bench {
             spec: JobSpec::for_image("x"),
             retry_of: None,
             own: Vec::new(),
+            submitter: None,
         };
         self.jobs.submit((0..count).map(|_| new()).collect()).await.expect("stored");
     }
@@ -237,7 +238,14 @@ async fn a_job_whose_backoff_is_over_is_queued_without_a_sweep_in_between() {
     let bench = Bench::new(0).await;
     let mut spec = JobSpec::for_image("x");
     spec.retry.backoff = Duration::from_millis(400);
-    let new = NewJob { request_id: None, project: "default".into(), spec, retry_of: None, own: Vec::new() };
+    let new = NewJob {
+        request_id: None,
+        project: "default".into(),
+        spec,
+        retry_of: None,
+        own: Vec::new(),
+        submitter: None,
+    };
     bench.jobs.submit(vec![new]).await.expect("stored");
     let loops =
         tasks::spawn("backoffs", drive(expire::Backoffs::new(bench.jobs.clone()), bench.shutdown.clone()));

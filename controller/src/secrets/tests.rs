@@ -61,7 +61,14 @@ async fn another_key_opens_nothing_and_a_rotation_opens_all() {
     let secrets = Secrets::start(&jobs, &Config::default(), folder.path()).await.expect("started");
     secrets.set("lab", "token", b"correct-horse", "anna").await.expect("set");
     let own = secrets.own("lab", [("mine".to_owned(), b"own-value".to_vec())]).await.expect("sealed");
-    let new = NewJob { request_id: None, project: "lab".into(), spec: uses(&["mine"]), retry_of: None, own };
+    let new = NewJob {
+        request_id: None,
+        project: "lab".into(),
+        spec: uses(&["mine"]),
+        retry_of: None,
+        own,
+        submitter: None,
+    };
     let job = jobs.submit(vec![new]).await.expect("stored").remove(0).expect("taken").job.id;
     let opened = secrets.open(job, "lab", &uses(&["mine"])).await.expect("open");
     assert_eq!(&opened.values["mine"][..], b"own-value");

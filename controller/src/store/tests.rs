@@ -14,6 +14,7 @@ async fn submit(jobs: &Jobs) -> Result<jobs::JobView, jobs::Error> {
         spec: JobSpec::for_image("x"),
         retry_of: None,
         own: Vec::new(),
+        submitter: None,
     };
     let answer = jobs.submit(vec![new]).await?.pop().expect("one answer");
     Ok(answer.expect("taken").job)

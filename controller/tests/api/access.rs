@@ -33,6 +33,7 @@ const CALLS: &[(&str, Takes)] = &[
     ("longshore.v1.Jobs/Remove", Role(Submitter)),
     ("longshore.v1.Jobs/Explain", Role(Viewer)),
     ("longshore.v1.Jobs/StreamLogs", Role(Viewer)),
+    ("longshore.v1.Jobs/Exec", Role(Submitter)),
     ("longshore.v1.Jobs/ListArtifacts", Role(Viewer)),
     ("longshore.v1.Jobs/GetArtifactUrls", Role(Viewer)),
     ("longshore.v1.Jobs/UploadInputs", Role(Submitter)),
@@ -89,6 +90,7 @@ const CALLS: &[(&str, Takes)] = &[
     ("longshore.v1.AgentLink/CompleteUploads", Agent),
     ("longshore.v1.AgentLink/PutManifest", Agent),
     ("longshore.v1.AgentLink/Finish", Agent),
+    ("longshore.v1.AgentLink/Exec", Agent),
     ("longshore.v1.AgentLink/Renew", Agent),
 ];
 

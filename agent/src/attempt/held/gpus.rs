@@ -62,6 +62,10 @@ impl Share {
         }
     }
 
+    pub(super) fn lines(&self) -> mpsc::Sender<String> {
+        self.lines.clone()
+    }
+
     pub(super) fn usage(&self) -> GpuUsage {
         self.meter.usage()
     }
@@ -199,7 +203,11 @@ impl Holding {
 
     /// Its container has ended: a fault from now on is only noted, for whoever asks how it came.
     pub(crate) fn ended(&self) {
-        self.update(|entry| entry.gpus.ended = true);
+        self.update(|entry| {
+            entry.gpus.ended = true;
+            entry.inside = None;
+            entry.over.cancel();
+        });
     }
 
     /// The next line for the attempt's log. Cancel-safe.

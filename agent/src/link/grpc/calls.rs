@@ -2,20 +2,24 @@
 
 use super::{error, finish::FinishQueue, line::Line, refusal};
 use crate::link::{
-    Claimed, CompletedUpload, Controller, Error, InputFile, InputPage, LogAppend, WantedUpload,
+    Claimed, CompletedUpload, Controller, Error, ExecLine, InputFile, InputPage, LogAppend, WantedUpload,
 };
 use crate::secrets::{RegistryLogin, Secrets, Value};
 use async_trait::async_trait;
+use futures::{StreamExt as _, stream};
 use longshore_common::{
     agent::{FinishReport, Grant, Offer},
     artifact::{ManifestEntry, UploadTarget},
-    ids::{AgentId, AttemptRef, ClaimId, SessionId},
+    exec::Told,
+    ids::{AgentId, AttemptRef, ClaimId, ExecId, SessionId},
     logs::Position,
     queue::Lane,
     wire::{self, WireError},
 };
 use longshore_proto::v1::{self, agent_link_client::AgentLinkClient};
 use std::{collections::BTreeMap, future::Future, time::Duration};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 /// A claim is one transaction; an agent that waits longer asks again with the same id.
@@ -23,6 +27,9 @@ const CLAIM: Duration = Duration::from_secs(15);
 const APPEND: Duration = Duration::from_secs(30);
 /// Signing thousands of addresses, or completing multipart uploads at a slow store.
 const BYTES: Duration = Duration::from_secs(60);
+
+/// Messages of one session on their way up.
+const EXEC: usize = 16;
 
 pub(super) type Client = AgentLinkClient<Line>;
 
@@ -172,6 +179,33 @@ impl Controller for GrpcController {
         };
         let mut client = self.client.clone();
         within(BYTES, client.put_manifest(limited(BYTES, request))).await.map(drop)
+    }
+
+    async fn exec(
+        &self,
+        attempt: AttemptRef,
+        session: ExecId,
+        refused: Option<String>,
+    ) -> Result<ExecLine, Error> {
+        use v1::agent_exec_request::Message;
+        let open = v1::ExecOpen {
+            session: session.as_bytes().to_vec().into(),
+            r#ref: Some(attempt.into()),
+            refused: refused.unwrap_or_default(),
+        };
+        let (up, told) = mpsc::channel(EXEC);
+        let first = v1::AgentExecRequest { message: Some(Message::Open(open)) };
+        let told = ReceiverStream::new(told)
+            .map(|told: Told| v1::AgentExecRequest { message: Some(Message::Told(told.into())) });
+        let requests = stream::once(async { first }).chain(told);
+        let mut client = self.client.clone();
+        // It has no end of its own: only its beginning has a deadline.
+        let down = within(CLAIM, client.exec(requests)).await?;
+        let down = down.map(|message| match message {
+            Ok(message) => wire::exec_asked(message).map_err(garbled),
+            Err(status) => Err(error(&status)),
+        });
+        Ok(ExecLine { up, down: down.boxed() })
     }
 
     async fn finish(&self, report: FinishReport) -> Result<(), Error> {

@@ -231,6 +231,9 @@ impl Session {
             }),
             Some(link_response::Message::ResetGpu(reset)) => Ok(Some(Event::ResetGpu(reset.gpu))),
             Some(link_response::Message::Orders(orders)) => Ok(Some(Event::Orders(orders.into()))),
+            Some(link_response::Message::Exec(order)) => {
+                wire::exec_order_from(&order).map(|(session, attempt)| Some(Event::Exec { session, attempt }))
+            }
             // A second welcome, or a word that this version does not know.
             Some(link_response::Message::Welcome(_)) | None => Ok(None),
         };

@@ -78,6 +78,12 @@ impl AgentLink for Server {
         Ok(Response::new(v1::FinishResponse { results: reports.iter().map(result).collect() }))
     }
 
+    type ExecStream = Pin<Box<dyn Stream<Item = Result<v1::AgentExecResponse, Status>> + Send>>;
+
+    async fn exec(&self, _: Request<Streaming<v1::AgentExecRequest>>) -> Answer<Self::ExecStream> {
+        unused()
+    }
+
     async fn renew(&self, _: Request<v1::RenewRequest>) -> Answer<v1::RenewResponse> {
         unused()
     }

@@ -66,6 +66,11 @@ impl Engine {
         self
     }
 
+    /// Where its socket is.
+    pub(super) fn socket(&self) -> &str {
+        self.host.strip_prefix("unix://").unwrap_or(&self.host)
+    }
+
     /// The negotiated client. `Unreachable` says how to mend it.
     pub(super) async fn client(&self) -> Result<Client, Error> {
         if let Some(client) = self.cached() {

@@ -5,9 +5,11 @@ mod absence;
 mod body;
 mod calls;
 mod container;
+mod descendants;
 mod discard;
 mod disk;
 mod engine;
+mod exec;
 mod firewall;
 #[doc(hidden)]
 pub mod fuzz;
@@ -44,12 +46,13 @@ pub use limit::{Standing, of_node};
 
 use super::{
     Attached, Config, ContainerId, ContainerSpec, Counts, EngineInfo, Error, Exit, Image, ImageId,
-    ImageRequest, Known, Output, Progress, Removal, Runtime, Sample,
+    ImageRequest, Inside, Known, Output, Progress, Removal, Runtime, Sample,
 };
 use crate::sized;
 use async_trait::async_trait;
 use longshore_common::{
     clock::{Moment, Timestamp},
+    exec::Start,
     ids::AgentId,
 };
 use std::{
@@ -157,7 +160,11 @@ impl Runtime for Docker {
         seen: Counts,
         began: Option<Moment>,
     ) -> Result<Attached, Error> {
-        self.attach_container(container, seen, began).await
+        let attached = self.attach_container(container, seen, began).await;
+        // Sessions end with the process that had them.
+        let container = container.0.clone();
+        drop(tokio::task::spawn_blocking(move || descendants::kill(&container, descendants::ANY)));
+        attached
     }
 
     async fn runs_since(&self, container: &ContainerId) -> Result<Option<Timestamp>, Error> {
@@ -170,6 +177,10 @@ impl Runtime for Docker {
 
     async fn stop(&self, container: &ContainerId, grace: Duration) -> Result<(), Error> {
         self.stop_container(container, grace).await
+    }
+
+    async fn exec(&self, container: &ContainerId, start: &Start) -> Result<Inside, Error> {
+        exec::start(&self.engine, container, start).await
     }
 
     async fn usage(&self, container: &ContainerId) -> Result<Sample, Error> {

@@ -81,6 +81,8 @@ pub const RULES: &[Rule] = &[
     reads("/longshore.v1.Jobs/Wait", VIEWER).within(None),
     reads("/longshore.v1.Jobs/Explain", VIEWER),
     reads("/longshore.v1.Jobs/StreamLogs", VIEWER).within(None),
+    // Writes lines of its own: one with the command when it begins, one with its end.
+    reads("/longshore.v1.Jobs/Exec", SUBMITTER).open_ended(),
     reads("/longshore.v1.Jobs/ListArtifacts", VIEWER),
     reads("/longshore.v1.Jobs/GetArtifactUrls", VIEWER),
     changes("/longshore.v1.Actions/Apply", SUBMITTER),
@@ -135,6 +137,7 @@ pub const RULES: &[Rule] = &[
     reads("/longshore.v1.AgentLink/CompleteUploads", Access::Agent).within(LONG),
     reads("/longshore.v1.AgentLink/PutManifest", Access::Agent),
     reads("/longshore.v1.AgentLink/Finish", Access::Agent),
+    reads("/longshore.v1.AgentLink/Exec", Access::Agent).open_ended(),
     changes("/longshore.v1.AgentLink/Renew", Access::Agent),
     reads("/grpc.health.v1.Health/Check", Access::Open),
     reads("/grpc.health.v1.Health/List", Access::Open),

@@ -2,6 +2,7 @@
 //! attempt alone.
 
 mod caller;
+mod exec;
 mod fetch;
 mod secrets;
 mod stream;
@@ -97,6 +98,13 @@ impl v1::agent_link_server::AgentLink for Service {
     async fn finish(&self, request: Request<v1::FinishRequest>) -> Answer<v1::FinishResponse> {
         let caller = agent_of(&request)?;
         finish(&self.0, &caller, request.into_inner()).await.map(Response::new)
+    }
+
+    type ExecStream = exec::Down;
+
+    async fn exec(&self, request: Request<Streaming<v1::AgentExecRequest>>) -> Answer<Self::ExecStream> {
+        let caller = agent_of(&request)?;
+        exec::open(&self.0, &caller, request.into_inner()).await.map(Response::new)
     }
 
     async fn renew(&self, request: Request<v1::RenewRequest>) -> Answer<v1::RenewResponse> {

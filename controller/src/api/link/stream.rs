@@ -173,6 +173,9 @@ impl Session {
                     Some(Command::Stop(stop)) => {
                         self.send(Message::Stop(wire::stop_to(stop.attempt, stop.reason))).await
                     }
+                    Some(Command::Exec(session, attempt)) => {
+                        self.send(Message::Exec(wire::exec_order(session, attempt))).await
+                    }
                     Some(Command::ResetGpu(gpu)) => self.send(Message::ResetGpu(v1::ResetGpu { gpu })).await,
                     None => return self.replaced().await,
                 },

@@ -118,8 +118,14 @@ async fn gpus_are_granted_by_uuid_and_remembered() {
 #[tokio::test]
 async fn a_job_behind_hundreds_that_do_not_fit_is_found() {
     let bench = Bench::new().await;
-    let new =
-        |spec| NewJob { request_id: None, project: "default".into(), spec, retry_of: None, own: Vec::new() };
+    let new = |spec| NewJob {
+        request_id: None,
+        project: "default".into(),
+        spec,
+        retry_of: None,
+        own: Vec::new(),
+        submitter: None,
+    };
     let mut picky = with(5, 1);
     picky.agents.insert("site".into(), vec!["nowhere".into()]);
     bench.jobs.submit(vec![new(picky); 300]).await.expect("stored");
@@ -133,8 +139,14 @@ async fn a_job_behind_hundreds_that_do_not_fit_is_found() {
 #[tokio::test]
 async fn thousands_that_nobody_can_take_do_not_starve_the_ones_behind() {
     let bench = Bench::new().await;
-    let new =
-        |spec| NewJob { request_id: None, project: "default".into(), spec, retry_of: None, own: Vec::new() };
+    let new = |spec| NewJob {
+        request_id: None,
+        project: "default".into(),
+        spec,
+        retry_of: None,
+        own: Vec::new(),
+        submitter: None,
+    };
     let mut typo = with(0, 1);
     typo.agents.insert("site".into(), vec!["zurihc".into()]);
     for _ in 0..5 {
@@ -167,8 +179,14 @@ async fn thousands_that_nobody_can_take_do_not_starve_the_ones_behind() {
 #[tokio::test]
 async fn what_was_passed_over_is_looked_at_again_when_it_fits() {
     let bench = Bench::new().await;
-    let new =
-        |spec| NewJob { request_id: None, project: "default".into(), spec, retry_of: None, own: Vec::new() };
+    let new = |spec| NewJob {
+        request_id: None,
+        project: "default".into(),
+        spec,
+        retry_of: None,
+        own: Vec::new(),
+        submitter: None,
+    };
     let mut typo = with(0, 1);
     typo.agents.insert("site".into(), vec!["zurihc".into()]);
     for _ in 0..2 {

@@ -21,6 +21,7 @@ async fn many(
         spec: spec.clone(),
         retry_of: None,
         own: Vec::new(),
+        submitter: None,
     };
     let submitted = bench.jobs.submit((0..count).map(|_| new()).collect()).await.expect("stored");
     submitted.into_iter().map(|answer| answer.expect("taken").job.id).collect()

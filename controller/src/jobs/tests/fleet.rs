@@ -246,8 +246,14 @@ async fn jobs_of_a_paused_project_wait_and_say_so_and_others_pass_them() {
     assert!(why.starts_with("next in line; project default is paused by anna since"), "{why}");
     let waits = bench.jobs.waits(&[bench.jobs.get(job.id).await.expect("there")]);
     assert!(waits[0].contains("is paused by anna"), "{waits:?}");
-    let other =
-        NewJob { request_id: None, project: "lab".into(), spec: spec(), retry_of: None, own: Vec::new() };
+    let other = NewJob {
+        request_id: None,
+        project: "lab".into(),
+        spec: spec(),
+        retry_of: None,
+        own: Vec::new(),
+        submitter: None,
+    };
     bench.jobs.put_project(crate::identity::Project::new("lab")).await.expect("made");
     bench.jobs.submit(vec![other]).await.expect("stored").pop().expect("one").expect("taken");
     assert_eq!(bench.claim(agent.identity.id, offer(16, 4)).await.grants[0].project, "lab");

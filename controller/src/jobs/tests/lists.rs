@@ -84,8 +84,14 @@ async fn a_text_names_a_job_by_id_name_or_beginning() {
 #[tokio::test]
 async fn a_beginning_of_several_ids_is_ambiguous() {
     let bench = Bench::new().await;
-    let new =
-        || NewJob { request_id: None, project: "p".into(), spec: spec(), retry_of: None, own: Vec::new() };
+    let new = || NewJob {
+        request_id: None,
+        project: "p".into(),
+        spec: spec(),
+        retry_of: None,
+        own: Vec::new(),
+        submitter: None,
+    };
     // More jobs than letters: two begin alike.
     let jobs = bench.jobs.submit((0..33).map(|_| new()).collect()).await.expect("stored");
     let mut firsts: Vec<_> =

@@ -70,6 +70,7 @@ impl Bench {
             spec,
             retry_of: None,
             own: Vec::new(),
+            submitter: None,
         };
         self.jobs.submit(vec![new]).await.expect("stored").pop().expect("one answer")
     }

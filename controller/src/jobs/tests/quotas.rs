@@ -21,6 +21,7 @@ async fn no_more_jobs_wait_than_the_project_may_queue() {
         spec: spec(),
         retry_of: None,
         own: Vec::new(),
+        submitter: None,
     };
     let batch = vec![new("a"), new("b"), new("c"), new("a")];
     let answers = bench.jobs.submit(batch).await.expect("stored");

@@ -55,7 +55,14 @@ fn message(refused: SubmitError) -> String {
 }
 
 fn new(spec: JobSpec) -> NewJob {
-    NewJob { request_id: None, project: "default".into(), spec, retry_of: None, own: Vec::new() }
+    NewJob {
+        request_id: None,
+        project: "default".into(),
+        spec,
+        retry_of: None,
+        own: Vec::new(),
+        submitter: None,
+    }
 }
 
 #[tokio::test]

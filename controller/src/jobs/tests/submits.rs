@@ -24,6 +24,7 @@ async fn a_request_twice_in_one_batch_is_one_job() {
         spec: spec(),
         retry_of: None,
         own: Vec::new(),
+        submitter: None,
     };
     let answers = bench.jobs.submit(vec![new(), new()]).await.expect("stored");
     let ids: Vec<_> = answers.into_iter().map(|answer| answer.expect("taken").job.id).collect();
@@ -68,8 +69,22 @@ async fn inputs_must_exist_and_names_become_ids() {
     let mut uploaded = spec();
     uploaded.inputs.insert("bags".into(), Input::Uploaded { id: "nowhere".into() });
     let mixed = vec![
-        NewJob { request_id: None, project: "p".into(), spec: uploaded, retry_of: None, own: Vec::new() },
-        NewJob { request_id: None, project: "p".into(), spec: spec(), retry_of: None, own: Vec::new() },
+        NewJob {
+            request_id: None,
+            project: "p".into(),
+            spec: uploaded,
+            retry_of: None,
+            own: Vec::new(),
+            submitter: None,
+        },
+        NewJob {
+            request_id: None,
+            project: "p".into(),
+            spec: spec(),
+            retry_of: None,
+            own: Vec::new(),
+            submitter: None,
+        },
     ];
     let answers = bench.jobs.submit(mixed).await.expect("stored");
     assert!(answers[0].is_err() && answers[1].is_ok(), "one refusal does not hinder the other");
@@ -108,10 +123,10 @@ async fn a_repeated_retry_by_name_is_its_job_though_the_name_means_that_one_now(
     let old = bench.submit(spec()).await;
     bench.jobs.cancel(vec![old.id], "anna", "").await.expect("stored");
     let request = || Some("r".to_owned());
-    let new = bench.jobs.retry(old.id, request(), None).await.expect("stored").expect("taken").job;
+    let new = bench.jobs.retry(old.id, request(), None, None).await.expect("stored").expect("taken").job;
     let named = bench.jobs.resolve("trainer", None).await.expect("there");
     assert_eq!(named, new.id);
-    let again = bench.jobs.retry(named, request(), None).await.expect("not refused").expect("the same");
+    let again = bench.jobs.retry(named, request(), None, None).await.expect("not refused").expect("the same");
     assert_eq!((again.job.id, again.existing), (new.id, true));
 }
 
@@ -139,11 +154,12 @@ async fn uploaded_inputs_are_named_by_their_list() {
 async fn a_retry_is_a_new_job_from_an_ended_one() {
     let bench = Bench::new().await;
     let old = bench.submit(spec()).await;
-    assert!(matches!(bench.jobs.retry(old.id, None, None).await, Err(Error::NotEnded { .. })));
+    assert!(matches!(bench.jobs.retry(old.id, None, None, None).await, Err(Error::NotEnded { .. })));
     bench.jobs.cancel(vec![old.id], "anna", "").await.expect("stored");
     let mut larger = spec();
     larger.resources.memory_bytes = 8 * GIB;
-    let new = bench.jobs.retry(old.id, Some("r".into()), Some(larger)).await.expect("stored").expect("taken");
+    let new =
+        bench.jobs.retry(old.id, Some("r".into()), Some(larger), None).await.expect("stored").expect("taken");
     assert_eq!(new.job.retry_of, Some(old.short_id));
     assert_eq!(new.job.spec.resources.memory_bytes, 8 * GIB);
     assert_eq!(bench.jobs.get(old.id).await.expect("there").state, JobState::Cancelled);

@@ -120,7 +120,14 @@ impl Order {
         spec.resources.gpu = Some(GpuRequest::of(self.gpus));
         spec.deadlines.prepare = Duration::from_secs(30);
         spec.deadlines.run = Duration::from_secs(2 * self.seconds);
-        NewJob { request_id: None, project: self.project.into(), spec, retry_of: None, own: Vec::new() }
+        NewJob {
+            request_id: None,
+            project: self.project.into(),
+            spec,
+            retry_of: None,
+            own: Vec::new(),
+            submitter: None,
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::{from_json, micros, parse, signed, small, time, to_json, unsigned};
 use crate::{
+    jobs::Submitter,
     lifecycle::{Desired, Ending, Job, Latest},
     store::Error,
 };
@@ -29,6 +30,7 @@ pub(crate) struct JobRow {
     pub(crate) started_at: Option<Timestamp>,
     pub(crate) expires_at: Option<Timestamp>,
     pub(crate) revision: u64,
+    pub(crate) submitter: Option<Submitter>,
 }
 
 /// A job with its spec and the name of its agent.
@@ -89,6 +91,7 @@ impl JobRow {
             started_at: time(row.try_get("started_at")?),
             expires_at: time(row.try_get("expires_at")?),
             revision: unsigned(row.try_get("revision")?),
+            submitter: submitter(row)?,
         })
     }
 }
@@ -120,6 +123,11 @@ pub(in crate::store) fn ending(row: &SqliteRow) -> Result<Option<Ending>, Error>
         outcome: parse("an outcome", outcome)?,
         detail: row.try_get::<Option<_>, _>("detail")?.unwrap_or_default(),
     }))
+}
+
+fn submitter(row: &SqliteRow) -> Result<Option<Submitter>, Error> {
+    let Some(token) = row.try_get("submitter")? else { return Ok(None) };
+    Ok(Some(Submitter { token, name: row.try_get::<Option<_>, _>("submitter_name")?.unwrap_or_default() }))
 }
 
 fn latest(row: &SqliteRow, job: JobId, number: u32) -> Result<Option<Latest>, Error> {
@@ -178,6 +186,8 @@ struct Whole<'a> {
     created_at: i64,
     spec: String,
     labels: String,
+    submitter: Option<&'a str>,
+    submitter_name: Option<&'a str>,
 }
 
 fn changing(row: &JobRow) -> Changing<'_> {
@@ -228,6 +238,8 @@ fn whole(new: &NewJobRow) -> Whole<'_> {
         created_at: row.created_at.as_micros(),
         spec: to_json(&**spec),
         labels: to_json(&spec.labels),
+        submitter: row.submitter.as_ref().map(|submitter| submitter.token.as_str()),
+        submitter_name: row.submitter.as_ref().map(|submitter| submitter.name.as_str()),
     }
 }
 

@@ -27,7 +27,8 @@ const VIEWS: &str = concat!(
 
 const INSERT: &str = concat!(
     "INSERT INTO jobs (id, short_id, project, name, lane, rank, queued_at, cpu, memory, scratch, gpus, retry, \
-     retry_of, created_at, state, desired, attempts, handed_back, reported, not_before, queue_deadline, revision) \
+     retry_of, created_at, state, desired, attempts, handed_back, reported, not_before, queue_deadline, revision, submitter, \
+     submitter_name) \
      SELECT ",
     bytes!("v.value->>'id'"),
     ", v.value->>'short_id', v.value->>'project', v.value->>'name', v.value->>'lane', \
@@ -35,7 +36,8 @@ const INSERT: &str = concat!(
      CAST(v.value->>'memory' AS BIGINT), CAST(v.value->>'scratch' AS BIGINT), CAST(v.value->>'gpus' AS BIGINT), \
      v.value->>'retry', v.value->>'retry_of', CAST(v.value->>'created_at' AS BIGINT), v.value->>'state', \
      v.value->>'desired', 0, 0, 0, CAST(v.value->>'not_before' AS BIGINT), \
-     CAST(v.value->>'queue_deadline' AS BIGINT), CAST(v.value->>'revision' AS BIGINT) FROM ",
+     CAST(v.value->>'queue_deadline' AS BIGINT), CAST(v.value->>'revision' AS BIGINT), v.value->>'submitter', \
+     v.value->>'submitter_name' FROM ",
     rows!("$1"),
     " AS v",
 );

@@ -1,0 +1,3 @@
+-- Whose token submitted a job: its id, and its name for people.
+ALTER TABLE jobs ADD COLUMN submitter TEXT;
+ALTER TABLE jobs ADD COLUMN submitter_name TEXT;
