@@ -12,6 +12,7 @@ const FILES: &[&str] = &[
     "longshore/v1/cluster.proto",
     "longshore/v1/link.proto",
     "longshore/v1/enrolment.proto",
+    "longshore/v1/triggers.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -8,7 +8,7 @@ use longshore_common::{
 };
 use longshore_proto::v1::{
     access_client::AccessClient, agents_client::AgentsClient, cluster_client::ClusterClient,
-    jobs_client::JobsClient, projects_client::ProjectsClient,
+    jobs_client::JobsClient, projects_client::ProjectsClient, triggers_client::TriggersClient,
 };
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::{error::Error as _, future::Future, sync::Arc, time::Duration};
@@ -108,6 +108,10 @@ impl Client {
 
     pub(crate) fn projects(&self) -> ProjectsClient<Authorized> {
         ProjectsClient::new(self.channel.clone())
+    }
+
+    pub(crate) fn triggers(&self) -> TriggersClient<Authorized> {
+        TriggersClient::new(self.channel.clone()).max_decoding_message_size(LARGEST_ANSWER)
     }
 
     /// An authority of the controller's own, for bytes that it serves.

@@ -96,6 +96,16 @@ uuid_id!(
     ClaimId,
     "a claim id"
 );
+uuid_id!(
+    /// A trigger, whatever it is called.
+    TriggerId,
+    "a trigger id"
+);
+uuid_id!(
+    /// One time that a trigger fired, or would have.
+    FiringId,
+    "a firing id"
+);
 
 uuid_id!(
     /// One process that somebody starts in a running container.

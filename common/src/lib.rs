@@ -24,6 +24,7 @@ pub mod shutdown;
 pub mod tasks;
 pub mod telemetry;
 pub mod tree;
+pub mod trigger;
 pub mod units;
 pub mod wire;
 

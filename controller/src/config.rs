@@ -5,7 +5,7 @@ use crate::{
     blobs::s3,
     enrolment, http, identity, jobs, log_store,
     pki::{self, Policy},
-    reconcile, secrets,
+    reconcile, secrets, triggers,
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -40,6 +40,9 @@ pub struct ControllerConfig {
     pub secrets: secrets::Config,
     pub http: http::Config,
     pub enrolment: enrolment::Config,
+    pub triggers: triggers::Config,
+    /// Where triggers may look for new objects.
+    pub object_sources: Vec<triggers::SourceConfig>,
 }
 
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,6 +81,8 @@ impl Default for ControllerConfig {
             secrets: secrets::Config::default(),
             http: http::Config::default(),
             enrolment: enrolment::Config::default(),
+            triggers: triggers::Config::default(),
+            object_sources: Vec::new(),
         }
     }
 }

@@ -22,6 +22,7 @@ pub mod reconcile;
 pub mod secrets;
 mod start;
 pub mod store;
+pub mod triggers;
 
 pub use config::ControllerConfig;
 pub use start::{Controller, Running, StartError, renew_admin_token};

@@ -18,6 +18,7 @@ use crate::{
     reconcile::Reconcilers,
     secrets::{self, Secrets},
     store::{self, Store},
+    triggers::{self, SourceError, Sources, Triggers},
 };
 use longshore_common::{
     ids::AgentId,
@@ -56,6 +57,10 @@ pub enum StartError {
     #[error(transparent)]
     Enrolment(#[from] enrolment::Error),
     #[error(transparent)]
+    Triggers(#[from] triggers::Error),
+    #[error(transparent)]
+    Sources(#[from] SourceError),
+    #[error(transparent)]
     Queue(#[from] queue::Error),
     #[error(transparent)]
     BrokerUsers(#[from] broker_users::Error),
@@ -75,8 +80,10 @@ impl StartError {
             Self::Queue(error) => error.is_transient(),
             Self::BrokerUsers(error) => error.is_transient(),
             Self::Enrolment(error) => error.is_transient(),
+            Self::Triggers(error) => error.is_transient(),
             Self::Pki(_)
             | Self::Config(_)
+            | Self::Sources(_)
             | Self::Listen { .. }
             | Self::DataDir { .. }
             | Self::Reflection(_) => false,
@@ -147,6 +154,9 @@ impl Controller {
                 reconcilers = reconcilers.with_broker_users(users.clone(), &shutdown);
             }
         }
+        let disk = Disk::watch(&data_dir, config.disk_floor_bytes, shutdown.clone());
+        let triggers = open_triggers(&config, &jobs, (&identity, &secrets), &disk).await?;
+        let reconcilers = reconcilers.with_triggers(&triggers, &shutdown);
         let context = Arc::new(Context {
             enrolment,
             base_url: base_url.clone(),
@@ -158,7 +168,8 @@ impl Controller {
             links: Links::start(&jobs, shutdown.clone()),
             execs: Execs::default(),
             waiters: Waiters::start(&jobs, shutdown.clone()),
-            disk: Disk::watch(&data_dir, config.disk_floor_bytes, shutdown.clone()),
+            disk,
+            triggers,
             counters: Counters::default(),
             config: config.api.clone(),
             started: Instant::now(),
@@ -244,6 +255,22 @@ fn open_tls(
 fn private_dir(path: &std::path::Path) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
     if path.is_dir() { Ok(()) } else { fs::DirBuilder::new().recursive(true).mode(0o700).create(path) }
+}
+
+async fn open_triggers(
+    config: &ControllerConfig,
+    jobs: &Jobs,
+    (identity, secrets): (&Identity, &Secrets),
+    disk: &Disk,
+) -> Result<Triggers, StartError> {
+    let parts = triggers::Parts {
+        jobs: jobs.clone(),
+        identity: identity.clone(),
+        secrets: secrets.clone(),
+        disk: disk.clone(),
+        sources: Sources::open(&config.object_sources, config.s3.as_ref())?,
+    };
+    Ok(Triggers::start(parts, config.triggers.clone()).await?)
 }
 
 fn open_blobs(

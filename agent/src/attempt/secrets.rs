@@ -6,10 +6,22 @@ use crate::{
     link::{self, Controller},
     logs::Masker,
     runtime::SecretMounts,
-    secrets::{Owner, Secrets},
+    secrets::{Owner, Secrets, TriggerFile, Value},
 };
-use longshore_common::{agent::Grant, job::Outcome, retry::Backoff};
-use std::{path::Path, sync::Arc, time::Duration};
+use longshore_common::{
+    agent::Grant,
+    job::Outcome,
+    retry::Backoff,
+    trigger::{TRIGGER_FILE, TRIGGER_FILE_NAME},
+};
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 impl Attempt {
     /// What is known from now on is not seen in its log.
@@ -28,10 +40,14 @@ impl Attempt {
     pub(super) async fn secret_mounts(&self, dir: &Path, user: &str) -> Result<SecretMounts, Cut> {
         let spec = &self.grant.spec;
         let wrong = |detail| Cut::Failed(Outcome::InputFailed, detail);
-        let env = self.secrets.env(spec).map_err(wrong)?;
+        let mut env = self.secrets.env(spec).map_err(wrong)?;
+        let told = match &self.secrets.trigger {
+            Some(told) => Some(tell(told.clone(), dir, &mut env).await?),
+            None => None,
+        };
         let files = self.secrets.files(spec).map_err(wrong)?;
         if files.is_empty() {
-            return Ok(SecretMounts { env, folder: None });
+            return Ok(SecretMounts { env, folder: None, told });
         }
         let owner = Owner::of(spec.user.as_deref().unwrap_or(user));
         let (vault, name) = (self.tools().vault.clone(), folder_name(dir));
@@ -40,8 +56,42 @@ impl Attempt {
         let folder = folder.map_err(|error| {
             Cut::Failed(Outcome::RuntimeError, format!("the folder of secrets cannot be made: {error}"))
         })?;
-        Ok(SecretMounts { env, folder: Some(folder) })
+        Ok(SecretMounts { env, folder: Some(folder), told })
     }
+}
+
+/// Writes down what started the job, and names it in the environment. The folder it is in.
+async fn tell(told: TriggerFile, dir: &Path, env: &mut BTreeMap<String, Value>) -> Result<PathBuf, Cut> {
+    let TriggerFile { name, kind, content } = told;
+    for (variable, value) in [
+        ("LONGSHORE_TRIGGER", name),
+        ("LONGSHORE_TRIGGER_KIND", kind),
+        ("LONGSHORE_TRIGGER_FILE", TRIGGER_FILE.to_owned()),
+    ] {
+        env.insert(variable.to_owned(), Value::new(value));
+    }
+    let folder = dir.join("told");
+    let written = {
+        let folder = folder.clone();
+        tokio::task::spawn_blocking(move || write(&folder, &content)).await
+    };
+    let written = written.unwrap_or_else(|panic| Err(io::Error::other(panic)));
+    written.map_err(|error| {
+        Cut::Failed(Outcome::RuntimeError, format!("{TRIGGER_FILE} cannot be written: {error}"))
+    })?;
+    Ok(folder)
+}
+
+/// For any user of the image.
+fn write(folder: &Path, content: &[u8]) -> io::Result<()> {
+    if let Some(home) = folder.parent() {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(home)?;
+    }
+    fs::DirBuilder::new().recursive(true).create(folder)?;
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
+    let path = folder.join(TRIGGER_FILE_NAME);
+    fs::write(&path, content)?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o444))
 }
 
 /// Of the attempt whose folder this is.

@@ -242,6 +242,8 @@ pub struct SecretMounts {
     pub env: BTreeMap<String, Value>,
     /// Mounted read-only at `/run/secrets`.
     pub folder: Option<PathBuf>,
+    /// Mounted read-only at `/run/longshore`.
+    pub told: Option<PathBuf>,
 }
 
 /// Folders of one attempt on the host.

@@ -44,6 +44,17 @@ pub struct Secrets {
     pub values: BTreeMap<String, Value>,
     /// The project's, for the image's registry.
     pub login: Option<RegistryLogin>,
+    /// What started the job, if a trigger did. Told to its container; no secret, and not masked.
+    pub trigger: Option<TriggerFile>,
+}
+
+/// What a trigger tells a job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TriggerFile {
+    pub name: String,
+    pub kind: String,
+    /// JSON.
+    pub content: Vec<u8>,
 }
 
 impl Secrets {
@@ -93,14 +104,14 @@ mod tests {
         let login = RegistryLogin { host: "r".into(), username: "u".into(), password: Value::new("hunter2") };
         let values =
             [("t", "hunter2"), ("k", "hunter2")].map(|(name, value)| (name.to_owned(), Value::new(value)));
-        let secrets = Secrets { values: values.into(), login: Some(login) };
+        let secrets = Secrets { values: values.into(), login: Some(login), trigger: None };
         assert_eq!(secrets.env(&spec).expect("text")["TOKEN"].bytes(), b"hunter2");
         assert_eq!(secrets.files(&spec).expect("there")["id"].bytes(), b"hunter2");
         assert_eq!(secrets.to_mask().count(), 3);
         assert!(!format!("{secrets:?}").contains("hunter2"));
         spec.secret_env.insert("OTHER".into(), "gone".into());
         assert!(secrets.env(&spec).expect_err("it is not there").contains("`gone`"));
-        let binary = Secrets { values: [("t".to_owned(), Value::new([0xff]))].into(), login: None };
+        let binary = Secrets { values: [("t".to_owned(), Value::new([0xff]))].into(), ..Secrets::default() };
         spec.secret_env.remove("OTHER");
         assert!(binary.env(&spec).expect_err("not text").contains("a file can"));
     }

@@ -85,10 +85,11 @@ async fn list(client: &Client, args: &LsArgs) -> Result<Vec<v1::Job>, Failure> {
 fn table(jobs: &[v1::Job], wide: bool) -> Table {
     let mut header = vec!["ID", "NAME", "STATE", "OUTCOME", "NODE", "GPUS", "AGE", "RAN", "WHY"];
     if wide {
-        header.splice(8..8, ["ATTEMPTS", "LANE", "IMAGE"]);
+        header.splice(8..8, ["ATTEMPTS", "LANE", "TRIGGER", "IMAGE"]);
     }
-    let mut table = Table::new(&header, &["WHY", "IMAGE", "NAME"])
-        .spare(&["LANE", "ATTEMPTS", "GPUS", "RAN", "NODE", "AGE", "OUTCOME", "IMAGE", "WHY", "NAME"]);
+    let mut table = Table::new(&header, &["WHY", "IMAGE", "NAME"]).spare(&[
+        "LANE", "ATTEMPTS", "TRIGGER", "GPUS", "RAN", "NODE", "AGE", "OUTCOME", "IMAGE", "WHY", "NAME",
+    ]);
     for job in jobs {
         let ran = amount(job.started_at.as_ref(), job.finished_at.as_ref());
         let mut row = vec![
@@ -103,7 +104,7 @@ fn table(jobs: &[v1::Job], wide: bool) -> Table {
         ];
         if wide {
             let image = job.spec.as_ref().map_or_else(String::new, |spec| spec.image.clone());
-            row.extend([job.attempts.to_string(), job.lane.clone(), image]);
+            row.extend([job.attempts.to_string(), job.lane.clone(), job.trigger.clone(), image]);
         }
         row.push(why(job));
         table.row(row);

@@ -29,6 +29,7 @@ mod show;
 mod status;
 mod submit;
 mod tokens;
+mod triggers;
 mod wait;
 mod when;
 
@@ -118,6 +119,9 @@ enum Command {
     /// What a project's jobs show to image registries
     #[command(subcommand)]
     Registries(secrets::RegistryCommand),
+    /// What starts jobs by itself: clocks, webhooks, new objects, ends of jobs
+    #[command(subcommand)]
+    Triggers(triggers::Command),
     /// Who changed what, and who was refused
     Audit(audit::AuditArgs),
     /// What is missing on this machine, and how to mend it
@@ -225,6 +229,7 @@ impl Cli {
             Command::Projects(command) => projects::run(&client()?, command, format).await,
             Command::Secrets(command) => secrets::run(&client()?, command, format).await,
             Command::Registries(command) => secrets::registries(&client()?, command, format).await,
+            Command::Triggers(command) => Box::pin(triggers::run(&client()?, command, format)).await,
             Command::Audit(args) => audit::run(&client()?, args, format).await,
             Command::Controller(args) => Box::pin(controller::run(*args)).await,
             Command::Agent(args) => Box::pin(agent::run(*args, || Ok(client()?), format)).await,

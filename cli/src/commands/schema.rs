@@ -2,7 +2,7 @@
 
 use crate::output::print;
 use clap::{Args, ValueEnum};
-use longshore_common::job;
+use longshore_common::{job, trigger};
 
 #[derive(Debug, Args)]
 pub(crate) struct SchemaArgs {
@@ -14,12 +14,14 @@ pub(crate) struct SchemaArgs {
 enum Kind {
     Job,
     Action,
+    Trigger,
 }
 
 pub(crate) fn run(args: SchemaArgs) -> anyhow::Result<i32> {
     let schema = match args.kind {
         Kind::Job => job::file::schema(),
         Kind::Action => job::file::action_schema(),
+        Kind::Trigger => trigger::file::schema(),
     };
     print(&format!("{}\n", serde_json::to_string_pretty(&schema)?))?;
     Ok(0)

@@ -49,6 +49,11 @@ fn describe(answer: &v1::GetJobResponse) -> String {
     lines.add("lane", &job.lane);
     lines.add("retry of", &job.retry_of);
     lines.add("submitted by", &job.submitted_by);
+    if !job.trigger.is_empty() {
+        let depth =
+            if job.trigger_depth > 1 { format!(", {} in a row", job.trigger_depth) } else { String::new() };
+        lines.add("trigger", format!("{} ({}{depth})", job.trigger, job.trigger_kind));
+    }
     if let Some(expires) = &job.expires_at {
         lines.add("kept until", expires.to_string());
     }

@@ -6,6 +6,7 @@ use super::{
     resources::Resources,
     retry::RetryPolicy,
 };
+use crate::trigger::Origin;
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -68,6 +69,9 @@ pub struct JobSpec {
     /// What the run key of a contract that has one may do.
     #[serde(default, skip_serializing_if = "Access::is_default")]
     pub access: Access,
+    /// Of a job that a trigger started. No message carries it: nobody else can say so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trigger: Option<Origin>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -225,6 +229,7 @@ impl JobSpec {
             pin: false,
             kleinkram: None,
             access: Access::Read,
+            trigger: None,
         }
     }
 

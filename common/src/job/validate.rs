@@ -44,13 +44,20 @@ pub fn validate(spec: &JobSpec) -> Result<(), FieldErrors> {
     }
     for (name, source) in &spec.inputs {
         errors.take(check_name(&format!("inputs.{name}"), name));
-        errors.take(input(name, source));
+        if !is_object(spec, source) {
+            errors.take(input(name, source));
+        }
     }
     outputs(&spec.outputs, &mut errors);
     if size(spec) > LARGEST_SPEC {
         errors.push("", "is larger than 1 MiB: put bulky values into an input");
     }
     errors.into_result(())
+}
+
+/// Only a trigger gives a job an object of an operator's source, and a job made of that one has it too.
+fn is_object(spec: &JobSpec, input: &Input) -> bool {
+    spec.trigger.is_some() && matches!(input, Input::Url { url } if url.starts_with("object://"))
 }
 
 /// Names of inputs and pools: they become folders and queues.

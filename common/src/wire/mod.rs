@@ -20,6 +20,7 @@ mod sizing;
 mod spec;
 pub mod status;
 mod time;
+mod trigger;
 
 pub use crate::fields::FieldError as WireError;
 pub use action::{said_of, submitted_action, submitted_run};
@@ -37,6 +38,7 @@ pub use machine::overlay_resources;
 pub use outcome::outcome;
 pub use spec::{overlay_deadlines, submitted_spec};
 pub use time::{duration_from, duration_to, timestamp_from, timestamp_to};
+pub use trigger::submitted_trigger;
 
 /// A message field without which the rest means nothing.
 pub fn required<T>(path: &str, value: Option<T>) -> Result<T, WireError> {

@@ -16,6 +16,7 @@ mod projects;
 mod secrets;
 mod status;
 mod submit;
+mod triggers;
 mod views;
 mod waiters;
 mod watch;
@@ -26,6 +27,7 @@ pub use waiters::Waiters;
 use crate::{
     blobs::Blobs, broker_users::BrokerUsers, counters::Counters, disk::Disk, enrolment::Enrolment,
     execs::Execs, identity::Identity, jobs::Jobs, links::Links, log_store::LogStore, secrets::Secrets,
+    triggers::Triggers,
 };
 use longshore_common::{queue::Publisher, shutdown::Shutdown};
 use longshore_proto::v1;
@@ -109,6 +111,7 @@ pub struct Context {
     /// What clients and agents are told to use.
     pub base_url: String,
     pub secrets: Secrets,
+    pub triggers: Triggers,
     pub logs: Arc<dyn LogStore>,
     pub blobs: Arc<dyn Blobs>,
     pub publisher: Arc<dyn Publisher>,
@@ -138,6 +141,7 @@ pub async fn routes(context: &Arc<Context>) -> Result<Routes, tonic_reflection::
     let projects = v1::projects_server::ProjectsServer::new(projects::Service(Arc::clone(context)));
     let cluster = v1::cluster_server::ClusterServer::new(cluster::Service(Arc::clone(context)));
     let enrolment = v1::enrolment_server::EnrolmentServer::new(enrolment::Service(Arc::clone(context)));
+    let triggers = v1::triggers_server::TriggersServer::new(triggers::Service(Arc::clone(context)));
     health.set_serving::<v1::jobs_server::JobsServer<jobs::Service>>().await;
     health.set_serving::<v1::agent_link_server::AgentLinkServer<link::Service>>().await;
     Ok(Routes::new(jobs.max_decoding_message_size(MESSAGE_LIMIT))
@@ -147,6 +151,7 @@ pub async fn routes(context: &Arc<Context>) -> Result<Routes, tonic_reflection::
         .add_service(access.max_decoding_message_size(SMALL))
         .add_service(projects.max_decoding_message_size(SMALL))
         .add_service(enrolment.max_decoding_message_size(TINY))
+        .add_service(triggers.max_decoding_message_size(MESSAGE_LIMIT))
         .add_service(reflection.max_decoding_message_size(TINY))
         .add_service(health_server.max_decoding_message_size(TINY)))
 }

@@ -3,7 +3,7 @@
 use crate::{
     blobs, identity, jobs,
     jobs::{ResolveError, SubmitError},
-    lifecycle, log_store, secrets, store,
+    lifecycle, log_store, secrets, store, triggers,
 };
 use longshore_common::{fields::FieldError, wire::status::Refusal};
 use tonic::{Code, Status};
@@ -70,6 +70,18 @@ pub(super) fn secrets(error: secrets::Error) -> Status {
             tracing::error!(%error, "secrets cannot be used");
             Status::internal(error.to_string())
         }
+        E::Jobs(error) => jobs(error),
+    }
+}
+
+pub(super) fn triggers(error: triggers::Error) -> Status {
+    use triggers::Error as E;
+    match error {
+        E::NotFound { .. } => Status::not_found(error.to_string()),
+        E::NoWebhook(_) => Status::failed_precondition(error.to_string()),
+        E::TooMany { .. } => Status::resource_exhausted(error.to_string()),
+        E::Invalid(errors) => invalid(errors),
+        E::Secrets(error) => secrets(error),
         E::Jobs(error) => jobs(error),
     }
 }

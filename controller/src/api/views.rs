@@ -32,6 +32,14 @@ pub(super) fn job(view: &JobView) -> v1::Job {
         revision: view.revision,
         lane: view.lane.to_string(),
         expires_at: view.expires_at.map(wire::timestamp_to),
+        trigger: view.spec.trigger.as_ref().map(|origin| origin.name.clone()).unwrap_or_default(),
+        trigger_kind: view
+            .spec
+            .trigger
+            .as_ref()
+            .map(|origin| origin.kind.as_str().to_owned())
+            .unwrap_or_default(),
+        trigger_depth: view.spec.trigger.as_ref().map_or(0, |origin| origin.depth),
         waits: String::new(),
         action: String::new(),
         action_version: 0,

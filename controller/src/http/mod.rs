@@ -2,6 +2,7 @@
 //! caller may see: everything here is readable without a token or carries its own signature.
 
 pub mod bytes;
+mod hooks;
 mod metrics;
 mod patience;
 pub mod peer;
@@ -30,7 +31,8 @@ pub fn routes(context: Arc<Context>, directory: Option<Directory>) -> Router {
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics::metrics))
-        .with_state(context);
+        .with_state(Arc::clone(&context))
+        .merge(hooks::routes(context));
     match directory {
         Some(directory) => router.merge(bytes::routes(directory)),
         None => router,

@@ -117,6 +117,12 @@ impl Identity {
         Ok(())
     }
 
+    /// The token with this id, if it still lets anybody in.
+    pub fn standing(&self, id: &str) -> Option<Token> {
+        let row = self.read().tokens.get(id).cloned()?;
+        row.token.is_live(Timestamp::now()).then(|| row.token.clone())
+    }
+
     pub fn limits(&self) -> &Limits {
         &self.limits
     }

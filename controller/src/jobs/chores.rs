@@ -3,12 +3,15 @@
 use super::types::{CreatedInput, InputFile};
 use crate::{
     identity::Project,
-    store::{AgentRow, AuditRow, DataKeyRow, Error, SecretKind, SecretRow, TokenRow, Tx},
+    store::{
+        AgentRow, AuditRow, DataKeyRow, Error, FiringRow, PutTrigger, Record, SecretKind, SecretRow,
+        TokenRow, Tx,
+    },
 };
 use longshore_common::{
     artifact::ManifestEntry,
     clock::Timestamp,
-    ids::{AgentId, AttemptRef},
+    ids::{AgentId, AttemptRef, TriggerId},
 };
 use std::collections::BTreeMap;
 
@@ -55,6 +58,15 @@ pub(super) enum Chore {
     OpenCall(Box<AuditRow>),
     Audit(Box<AuditRow>),
     ForgetAudit(Timestamp),
+    Triggers(Vec<PutTrigger>),
+    RemoveTrigger(TriggerId),
+    Firings(Box<Record>),
+    SettleFirings(Vec<FiringRow>),
+    /// All but the newest of each trigger, and those of jobs that are still there.
+    ForgetFirings {
+        keep: u32,
+        before: Timestamp,
+    },
     Forget {
         claims: Timestamp,
         requests: Timestamp,
@@ -84,6 +96,11 @@ impl Chore {
             Self::OpenCall(line) => tx.open_call(line).await?,
             Self::Audit(line) => tx.audit(std::slice::from_ref(line)).await?,
             Self::ForgetAudit(before) => return tx.forget_audit(*before).await,
+            Self::Triggers(puts) => tx.put_triggers(puts).await?,
+            Self::RemoveTrigger(id) => tx.remove_trigger(*id).await?,
+            Self::Firings(record) => return tx.record_firings(record).await,
+            Self::SettleFirings(settled) => tx.settle_firings(settled).await?,
+            Self::ForgetFirings { keep, before } => return tx.forget_firings(*keep, *before).await,
             Self::Forget { claims, requests } => tx.forget(*claims, *requests).await?,
         }
         Ok(0)

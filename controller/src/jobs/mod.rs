@@ -32,6 +32,7 @@ mod submit;
 #[cfg(test)]
 mod tests;
 mod token;
+mod triggers;
 mod types;
 mod view;
 mod work;

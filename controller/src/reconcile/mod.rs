@@ -10,10 +10,11 @@ mod publish;
 mod retention;
 #[cfg(test)]
 mod tests;
+mod triggers;
 
 pub use publish::Lag;
 
-use crate::{blobs::Blobs, broker_users::BrokerUsers, jobs::Jobs, log_store::LogStore};
+use crate::{blobs::Blobs, broker_users::BrokerUsers, jobs::Jobs, log_store::LogStore, triggers::Triggers};
 use driver::drive;
 use longshore_common::{queue::Publisher, shutdown::Shutdown, tasks};
 use serde::{Deserialize, Serialize};
@@ -90,6 +91,17 @@ impl Reconcilers {
     pub fn with_broker_users(mut self, users: BrokerUsers, shutdown: &Shutdown) -> Self {
         let users = broker_users::Users::new(users);
         self.loops.push(tasks::spawn("broker-users", drive(users, shutdown.clone())));
+        self
+    }
+
+    /// With what triggers do by themselves.
+    pub fn with_triggers(mut self, all: &Triggers, shutdown: &Shutdown) -> Self {
+        self.loops.extend([
+            tasks::spawn("trigger-clocks", drive(triggers::Clocks(all.clone()), shutdown.clone())),
+            tasks::spawn("trigger-ends", drive(triggers::Ends::new(all.clone()), shutdown.clone())),
+            tasks::spawn("trigger-objects", drive(triggers::Objects::new(all.clone()), shutdown.clone())),
+            tasks::spawn("trigger-firings", drive(triggers::Firings(all.clone()), shutdown.clone())),
+        ]);
         self
     }
 

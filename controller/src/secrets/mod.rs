@@ -173,6 +173,22 @@ impl Secrets {
         Ok(self.write().rows.remove(&place).is_some())
     }
 
+    /// A new secret for a trigger's callers, in the place of one that there was.
+    pub(crate) async fn set_hook(&self, project: &str, trigger: &str, by: &str) -> Result<String, Error> {
+        let text = format!("lsh_{}", hex::encode(rand::random::<[u8; 32]>()));
+        self.put(project, SecretKind::Hook, trigger, "", text.as_bytes(), by).await?;
+        Ok(text)
+    }
+
+    /// What a trigger's callers sign with.
+    pub(crate) fn hook(&self, project: &str, trigger: &str) -> Result<Option<Zeroizing<Vec<u8>>>, Error> {
+        self.value(project, SecretKind::Hook, trigger)
+    }
+
+    pub(crate) async fn remove_hook(&self, project: &str, trigger: &str) -> Result<(), Error> {
+        self.take(project, SecretKind::Hook, trigger).await.map(drop)
+    }
+
     /// By name.
     pub fn list(&self, project: &str, kind: SecretKind) -> Vec<Shown> {
         let state = self.read();

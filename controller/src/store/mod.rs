@@ -19,8 +19,9 @@ pub use error::Error;
 pub(crate) use read::{Holdings, ListBounds, Place};
 pub use rows::{AgentEvent, SecretKind};
 pub(crate) use rows::{
-    AgentRow, AttemptClose, AttemptRow, AttemptUpdate, AuditRow, CredentialRow, DataKeyRow, GrantedGpu,
-    JobRow, JoinTokenRow, NewJobRow, RequestRow, SecretRow, Standing, TokenRow, ViewRow, pack_list,
+    AgentRow, AttemptClose, AttemptRow, AttemptUpdate, AuditRow, CredentialRow, DataKeyRow, FiringRow,
+    FiringState, GrantedGpu, JobRow, JoinTokenRow, NewJobRow, PutTrigger, Record, RequestRow, SecretRow,
+    Standing, TokenRow, TriggerRow, ViewRow, pack_list,
 };
 pub(crate) use write::{Arrived, CandidateQuery, ClaimRow, Dependents, Position, Source, Tx};
 

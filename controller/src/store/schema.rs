@@ -22,6 +22,7 @@ const STEPS: &[(i64, &str, &str)] = &[
     (11, "open calls", include_str!("../../migrations/sqlite/0011_open_calls.sql")),
     (12, "opened contents", include_str!("../../migrations/sqlite/0012_opened_contents.sql")),
     (14, "submitters", include_str!("../../migrations/sqlite/0014_submitters.sql")),
+    (19, "triggers", include_str!("../../migrations/sqlite/0019_triggers.sql")),
 ];
 
 pub(super) async fn migrate(pool: &SqlitePool, path: &Path) -> Result<(), Error> {

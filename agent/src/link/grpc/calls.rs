@@ -4,7 +4,7 @@ use super::{error, finish::FinishQueue, line::Line, refusal};
 use crate::link::{
     Claimed, CompletedUpload, Controller, Error, ExecLine, InputFile, InputPage, LogAppend, WantedUpload,
 };
-use crate::secrets::{RegistryLogin, Secrets, Value};
+use crate::secrets::{RegistryLogin, Secrets, TriggerFile, Value};
 use async_trait::async_trait;
 use futures::{StreamExt as _, stream};
 use longshore_common::{
@@ -123,7 +123,12 @@ impl Controller for GrpcController {
             password: Value::new(login.password),
         });
         let values = answer.values.into_iter().map(|(name, value)| (name, Value::new(value))).collect();
-        Ok(Secrets { values, login })
+        let trigger = answer.trigger.map(|told| TriggerFile {
+            name: told.name,
+            kind: told.kind,
+            content: told.content.to_vec(),
+        });
+        Ok(Secrets { values, login, trigger })
     }
 
     async fn open_uploads(

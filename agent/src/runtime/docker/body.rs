@@ -7,7 +7,10 @@ use bollard::models::{
     ContainerCreateBody, DeviceMapping, HostConfig, HostConfigLogConfig, Mount, MountType, ResourcesUlimits,
     RestartPolicy, RestartPolicyNameEnum,
 };
-use longshore_common::job::{NetworkMode, Outcome, Security, spec::SECRETS_FOLDER};
+use longshore_common::{
+    job::{NetworkMode, Outcome, Security, spec::SECRETS_FOLDER},
+    trigger::TRIGGER_FOLDER,
+};
 use std::{collections::HashMap, path::Path};
 
 /// What depends on the node, not on the job.
@@ -129,6 +132,9 @@ fn mounts(spec: &ContainerSpec, extra: &[HostMount]) -> Result<Vec<Mount>, Error
         vec![bind(&spec.scratch.out, "/out", false)?, bind(&spec.scratch.tmp, "/tmp_disk", false)?];
     if let Some(folder) = &spec.secrets.folder {
         mounts.push(bind(folder, SECRETS_FOLDER, true)?);
+    }
+    if let Some(folder) = &spec.secrets.told {
+        mounts.push(bind(folder, TRIGGER_FOLDER, true)?);
     }
     for (name, folder) in &spec.scratch.inputs {
         if name.is_empty() || name == "." || name == ".." || name.contains(['/', '\0']) {
@@ -271,9 +277,12 @@ mod tests {
         assert_eq!(seen, [("/out", false), ("/tmp_disk", false), ("/in/scans", true)]);
 
         spec.secrets.folder = Some("/dev/shm/longshore/x".into());
+        spec.secrets.told = Some("/var/lib/longshore/x/told".into());
         let mounts = self::host(&spec).mounts.expect("set");
         let secrets = mounts.iter().find(|mount| mount.target.as_deref() == Some("/run/secrets"));
         assert_eq!(secrets.expect("mounted").read_only, Some(true));
+        let told = mounts.iter().find(|mount| mount.target.as_deref() == Some("/run/longshore"));
+        assert_eq!(told.expect("mounted").read_only, Some(true));
 
         let shared = Pinned { folder: "/srv/data".into(), writable: true };
         spec.shares.insert("ckpt".to_owned(), shared);

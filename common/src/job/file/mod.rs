@@ -92,6 +92,11 @@ fn documents<T>(
     if problems.is_empty() { Ok(found) } else { fail(problems) }
 }
 
+/// One document; `kind` may be left out.
+pub(crate) fn read_node(node: &Node) -> Result<JobFile, FieldErrors> {
+    job(node)
+}
+
 fn job(node: &Node) -> Result<JobFile, FieldErrors> {
     let mut errors = FieldErrors::new();
     let action = invocation::read(node, &mut errors);

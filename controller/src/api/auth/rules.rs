@@ -126,6 +126,15 @@ pub const RULES: &[Rule] = &[
     changes("/longshore.v1.Projects/RemoveRegistry", OPERATOR),
     changes("/longshore.v1.Projects/Pause", OPERATOR),
     changes("/longshore.v1.Projects/Resume", OPERATOR),
+    changes("/longshore.v1.Triggers/Apply", SUBMITTER),
+    reads("/longshore.v1.Triggers/Get", VIEWER),
+    reads("/longshore.v1.Triggers/List", VIEWER),
+    reads("/longshore.v1.Triggers/ListFirings", VIEWER),
+    changes("/longshore.v1.Triggers/SetEnabled", SUBMITTER),
+    changes("/longshore.v1.Triggers/Fire", SUBMITTER),
+    changes("/longshore.v1.Triggers/Adopt", SUBMITTER),
+    changes("/longshore.v1.Triggers/RotateSecret", SUBMITTER),
+    changes("/longshore.v1.Triggers/Remove", SUBMITTER),
     // What agents do is the attempts' own history; only what is refused goes into the audit log.
     reads("/longshore.v1.AgentLink/Link", Access::Agent).open_ended(),
     reads("/longshore.v1.AgentLink/Claim", Access::Agent),
@@ -148,6 +157,8 @@ pub const RULES: &[Rule] = &[
     reads("/readyz", Access::Open),
     reads("/metrics", Access::Global(Role::Viewer)),
     reads("/blobs/", Access::Signed).open_ended(),
+    // A delivery's line is in its trigger's history.
+    reads("/hooks/", Access::Signed),
 ];
 
 /// The rule of a request's path.

@@ -5,6 +5,7 @@ use crate::{
     api::artifacts::sign,
     blobs::content_key,
     jobs::{InputFile, StoredArtifact},
+    triggers::OBJECT,
 };
 use longshore_common::job::Input;
 use longshore_proto::v1;
@@ -29,16 +30,18 @@ pub(super) async fn fetch(
         }
         // Its agent has it.
         Input::Share(_) => Ok(v1::FetchInputResponse::default()),
-        Input::Url { url } => Ok(v1::FetchInputResponse {
-            files: vec![v1::FetchFile {
-                path: file_name(url).to_owned().into(),
-                mode: 0o644,
-                url: url.clone(),
-                ..v1::FetchFile::default()
-            }],
-            next_page_token: String::new(),
-        }),
+        Input::Url { url } if url.starts_with(OBJECT) => {
+            let signed = context.triggers.sources().sign(url, &job.project, context.config.read_valid);
+            let signed = signed.map_err(status::not_found)?;
+            Ok(one(file_name(url), signed))
+        }
+        Input::Url { url } => Ok(one(file_name(url), url.clone())),
     }
+}
+
+fn one(name: &str, url: String) -> v1::FetchInputResponse {
+    let file = v1::FetchFile { path: name.to_owned().into(), mode: 0o644, url, ..v1::FetchFile::default() };
+    v1::FetchInputResponse { files: vec![file], next_page_token: String::new() }
 }
 
 async fn uploaded(

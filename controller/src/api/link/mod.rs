@@ -156,7 +156,8 @@ async fn claim(
 }
 
 fn sealed(context: &Context, grant: &Grant) -> v1::Grant {
-    v1::Grant { sealed: context.secrets.seals(&grant.project, &grant.spec), ..grant.into() }
+    let sealed = grant.spec.trigger.is_some() || context.secrets.seals(&grant.project, &grant.spec);
+    v1::Grant { sealed, ..grant.into() }
 }
 
 async fn append_logs(

@@ -19,5 +19,16 @@ pub(super) async fn fetch(
         username,
         password: password.to_vec().into(),
     });
-    Ok(v1::FetchSecretsResponse { values: values.collect(), login })
+    let mut answer = v1::FetchSecretsResponse { values: values.collect(), login, trigger: None };
+    if let Some(origin) = &job.spec.trigger {
+        let file = context.triggers.file_of(&job.project, origin).await.map_err(status::triggers)?;
+        let file =
+            file.ok_or_else(|| status::not_found("what started this job is not remembered any more"))?;
+        answer.trigger = Some(v1::TriggerFile {
+            name: origin.name.clone(),
+            kind: origin.kind.as_str().to_owned(),
+            content: file.into_bytes().into(),
+        });
+    }
+    Ok(answer)
 }

@@ -7,6 +7,7 @@ mod holdings;
 mod identity;
 mod jobs;
 mod secrets;
+mod triggers;
 mod work;
 
 pub(crate) use holdings::Holdings;

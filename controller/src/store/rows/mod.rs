@@ -7,6 +7,7 @@ pub(super) mod identity;
 pub(super) mod jobs;
 pub(super) mod others;
 pub(super) mod secrets;
+pub(super) mod triggers;
 
 pub(crate) use attempts::{AttemptClose, AttemptRow, AttemptUpdate, GrantedGpu};
 pub(crate) use enrolment::{CredentialRow, JoinTokenRow};
@@ -17,6 +18,7 @@ pub(crate) use jobs::{JobRow, NewJobRow, ViewRow};
 pub(crate) use others::{AgentRow, RequestRow};
 pub use secrets::SecretKind;
 pub(crate) use secrets::{DataKeyRow, SecretRow};
+pub(crate) use triggers::{FiringRow, FiringState, PutTrigger, Record, TriggerRow};
 
 use super::Error;
 use longshore_common::clock::Timestamp;

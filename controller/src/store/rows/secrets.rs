@@ -8,6 +8,8 @@ use sqlx::{Row as _, sqlite::SqliteRow};
 pub enum SecretKind {
     Secret,
     Registry,
+    /// Of a trigger, by its id; nobody's to name.
+    Hook,
 }
 
 impl SecretKind {
@@ -15,6 +17,7 @@ impl SecretKind {
         match self {
             Self::Secret => "secret",
             Self::Registry => "registry",
+            Self::Hook => "hook",
         }
     }
 }
@@ -44,6 +47,7 @@ impl SecretRow {
         let kind = match row.try_get("kind")? {
             "secret" => SecretKind::Secret,
             "registry" => SecretKind::Registry,
+            "hook" => SecretKind::Hook,
             other => return Err(Error::corrupt("a kind of secret", other)),
         };
         Ok(Self {

@@ -11,6 +11,7 @@ mod others;
 mod remove;
 mod secrets;
 mod sources;
+mod triggers;
 
 pub(crate) use artifacts::Arrived;
 #[cfg(test)]

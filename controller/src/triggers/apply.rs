@@ -1,0 +1,266 @@
+//! What people do with triggers: make, change, switch, adopt, remove.
+
+use super::{Error, MOST, TriggerView, Triggers, make::Matcher, sources::Object};
+use crate::{
+    identity::Token,
+    store::{PutTrigger, TriggerRow},
+};
+use longshore_common::{
+    clock::Timestamp,
+    fields::{FieldError, FieldErrors},
+    ids::TriggerId,
+    trigger::{Objects, Run, TriggerSpec, When},
+};
+use std::sync::Arc;
+
+/// What an apply did, or would do.
+#[derive(Clone, Debug)]
+pub struct Applied {
+    pub trigger: TriggerView,
+    /// `created`, `changed`, `adopted` or `unchanged`.
+    pub change: &'static str,
+    pub changed: Vec<String>,
+    /// Of a new webhook, this once.
+    pub secret: Option<String>,
+}
+
+impl Triggers {
+    /// All of them, or none.
+    pub async fn apply(
+        &self,
+        project: &str,
+        specs: Vec<TriggerSpec>,
+        by: &Token,
+        dry_run: bool,
+    ) -> Result<Vec<Applied>, Error> {
+        let _one = self.inner.changing.lock().await;
+        let mut errors = FieldErrors::new();
+        let mut puts = Vec::with_capacity(specs.len());
+        let several = specs.len() > 1;
+        for (index, spec) in specs.into_iter().enumerate() {
+            match self.put(project, spec, by).await {
+                Ok(put) => puts.push(put),
+                Err(Error::Invalid(wrong)) => {
+                    let at = |error: FieldError| {
+                        if several { error.under(&format!("triggers[{index}]")) } else { error }
+                    };
+                    wrong.into_iter().map(at).for_each(|error| errors.add(error));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        errors.into_result(())?;
+        self.check_room(project, &puts)?;
+        if dry_run {
+            return self.shown(puts, Vec::new()).await;
+        }
+        let mut secrets = Vec::new();
+        for (put, known, _) in &puts {
+            let had = known.as_ref().is_some_and(|known| known.hook.is_some());
+            let secret = if put.row.hook.is_some() && !had {
+                Some(self.inner.secrets.set_hook(project, &put.row.id.to_string(), &by.name).await?)
+            } else {
+                None
+            };
+            secrets.push(secret);
+        }
+        self.inner.jobs.put_triggers(puts.iter().map(|(put, ..)| put.clone()).collect()).await?;
+        for (put, known, _) in &puts {
+            self.keep(put.row.clone());
+            self.note_problem(put.row.id, None);
+            if put.row.hook.is_none() && known.as_ref().is_some_and(|known| known.hook.is_some()) {
+                self.inner.secrets.remove_hook(project, &put.row.id.to_string()).await?;
+            }
+        }
+        self.inner.clocks.notify_one();
+        self.shown(puts, secrets).await
+    }
+
+    fn check_room(&self, project: &str, puts: &[Put]) -> Result<(), Error> {
+        let there = self.read().rows.values().filter(|row| row.project == project).count();
+        let new = puts.iter().filter(|(_, known, _)| known.is_none()).count();
+        if there + new > MOST {
+            return Err(Error::TooMany { project: project.to_owned(), most: MOST });
+        }
+        Ok(())
+    }
+
+    async fn shown(&self, puts: Vec<Put>, secrets: Vec<Option<String>>) -> Result<Vec<Applied>, Error> {
+        let mut applied = Vec::with_capacity(puts.len());
+        let mut secrets = secrets.into_iter();
+        for (put, known, changed) in puts {
+            let change = match &known {
+                None => "created",
+                Some(_) if !changed.is_empty() => "changed",
+                Some(known) if known.owner_id != put.row.owner_id => "adopted",
+                Some(_) => "unchanged",
+            };
+            let trigger = self.view(&put.row).await?;
+            applied.push(Applied { trigger, change, changed, secret: secrets.next().flatten() });
+        }
+        Ok(applied)
+    }
+
+    /// The row as it is to be, the one that was, and the fields in which they differ.
+    async fn put(&self, project: &str, spec: TriggerSpec, by: &Token) -> Result<Put, Error> {
+        self.check(project, &spec)?;
+        let known = self.row(project, &spec.name).ok();
+        let now = Timestamp::now();
+        let changed = known.as_ref().map_or_else(Vec::new, |known| differences(&known.spec, &spec));
+        let anew = known.as_ref().is_none_or(|known| known.spec.when != spec.when);
+        let mut row = match &known {
+            Some(known) => (**known).clone(),
+            None => TriggerRow {
+                id: TriggerId::new(),
+                project: project.to_owned(),
+                spec: spec.clone(),
+                enabled: true,
+                hook: None,
+                owner_id: String::new(),
+                owner: String::new(),
+                cursor_at: now,
+                cursor_revision: 0,
+                created_at: now,
+                updated_at: now,
+            },
+        };
+        if !changed.is_empty() {
+            row.updated_at = now;
+        }
+        row.spec = spec;
+        by.id.clone_into(&mut row.owner_id);
+        by.name.clone_into(&mut row.owner);
+        row.hook = match &row.spec.when {
+            When::Webhook(_) => row.hook.or_else(|| Some(hex::encode(rand::random::<[u8; 16]>()))),
+            _ => None,
+        };
+        let seen = if anew { self.from_now_on(&mut row).await? } else { None };
+        Ok((PutTrigger { row, seen }, known, changed))
+    }
+
+    /// Everything that has happened is past. Answers the objects that count as seen.
+    async fn from_now_on(&self, row: &mut TriggerRow) -> Result<Option<Vec<(String, String)>>, Error> {
+        row.cursor_at = Timestamp::now();
+        row.cursor_revision = self.inner.jobs.revision();
+        let When::Objects(objects) = &row.spec.when else { return Ok(Some(Vec::new())) };
+        if objects.existing {
+            return Ok(Some(Vec::new()));
+        }
+        let there = self.list_objects(objects).await.map_err(|problem| wrong("objects.source", problem))?;
+        Ok(Some(there.into_iter().map(|object| (object.key.clone(), object.mark())).collect()))
+    }
+
+    pub(super) async fn list_objects(&self, objects: &Objects) -> Result<Vec<Object>, String> {
+        let most = self.inner.config.most_objects;
+        let mut all = self.inner.sources.list(&objects.source, &objects.prefix, most).await?;
+        let matcher = Matcher::new(objects)?;
+        all.retain(|object| matcher.takes(&object.key));
+        Ok(all)
+    }
+
+    /// What only this controller can know to be wrong.
+    fn check(&self, project: &str, spec: &TriggerSpec) -> Result<(), Error> {
+        let mut errors = FieldErrors::new();
+        if let When::Objects(objects) = &spec.when {
+            let input = objects.input.is_some();
+            if let Err(problem) = self.inner.sources.check(&objects.source, project, input) {
+                errors.push("objects.source", problem);
+            }
+        }
+        match &spec.run {
+            Run::Job(job) => {
+                let mut wrong = FieldErrors::new();
+                self.inner.secrets.check(project, job, &[], &mut wrong);
+                errors.merge(wrong.into_iter().map(|error| error.under("job")).collect());
+            }
+            Run::Action(_) => errors.push("action", "is not available in this version: write the job itself"),
+        }
+        Ok(errors.into_result(())?)
+    }
+
+    /// One that is enabled goes on from now.
+    pub async fn enable(&self, project: &str, name: &str, enabled: bool) -> Result<TriggerView, Error> {
+        let _one = self.inner.changing.lock().await;
+        let mut row = (*self.row(project, name)?).clone();
+        let mut seen = None;
+        if enabled && !row.enabled {
+            seen = self.from_now_on(&mut row).await?;
+        }
+        row.enabled = enabled;
+        self.write_row(row, seen).await
+    }
+
+    pub async fn adopt(&self, project: &str, name: &str, by: &Token) -> Result<TriggerView, Error> {
+        let _one = self.inner.changing.lock().await;
+        let mut row = (*self.row(project, name)?).clone();
+        by.id.clone_into(&mut row.owner_id);
+        by.name.clone_into(&mut row.owner);
+        self.write_row(row, None).await
+    }
+
+    async fn write_row(
+        &self,
+        mut row: TriggerRow,
+        seen: Option<Vec<(String, String)>>,
+    ) -> Result<TriggerView, Error> {
+        row.updated_at = Timestamp::now();
+        self.inner.jobs.put_triggers(vec![PutTrigger { row: row.clone(), seen }]).await?;
+        let row = self.keep(row);
+        self.note_problem(row.id, None);
+        self.inner.clocks.notify_one();
+        self.view(&row).await
+    }
+
+    /// A new secret, which is nowhere else. The former one is refused from now on.
+    pub async fn rotate(&self, project: &str, name: &str, by: &str) -> Result<(TriggerView, String), Error> {
+        let _one = self.inner.changing.lock().await;
+        let row = self.row(project, name)?;
+        if row.hook.is_none() {
+            return Err(Error::NoWebhook(name.to_owned()));
+        }
+        let secret = self.inner.secrets.set_hook(project, &row.id.to_string(), by).await?;
+        Ok((self.view(&row).await?, secret))
+    }
+
+    pub async fn remove(&self, project: &str, name: &str) -> Result<(), Error> {
+        let _one = self.inner.changing.lock().await;
+        let row = self.row(project, name)?;
+        self.inner.jobs.remove_trigger(row.id).await?;
+        self.write().rows.remove(&row.id);
+        self.note_problem(row.id, None);
+        self.inner.limits.forget(row.id);
+        if row.hook.is_some() {
+            self.inner.secrets.remove_hook(project, &row.id.to_string()).await?;
+        }
+        Ok(())
+    }
+}
+
+type Put = (PutTrigger, Option<Arc<TriggerRow>>, Vec<String>);
+
+fn wrong(path: &str, message: String) -> Error {
+    Error::Invalid(FieldError::new(path, message).into())
+}
+
+/// Names of the fields in which two triggers differ.
+fn differences(old: &TriggerSpec, new: &TriggerSpec) -> Vec<String> {
+    let mut names = Vec::new();
+    let mut note = |name: &str, differs: bool| {
+        if differs {
+            names.push(name.to_owned());
+        }
+    };
+    note("description", old.description != new.description);
+    note(new.when.kind().as_str(), old.when != new.when);
+    match (&old.run, &new.run) {
+        (Run::Job(old), Run::Job(new)) => note("job", old != new),
+        (Run::Action(old), Run::Action(new)) => note("action", old != new),
+        (Run::Action(_), Run::Job(_)) => note("job", true),
+        (Run::Job(_), Run::Action(_)) => note("action", true),
+    }
+    note("set", old.set != new.set);
+    note("overlap", old.overlap != new.overlap);
+    note("retry_for", old.retry_for != new.retry_for);
+    note("max_depth", old.max_depth != new.max_depth);
+    names
+}

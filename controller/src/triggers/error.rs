@@ -1,0 +1,36 @@
+//! Why something asked of triggers was not done.
+
+use crate::{jobs, secrets, store};
+use longshore_common::fields::FieldErrors;
+
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    #[error("project `{project}` has no trigger `{name}`; `longshore triggers ls` lists them")]
+    NotFound { project: String, name: String },
+    #[error("trigger `{0}` is no webhook: it has no secret")]
+    NoWebhook(String),
+    #[error("{0}")]
+    Invalid(#[from] FieldErrors),
+    #[error("project `{project}` has {most} triggers, which is the most")]
+    TooMany { project: String, most: usize },
+    #[error(transparent)]
+    Secrets(#[from] secrets::Error),
+    #[error(transparent)]
+    Jobs(#[from] jobs::Error),
+}
+
+impl Error {
+    pub const fn is_transient(&self) -> bool {
+        match self {
+            Self::Jobs(error) => error.is_transient(),
+            Self::Secrets(error) => error.is_transient(),
+            Self::NotFound { .. } | Self::NoWebhook(_) | Self::Invalid(_) | Self::TooMany { .. } => false,
+        }
+    }
+}
+
+impl From<store::Error> for Error {
+    fn from(error: store::Error) -> Self {
+        Self::Jobs(error.into())
+    }
+}

@@ -1,0 +1,146 @@
+//! The job of a firing: what the trigger's author wrote, with what they let the event say.
+
+use super::sources::OBJECT;
+use crate::{
+    jobs::JobView,
+    store::{FiringRow, TriggerRow},
+};
+use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use longshore_common::{
+    job::{Input, JobSpec},
+    trigger::{self, Objects, Origin, Run, When},
+};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// The spec of its job. The same firing makes the same.
+pub(super) fn spec(row: &TriggerRow, firing: &FiringRow, payload: &Value) -> Result<JobSpec, String> {
+    let values = trigger::apply(&row.spec.set, payload).map_err(|error| error.to_string())?;
+    let inputs = inputs(row, payload)?;
+    let mut spec = match &row.spec.run {
+        Run::Job(job) => {
+            let mut spec = (**job).clone();
+            for (name, value) in values {
+                // Only what the author wrote down is there to be set.
+                spec.env.entry(name).and_modify(|known| *known = value);
+            }
+            spec.inputs.extend(inputs);
+            spec
+        }
+        Run::Action(action) => return Err(format!("action `{}` cannot be started", action.name)),
+    };
+    spec.name.get_or_insert_with(|| row.spec.name.clone());
+    spec.trigger = Some(Origin {
+        trigger: row.id.to_string(),
+        name: row.spec.name.clone(),
+        kind: firing.kind,
+        firing: firing.id.to_string(),
+        depth: firing.depth,
+    });
+    Ok(spec)
+}
+
+/// What happened, as an input.
+fn inputs(row: &TriggerRow, payload: &Value) -> Result<BTreeMap<String, Input>, String> {
+    let text = |key: &str| payload.get(key).and_then(Value::as_str);
+    let mut inputs = BTreeMap::new();
+    match &row.spec.when {
+        When::Objects(objects) => {
+            if let Some(name) = &objects.input {
+                let key =
+                    text("key").ok_or("the payload names no `key`, of which the job gets the object")?;
+                if !Matcher::new(objects)?.takes(key) {
+                    return Err(format!("`{key}` is no object that this trigger looks at"));
+                }
+                inputs.insert(name.clone(), Input::Url { url: format!("{OBJECT}{}/{key}", objects.source) });
+            }
+        }
+        When::Completion(completion) => {
+            if let Some(name) = &completion.input {
+                let job =
+                    text("job").ok_or("the payload names no `job`, of which the job gets the outputs")?;
+                inputs.insert(name.clone(), Input::Job { job: job.to_owned(), path: String::new() });
+            }
+        }
+        When::Cron(_) | When::Webhook(_) => {}
+    }
+    Ok(inputs)
+}
+
+/// The action that a job is of.
+pub(super) fn action_of(_: &JobView) -> Option<&str> {
+    None
+}
+
+/// What the container reads.
+pub(super) fn file(project: &str, name: &str, firing: &FiringRow, payload: &Value) -> String {
+    json!({
+        "trigger": name,
+        "project": project,
+        "kind": firing.kind.as_str(),
+        "cause": firing.cause,
+        "firing": firing.id.to_string(),
+        "at": firing.at.to_rfc3339(),
+        "depth": firing.depth,
+        "payload": payload,
+    })
+    .to_string()
+}
+
+/// Which objects of a source a trigger looks at.
+pub(super) struct Matcher<'a> {
+    prefix: &'a str,
+    /// `None`: all.
+    globs: Option<GlobSet>,
+}
+
+impl<'a> Matcher<'a> {
+    pub(super) fn new(objects: &'a Objects) -> Result<Self, String> {
+        let mut globs = GlobSetBuilder::new();
+        for text in &objects.matching {
+            // `*` ends at a folder's border, as in a shell.
+            let glob = GlobBuilder::new(text).literal_separator(true).build();
+            globs.add(glob.map_err(|error| error.to_string())?);
+        }
+        let globs = if objects.matching.is_empty() {
+            None
+        } else {
+            Some(globs.build().map_err(|error| error.to_string())?)
+        };
+        Ok(Self { prefix: &objects.prefix, globs })
+    }
+
+    pub(super) fn takes(&self, key: &str) -> bool {
+        // What ends in a slash stands for a folder.
+        let Some(rest) = key.strip_prefix(self.prefix).filter(|_| !key.ends_with('/')) else { return false };
+        self.globs.as_ref().is_none_or(|globs| globs.is_match(rest))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn globs_are_over_what_follows_the_prefix() {
+        let objects = |globs: &[&str]| Objects {
+            source: "lab".into(),
+            prefix: "in/".into(),
+            matching: globs.iter().map(|glob| (*glob).to_owned()).collect(),
+            changed: false,
+            existing: false,
+            input: None,
+        };
+        for (globs, key, takes) in [
+            (&[][..], "in/a/b.bag", true),
+            (&[], "other/a", false),
+            (&[], "in/folder/", false),
+            (&["*.bag"], "in/a.bag", true),
+            (&["*.bag"], "in/a/b.bag", false),
+            (&["**/*.bag", "x"], "in/a/b.bag", true),
+            (&["*.bag"], "in/a.txt", false),
+        ] {
+            assert_eq!(Matcher::new(&objects(globs)).expect("globs").takes(key), takes, "{globs:?} {key}");
+        }
+    }
+}
