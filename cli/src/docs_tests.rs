@@ -3,7 +3,7 @@
 use crate::commands::Cli;
 use clap::Parser as _;
 use longshore_agent::AgentConfig;
-use longshore_common::job::file;
+use longshore_common::{job::file, trigger};
 use longshore_controller::ControllerConfig;
 use std::{fs, path::Path};
 
@@ -45,6 +45,10 @@ fn every_job_file_parses() {
     let all = snippets("yaml");
     assert!(all.len() > 2, "the guides were found");
     for snippet in all {
+        if snippet.text.starts_with("kind: trigger") {
+            trigger::file::parse(&snippet.text, &snippet.place).unwrap_or_else(|error| panic!("{error}"));
+            continue;
+        }
         if let Err(error) = file::parse(&snippet.text, &snippet.place) {
             panic!("{error}");
         }

@@ -201,7 +201,11 @@ pub(super) fn without_later_fields(node: &Node, errors: &mut FieldErrors) -> Nod
             errors.push("kind", "is action: `longshore actions apply -f` takes those");
             return false;
         }
-        if ["trigger", "workflow"].contains(&kind) {
+        if kind == "trigger" {
+            errors.push("kind", "is trigger: `longshore triggers apply -f` takes those");
+            return false;
+        }
+        if kind == "workflow" {
             errors.push("kind", "is not available in this version: job is");
             return false;
         }
