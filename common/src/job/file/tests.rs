@@ -125,7 +125,7 @@ fn fields_of_later_versions_say_so() {
     assert_eq!(found.len(), 3, "{found:#?}");
     assert!(found.iter().all(|line| line.ends_with("is not available in this version")), "{found:#?}");
     assert!(
-        only_error("kind: trigger\nimage: alpine\n")
+        only_error("kind: workflow\nimage: alpine\n")
             .contains("kind: is not available in this version: job is")
     );
     assert!(only_error("kind: action\nimage: alpine\n").contains("longshore actions apply -f"));
