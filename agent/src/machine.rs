@@ -129,7 +129,7 @@ impl Machine {
             tracing::warn!(gpu, "the operator names a GPU that is not on this machine");
         }
         self.patients.save().await;
-        self.held.looks().fresh(LOOK).await;
+        self.held.looks().fresh(LOOK, || false).await;
     }
 
     /// For whoever waits until what it can offer has changed by itself.

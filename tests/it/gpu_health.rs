@@ -19,27 +19,27 @@ use std::{
 use tonic::transport::Channel;
 
 /// A node whose NVML plays a description.
-struct Node {
-    local: Local,
+pub(crate) struct Node {
+    pub(crate) local: Local,
     description: Mutex<Description>,
     library: std::path::PathBuf,
     _folder: tempfile::TempDir,
 }
 
-fn gpu(number: u32, model: &str, memory_mib: u64) -> Gpu {
+pub(crate) fn gpu(number: u32, model: &str, memory_mib: u64) -> Gpu {
     Gpu { uuid: uuid(number), model: model.to_owned(), memory_mib, ..Gpu::default() }
 }
 
-fn uuid(number: u32) -> String {
+pub(crate) fn uuid(number: u32) -> String {
     format!("GPU-{number:08}-0000-4000-8000-000000000000")
 }
 
-fn a100s(count: u32) -> Vec<Gpu> {
+pub(crate) fn a100s(count: u32) -> Vec<Gpu> {
     (0..count).map(|number| gpu(number, "NVIDIA A100-SXM4-80GB", 81_920)).collect()
 }
 
 impl Node {
-    async fn start(gpus: Vec<Gpu>) -> Self {
+    pub(crate) async fn start(gpus: Vec<Gpu>) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let library = fake_nvml::install(folder.path());
         let description = Description { gpus, ..Description::default() };
@@ -50,29 +50,33 @@ impl Node {
         Self { local, description: Mutex::new(description), library, _folder: folder }
     }
 
-    fn change(&self, change: impl FnOnce(&mut Description)) {
+    pub(crate) fn change(&self, change: impl FnOnce(&mut Description)) {
         let mut description = self.description.lock().expect("nobody panics with it");
         change(&mut description);
         description.write(&fake_nvml::description_of(&self.library));
     }
 
-    async fn submit(&self, spec: JobSpec) -> String {
+    pub(crate) async fn submit(&self, spec: JobSpec) -> String {
         self.local.submit(spec).await.id
     }
 
     /// UUIDs of the GPUs that a running job has.
-    async fn gpus_of(&self, job: &str) -> Vec<String> {
+    pub(crate) async fn gpus_of(&self, job: &str) -> Vec<String> {
         self.local.running(job).await;
         let attempts = self.local.get(job).await.attempts;
         let last = attempts.last().expect("it runs");
         last.gpus.iter().map(|gpu| gpu.rsplit(' ').next().expect("a UUID").to_owned()).collect()
     }
 
-    fn agent(&self) -> longshore_controller::jobs::AgentView {
+    pub(crate) fn agent(&self) -> longshore_controller::jobs::AgentView {
         self.local.context().jobs.agents().into_iter().next().expect("it joined")
     }
 
-    async fn until(&self, what: &str, done: impl Fn(&longshore_controller::jobs::AgentView) -> bool) {
+    pub(crate) async fn until(
+        &self,
+        what: &str,
+        done: impl Fn(&longshore_controller::jobs::AgentView) -> bool,
+    ) {
         let waiting = async {
             while !done(&self.agent()) {
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -82,7 +86,7 @@ impl Node {
         assert!(came.is_ok(), "{what}: {:#?}", self.agent());
     }
 
-    async fn until_reason(&self, job: &str, part: &str) {
+    pub(crate) async fn until_reason(&self, job: &str, part: &str) {
         let waiting = async {
             loop {
                 let told = self.local.get(job).await.waiting;
@@ -102,17 +106,17 @@ impl Node {
         AgentsClient::new(token::authorized(channel, &self.local.folder().join("controller")))
     }
 
-    async fn attempts(&self, job: &str) -> Vec<v1::Attempt> {
+    pub(crate) async fn attempts(&self, job: &str) -> Vec<v1::Attempt> {
         self.local.get(job).await.attempts
     }
 }
 
-fn on(count: u32, model: &str, script: &[(&str, &str)]) -> JobSpec {
+pub(crate) fn on(count: u32, model: &str, script: &[(&str, &str)]) -> JobSpec {
     let gpu = GpuRequest { count, model: model.to_owned(), ..GpuRequest::default() };
     JobSpec { resources: Some(Resources { gpu: Some(gpu), ..Resources::default() }), ..scripted(script) }
 }
 
-fn outcome(attempt: &v1::Attempt) -> &str {
+pub(crate) fn outcome(attempt: &v1::Attempt) -> &str {
     attempt.outcome.as_ref().map_or("", |outcome| outcome.name.as_str())
 }
 

@@ -6,6 +6,7 @@ mod descriptors;
 mod examples;
 mod exec;
 mod gpu_health;
+mod gpu_stumbles;
 mod gpus;
 mod pin;
 mod reliability;

@@ -150,9 +150,8 @@ impl Attempt {
     }
 
     fn report(&mut self, log: &ClosedLog, note: Option<String>) -> Option<FinishReport> {
-        // What came in its last moments is told too.
-        let fault = self.ending.gpus.fault.take();
-        self.ending.gpus = Story { fault, ..self.holding.story_so_far() };
+        // What came in its last moments, or was told late, counts too.
+        self.ending.gpus = Story { unknown: self.ending.gpus.unknown, ..self.holding.story_so_far() };
         self.usage.gpu = self.holding.gpu_usage();
         let Verdict::Report { outcome, detail, mut notes } = std::mem::take(&mut self.ending).verdict()
         else {

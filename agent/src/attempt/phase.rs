@@ -67,7 +67,8 @@ impl Ending {
 
     /// A stop of ours explains any exit; then what failed before the start; then the engine; then the exit.
     pub(super) fn verdict(self) -> Verdict {
-        let mut notes = told(&self.gpus);
+        let failed = self.exit.as_ref().is_some_and(|exit| exit.code != 0);
+        let mut notes = told(&self.gpus, failed);
         let exited = |exit: &Exit, notes| {
             let (outcome, detail) = exited(exit, self.disk_full, self.limits, notes);
             blamed(&self.gpus, outcome, detail)
@@ -111,10 +112,11 @@ impl Ending {
     }
 }
 
-/// What happened on its GPUs, whatever became of the job.
-fn told(gpus: &Story) -> Vec<String> {
+/// What happened on its GPUs, whatever became of the job; what may be others' doing only of one that failed.
+fn told(gpus: &Story, failed: bool) -> Vec<String> {
     let strangers = gpus.strangers.iter().map(|who| format!("gpu_stranger: {who}"));
-    strangers.chain(gpus.errors.iter().map(|line| format!("gpu_error: {line}"))).collect()
+    let errors = gpus.errors.iter().chain(gpus.doubtful.iter().filter(|_| failed));
+    strangers.chain(errors.map(|line| format!("gpu_error: {line}"))).collect()
 }
 
 /// A program that fails when its GPU does, or while somebody else is on it, is not at fault for all that is known.
@@ -125,6 +127,14 @@ fn blamed(gpus: &Story, outcome: Outcome, detail: String) -> (Outcome, String) {
     match (&gpus.fault, gpus.strangers.first()) {
         (Some((xid, why)), _) => (Outcome::GpuFault(*xid), format!("{why}; the container {detail}")),
         (None, Some(who)) => (Outcome::GpuDisturbed, format!("the container {detail} after {who}")),
+        (None, None) if gpus.shut_out => {
+            let why = "the container could not open its GPUs any more: its devices had been set anew";
+            (Outcome::GpuFault(None), format!("{why}; it {detail}"))
+        }
+        (None, None) if gpus.unknown => {
+            let why = "the NVIDIA driver did not answer when the container ended";
+            (Outcome::GpuFault(None), format!("{why}; it {detail}"))
+        }
         (None, None) => (outcome, detail),
     }
 }
@@ -288,9 +298,28 @@ mod tests {
         assert_eq!(with(&fault, 0, false).0, Outcome::Succeeded);
         assert_eq!(with(&stranger, 0, false).0, Outcome::Succeeded);
         assert_eq!(with(&stranger, 137, true).0, Outcome::OomKilled);
+        // Nor where nobody can say how its GPUs were, or it could not open them.
+        for story in
+            [Story { unknown: true, ..Story::default() }, Story { shut_out: true, ..Story::default() }]
+        {
+            assert_eq!(with(&story, 1, false).0, Outcome::GpuFault(None), "{story:?}");
+            assert_eq!(with(&story, 0, false).0, Outcome::Succeeded, "{story:?}");
+        }
         let cause = Cause::GpuFault { xid: None, detail: "GPU 1: it has fallen off the bus".into() };
         let stuck = Some("SIGKILL did nothing for 60 s".to_owned());
         assert_eq!(self::outcome(Ending { stuck, ..ending(Some(cause), None) }), Outcome::GpuFault(None));
+    }
+
+    #[test]
+    fn an_error_that_may_be_of_another_job_is_no_note_of_one_that_went_well() {
+        let doubtful = Story { doubtful: vec!["GPU 0: Xid 31".to_owned()], ..Story::default() };
+        let notes = |code: i32| {
+            let ending = Ending { gpus: doubtful.clone(), ..ending(None, exit(code, false, false)) };
+            let Verdict::Report { notes, outcome, .. } = ending.verdict() else { panic!("vanished") };
+            (outcome, notes)
+        };
+        assert_eq!(notes(0), (Outcome::Succeeded, vec![]));
+        assert_eq!(notes(3), (Outcome::ExitCode(3), vec!["gpu_error: GPU 0: Xid 31".to_owned()]));
     }
 
     #[test]

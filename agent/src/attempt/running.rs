@@ -21,8 +21,6 @@ use tokio::time::Instant;
 const LAST_WORDS: Duration = Duration::from_secs(10);
 /// What it used is not worth more waiting, its files are.
 const LAST_LOOK: Duration = Duration::from_secs(2);
-/// A GPU that fails takes its program with it before the driver has told of it.
-const LAST_LOOK_AT_GPUS: Duration = Duration::from_secs(3);
 
 /// One thing that happened to a running container.
 enum Turn {
@@ -248,7 +246,10 @@ impl Attempt {
         let now = Instant::now();
         let limit = self.grant.spec.resources.scratch_bytes;
         let wait = match sample {
-            Ok(Sample { usage, memory_bytes, disk_bytes, .. }) => {
+            Ok(Sample { usage, memory_bytes, disk_bytes, opens_gpus, .. }) => {
+                if let Some(may) = opens_gpus.filter(|_| !self.grant.gpus.is_empty()) {
+                    self.holding.opens_gpus(may);
+                }
                 self.used(usage, disk_bytes);
                 self.holding.usage(self.usage, memory_bytes, disk_bytes);
                 if disk_bytes > limit && self.ending.stopped.is_none() {
@@ -287,7 +288,13 @@ impl Attempt {
             self.ending.stop(cause);
         }
         if exit.code != 0 && !self.grant.gpus.is_empty() && self.ending.stopped.is_none() {
-            self.ending.gpus = self.holding.story(LAST_LOOK_AT_GPUS).await;
+            // A GPU that fails takes its program with it before the driver has told of it.
+            let known = self.signal.said();
+            self.ending.gpus = tokio::select! {
+                biased;
+                _ = self.signal.beyond(known.as_ref()) => self.holding.story_so_far(),
+                story = self.holding.story() => story,
+            };
         }
     }
 

@@ -23,9 +23,26 @@ pub struct GpuWatch {
     config: Config,
     last: Option<Instant>,
     gpus: BTreeMap<String, Usage>,
-    /// UUID to the containers that have it, where they are known.
-    containers: BTreeMap<String, BTreeSet<String>>,
+    /// By UUID.
+    containers: BTreeMap<String, Containers>,
     strangers: Vec<Stranger>,
+}
+
+/// Those that have a GPU, which may be shared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Containers {
+    pub known: BTreeSet<String>,
+    /// One more is not known yet: what runs in a container may be its own.
+    pub coming: bool,
+    /// One has no name that a process could show: what runs in a container is its own.
+    pub nameless: bool,
+}
+
+impl Default for Containers {
+    /// Of a job that has just come.
+    fn default() -> Self {
+        Self { known: BTreeSet::new(), coming: true, nameless: false }
+    }
 }
 
 /// A process of nobody's on a GPU that is granted.
@@ -62,8 +79,8 @@ impl GpuWatch {
         Self { config, last: None, gpus: BTreeMap::new(), containers: BTreeMap::new(), strangers: Vec::new() }
     }
 
-    /// Which containers have GPUs from now on. Without its name any container on a granted GPU is the job's own.
-    pub fn know(&mut self, containers: BTreeMap<String, BTreeSet<String>>) {
+    /// Which containers have GPUs from now on.
+    pub fn know(&mut self, containers: BTreeMap<String, Containers>) {
         self.containers = containers;
     }
 
@@ -99,9 +116,9 @@ impl GpuWatch {
         granted: &BTreeMap<String, String>,
     ) -> Gpu {
         let job = granted.get(&reading.gpu.uuid).cloned();
-        let containers = self.containers.get(&reading.gpu.uuid);
+        let containers = self.containers.get(&reading.gpu.uuid).cloned().unwrap_or_default();
         let usage = self.gpus.entry(reading.gpu.uuid.clone()).or_insert_with(Usage::new);
-        usage.follow(reading, job.as_deref(), containers);
+        usage.follow(reading, job.as_deref(), &containers);
         if job.is_some() {
             usage.ours_until = Some(now);
             usage.window.clear();
@@ -112,17 +129,23 @@ impl GpuWatch {
             Some(fault) => Some(format!("set aside: {fault}")),
             None if usage.leftover.is_some() => usage.leftover.as_ref().map(|why| format!("reserved: {why}")),
             None if !self.config.count => None,
-            None => self.stranger(reading, job.is_some()),
+            None => self.stranger(reading, job.is_some().then_some(&containers)),
         };
         Gpu { job, busy, ..reading.gpu.clone() }
     }
 
-    /// Who else is on it. On a granted GPU the processes of the job's container are its own.
-    fn stranger(&mut self, reading: &GpuReading, granted: bool) -> Option<String> {
+    /// Who else is on it. On a granted GPU the processes of the job's container are its own, and so may be what no
+    /// listed process holds.
+    fn stranger(&mut self, reading: &GpuReading, own: Option<&Containers>) -> Option<String> {
         let foreign: Vec<&GpuProcess> =
-            reading.processes.iter().filter(|process| self.is_foreign(reading, process, granted)).collect();
-        if foreign.iter().map(|process| process.memory_bytes).sum::<u64>() > VRAM_ALLOWED {
-            let tells = foreign.iter().filter(|process| granted && process.memory_bytes > 0);
+            reading.processes.iter().filter(|process| self.is_foreign(process, own)).collect();
+        let listed: u64 = foreign.iter().map(|process| process.memory_bytes).sum();
+        let hidden = if own.is_none() { unlisted(reading) } else { 0 };
+        if listed.saturating_add(hidden) > VRAM_ALLOWED && hidden >= listed {
+            return Some(format!("{} are held by no process that the driver lists", amount(hidden)));
+        }
+        if listed.saturating_add(hidden) > VRAM_ALLOWED {
+            let tells = foreign.iter().filter(|process| own.is_some() && process.memory_bytes > 0);
             let stranger = |process: &&GpuProcess| Stranger {
                 gpu: reading.gpu.uuid.clone(),
                 who: format!("{} of GPU {}", told(process), reading.gpu.index),
@@ -137,8 +160,10 @@ impl GpuWatch {
         })
     }
 
-    fn is_foreign(&self, reading: &GpuReading, process: &GpuProcess, granted: bool) -> bool {
-        let ours = granted && is_own(process, self.containers.get(&reading.gpu.uuid));
+    /// `own`: of a granted one.
+    fn is_foreign(&self, process: &GpuProcess, own: Option<&Containers>) -> bool {
+        let coming = |own: &Containers| own.coming && process.container.is_some();
+        let ours = own.is_some_and(|own| own.has(process) || coming(own));
         !ours && !process.graphics && !self.config.gpu_ignore.contains(&process.name)
     }
 }
@@ -157,7 +182,7 @@ impl Usage {
 
     /// A GPU that was given back is the job's until nothing of it is left: a process that cannot be killed holds its
     /// memory after its container is gone, and a driver may for longer than that.
-    fn follow(&mut self, reading: &GpuReading, job: Option<&str>, containers: Option<&BTreeSet<String>>) {
+    fn follow(&mut self, reading: &GpuReading, job: Option<&str>, containers: &Containers) {
         if reading.fault.is_some() {
             return;
         }
@@ -168,7 +193,7 @@ impl Usage {
             self.job = Some(job.to_owned());
             self.leftover = None;
             let is_new = |pid: &u32| self.before.as_ref().is_none_or(|before| !before.pids.contains(pid));
-            let inside = reading.processes.iter().filter(|process| is_own(process, containers));
+            let inside = reading.processes.iter().filter(|process| containers.has(process));
             self.own.extend(inside.map(|process| process.pid).filter(is_new));
             return;
         }
@@ -194,13 +219,15 @@ impl Usage {
     }
 }
 
-/// Of a container that has the GPU; of any while no name is known.
-fn is_own(process: &GpuProcess, containers: Option<&BTreeSet<String>>) -> bool {
-    process.container.as_ref().is_some_and(|shown| containers.is_none_or(|own| own.contains(shown)))
+impl Containers {
+    fn has(&self, process: &GpuProcess) -> bool {
+        process.container.as_ref().is_some_and(|shown| self.nameless || self.known.contains(shown))
+    }
 }
 
 fn unlisted(reading: &GpuReading) -> u64 {
-    let used = reading.gpu.memory_bytes.saturating_sub(reading.gpu.memory_free_bytes);
+    let taken = reading.gpu.memory_bytes.saturating_sub(reading.gpu.memory_free_bytes);
+    let used = taken.saturating_sub(reading.reserved_bytes);
     used.saturating_sub(reading.processes.iter().map(|process| process.memory_bytes).sum())
 }
 

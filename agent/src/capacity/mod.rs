@@ -4,7 +4,7 @@
 mod gpus;
 mod window;
 
-pub use gpus::{GpuWatch, Stranger};
+pub use gpus::{Containers, GpuWatch, Stranger};
 
 use crate::host::{Facts, Reading};
 use longshore_common::{agent::Capacity, ids::AttemptRef};

@@ -119,8 +119,15 @@ fn judged(processes: Vec<GpuProcess>, granted: bool) -> Option<String> {
     let mut reading = fake::gpu(0, "NVIDIA L4", 24 * GIB);
     reading.processes = processes;
     let granted = granted.then(|| (reading.gpu.uuid.clone(), "k3m9q2xw".to_owned())).into_iter().collect();
-    let mut gpus = GpuWatch::new(Config::default()).observe(Instant::now(), &[reading], &granted);
-    gpus.remove(0).busy
+    let mut watch = GpuWatch::new(Config::default());
+    watch.know(nameless(&reading));
+    watch.observe(Instant::now(), &[reading], &granted).remove(0).busy
+}
+
+/// A container has it that no process names.
+fn nameless(reading: &GpuReading) -> BTreeMap<String, Containers> {
+    let played = Containers { coming: false, nameless: true, ..Containers::default() };
+    [(reading.gpu.uuid.clone(), played)].into()
 }
 
 fn process(memory_bytes: u64) -> GpuProcess {
@@ -161,6 +168,7 @@ fn memory_that_a_job_leaves_behind_keeps_its_gpu_reserved_until_it_is_free() {
     let mut reading = fake::gpu(0, "NVIDIA L4", 24 * GIB);
     let granted: BTreeMap<_, _> = [(reading.gpu.uuid.clone(), "k3m9q2xw".to_owned())].into();
     let mut watch = GpuWatch::new(Config { count: false, ..Config::default() });
+    watch.know(nameless(&reading));
     let mut at = |reading: &GpuReading, granted: &BTreeMap<String, String>| {
         let gpus = watch.observe(Instant::now(), std::slice::from_ref(reading), granted);
         (gpus[0].busy.clone(), watch.leftovers().len())
@@ -181,6 +189,45 @@ fn memory_that_a_job_leaves_behind_keeps_its_gpu_reserved_until_it_is_free() {
     assert!(busy.is_some_and(|busy| busy.contains("k3m9q2xw") && busy.contains("20 GiB")) && told == 1);
     reading.gpu.memory_free_bytes = 24 * GIB;
     assert_eq!(at(&reading, &BTreeMap::new()), (None, 0), "the daemon was there before");
+}
+
+#[test]
+fn memory_that_no_listed_process_holds_makes_a_gpu_busy() {
+    let mut reading = fake::gpu(0, "NVIDIA L4", 24 * GIB);
+    let busy = |reading: &GpuReading| {
+        let mut watch = GpuWatch::new(Config::default());
+        watch.observe(Instant::now(), std::slice::from_ref(reading), &BTreeMap::new()).remove(0).busy
+    };
+    reading.gpu.memory_free_bytes = 2 * GIB;
+    assert_eq!(busy(&reading).as_deref(), Some("22 GiB are held by no process that the driver lists"));
+    // What the driver keeps for itself, and what small contexts hold, is nobody's.
+    (reading.gpu.memory_free_bytes, reading.reserved_bytes) = (23 * GIB, 800 * MIB);
+    assert_eq!(busy(&reading), None);
+    // What is listed is not counted twice: a screen's memory, and a stranger's.
+    reading.gpu.memory_free_bytes = 20 * GIB;
+    reading.processes = vec![GpuProcess { graphics: true, ..process(3 * GIB) }];
+    assert_eq!(busy(&reading), None);
+    reading.processes = vec![process(3 * GIB)];
+    assert_eq!(busy(&reading).as_deref(), Some("python of anna (pid 4711) holds 3 GiB"));
+}
+
+#[test]
+fn a_strangers_process_that_ran_before_the_jobs_container_is_not_left_by_the_job() {
+    let mut reading = fake::gpu(0, "NVIDIA L4", 24 * GIB);
+    let (uuid, job) = (reading.gpu.uuid.clone(), "k3m9q2xw".to_owned());
+    let granted: BTreeMap<_, _> = [(uuid.clone(), job)].into();
+    let mut watch = GpuWatch::new(Config::default());
+    watch.observe(Instant::now(), std::slice::from_ref(&reading), &BTreeMap::new());
+    // Anna's container comes while the image of the job is pulled.
+    reading.processes = vec![GpuProcess { container: Some("aa".into()), ..process(20 * GIB) }];
+    watch.observe(Instant::now(), std::slice::from_ref(&reading), &granted);
+    assert_eq!(watch.strangers(), [], "it may be the job's own");
+    let own = Containers { known: ["bb".to_owned()].into(), coming: false, nameless: false };
+    watch.know([(uuid, own)].into());
+    watch.observe(Instant::now(), std::slice::from_ref(&reading), &granted);
+    assert_eq!(watch.strangers().len(), 1, "it is not");
+    let busy = watch.observe(Instant::now(), &[reading], &BTreeMap::new()).remove(0).busy;
+    assert_eq!(busy.as_deref(), Some("python of anna (pid 4711) holds 20 GiB"), "and stays hers");
 }
 
 #[test]

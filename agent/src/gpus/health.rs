@@ -6,7 +6,7 @@ use super::{
     Config,
     xid::{self, Class},
 };
-use crate::host::{GpuReading, MemoryErrors, Nvml, Reading, Xid};
+use crate::host::{Age, GpuReading, MemoryErrors, Nvml, Reading, Xid};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,6 +17,8 @@ use std::{
 const STUMBLE: Duration = Duration::from_secs(5);
 /// Readings in a row in which a granted GPU is not there before it counts as gone.
 const MISSING: u32 = 2;
+/// And so long: readings may follow one another at once.
+const GONE: Duration = Duration::from_secs(1);
 /// An error without a name belongs to the GPU that is lost within this time of it.
 const UNNAMED: Duration = Duration::from_secs(30);
 
@@ -38,7 +40,9 @@ pub(crate) struct Health {
     seen: BTreeMap<String, Seen>,
     /// Instance to whole GPU.
     parents: BTreeMap<String, String>,
-    missing: BTreeMap<String, u32>,
+    /// How often in a row, and since when.
+    missing: BTreeMap<String, (u32, Instant)>,
+    /// Fatal ones.
     unnamed: Vec<(Instant, u32)>,
 }
 
@@ -125,18 +129,22 @@ impl Health {
             signals.extend(self.xid(now, xid));
         }
         // Otherwise nothing new is known.
-        if reading.nvml == Nvml::Answers {
+        if reading.nvml == Nvml::Answers && reading.age != Age::Old {
             for gpu in &reading.gpus {
                 self.follow(now, gpu);
             }
-            self.gone(reading, granted);
+            self.gone(now, reading, granted);
         }
+        self.name(now);
         let ends = self.book.sick.iter().filter(|(_, sick)| sick.cause > Cause::Memory);
         signals.extend(ends.map(|(gpu, sick)| {
             let detail = format!("GPU {}: {}", self.index(gpu), sick.why);
             Signal::Fault { gpu: gpu.clone(), xid: sick.xid, detail }
         }));
-        let gone = self.missing.iter().filter(|(_, times)| **times >= MISSING);
+        let is_gone = |(times, since): &(u32, Instant)| {
+            *times >= MISSING && now.saturating_duration_since(*since) >= GONE
+        };
+        let gone = self.missing.iter().filter(|(_, missing)| is_gone(missing));
         signals.extend(gone.map(|(gpu, _)| {
             let detail = format!("{gpu} is not on this machine any more");
             Signal::Fault { gpu: gpu.clone(), xid: None, detail }
@@ -172,7 +180,12 @@ impl Health {
         let (uuid, seen) = self.seen.iter().find(|(uuid, seen)| **uuid == named || by_index(seen))?;
         let MemoryErrors { uncorrected, needs_reset, worn_out } = seen.memory_errors;
         let uuid = uuid.clone();
-        self.book.excused.insert(uuid.clone(), Excused { uncorrected, needs_reset, worn_out });
+        let excused = Excused {
+            uncorrected: uncorrected.unwrap_or_default(),
+            needs_reset: needs_reset.unwrap_or_default(),
+            worn_out: worn_out.unwrap_or_default(),
+        };
+        self.book.excused.insert(uuid.clone(), excused);
         self.book.sick.remove(&uuid);
         self.missing.remove(&uuid);
         self.unsaved = true;
@@ -208,12 +221,21 @@ impl Health {
 
     fn xid(&mut self, now: Instant, xid: &Xid) -> Option<Signal> {
         let code = xid.code;
-        let Some(gpu) = &xid.gpu else {
-            self.unnamed.push((now, code));
+        let class = xid::class(code, &self.config);
+        let only = || self.seen.keys().next().filter(|_| self.seen.len() == 1).cloned();
+        let Some(gpu) = xid.gpu.clone().or_else(only) else {
+            if class == Class::Fatal {
+                self.unnamed.push((now, code));
+            }
             return None;
         };
+        // It may have been told before, when it had no name yet.
+        if let Some(place) = self.unnamed.iter().position(|(_, unnamed)| *unnamed == code) {
+            self.unnamed.remove(place);
+        }
+        let gpu = &gpu;
         let line = xid::told(code);
-        match xid::class(code, &self.config) {
+        match class {
             Class::Fatal => {
                 self.sicken(gpu, Cause::Xid, Some(code), line);
                 None
@@ -249,7 +271,7 @@ impl Health {
         seen.index = reading.gpu.index;
         match &reading.fault {
             // One that is only not usable as it is answers all the same.
-            Some(why) if reading.lost || reading.gpu.memory_free_bytes == 0 => {
+            Some(why) if reading.silent => {
                 seen.well_since = None;
                 let since = *seen.ill_since.get_or_insert(now);
                 if reading.lost || now.saturating_duration_since(since) >= STUMBLE {
@@ -259,21 +281,33 @@ impl Health {
             _ => {
                 seen.ill_since = None;
                 seen.well_since.get_or_insert(now);
-                seen.memory_errors = reading.memory_errors;
-                self.answered(now, &gpu, reading.memory_errors);
+                seen.memory_errors = reading.memory_errors.or(seen.memory_errors);
+                let errors = seen.memory_errors;
+                self.answered(now, &gpu, errors);
             }
         }
     }
 
     /// It does not answer.
     fn silenced(&mut self, gpu: &str, why: &str) {
-        let code = self.unnamed.pop().map(|(_, code)| code);
-        match code {
-            Some(code) => self.sicken(gpu, Cause::Xid, Some(code), xid::told(code)),
-            None => self.sicken(gpu, Cause::Lost, None, why.to_owned()),
-        }
+        self.sicken(gpu, Cause::Lost, None, why.to_owned());
         if let Some(sick) = self.book.sick.get_mut(gpu) {
             self.unsaved |= !std::mem::replace(&mut sick.silent, true);
+        }
+    }
+
+    /// Errors without a name belong to those that fell silent last and said nothing before.
+    fn name(&mut self, now: Instant) {
+        while let Some(&(_, code)) = self.unnamed.last() {
+            let fell = |(gpu, seen): (&String, &Seen)| {
+                let since = seen.ill_since?;
+                let sick = self.book.sick.get(gpu)?;
+                let lately = now.saturating_duration_since(since) < UNNAMED;
+                (sick.silent && sick.cause < Cause::Xid && lately).then(|| (since, gpu.clone()))
+            };
+            let Some((_, gpu)) = self.seen.iter().filter_map(fell).max() else { return };
+            self.unnamed.pop();
+            self.sicken(&gpu, Cause::Xid, Some(code), xid::told(code));
         }
     }
 
@@ -284,7 +318,8 @@ impl Health {
             now.saturating_duration_since(since) >= Duration::from_secs(self.config.recovery_seconds)
         });
         let is_well = self.book.sick.get(gpu).is_some_and(|sick| match sick.cause {
-            Cause::Memory | Cause::Uncorrected => trouble.is_none(),
+            Cause::Memory => trouble.is_none() && errors.needs_reset.is_some() && errors.worn_out.is_some(),
+            Cause::Uncorrected => trouble.is_none() && errors.uncorrected.is_some(),
             // What it said before it went silent was before its reset.
             Cause::Lost | Cause::Xid => sick.silent && long,
         });
@@ -300,7 +335,9 @@ impl Health {
 
     /// What is wrong with its memory beyond what the operator knows.
     fn memory_trouble(&self, gpu: &str, errors: MemoryErrors) -> Option<(Cause, String)> {
-        let MemoryErrors { uncorrected, needs_reset, worn_out } = errors;
+        let uncorrected = errors.uncorrected.unwrap_or_default();
+        let needs_reset = errors.needs_reset.unwrap_or_default();
+        let worn_out = errors.worn_out.unwrap_or_default();
         let excused = self.book.excused.get(gpu);
         if uncorrected > excused.map_or(0, |excused| excused.uncorrected) {
             let why = format!("{uncorrected} ECC errors could not be corrected since its driver was loaded");
@@ -313,15 +350,17 @@ impl Health {
             .then(|| (Cause::Memory, "a row of its memory is replaced at its next reset".to_owned()))
     }
 
-    /// Granted ones that are not there: neither themselves nor, with a fault, what they are a part of.
-    fn gone(&mut self, reading: &Reading, granted: &BTreeSet<String>) {
+    /// Granted ones that are not there. A part of one that does not answer may be: what becomes of that says.
+    fn gone(&mut self, now: Instant, reading: &Reading, granted: &BTreeSet<String>) {
         let there = |uuid: &String| {
             let whole = self.whole(uuid);
-            reading.gpus.iter().any(|gpu| gpu.gpu.uuid == *uuid || (gpu.gpu.uuid == whole && gpu.lost))
+            reading.gpus.iter().any(|gpu| gpu.gpu.uuid == *uuid || (gpu.gpu.uuid == whole && gpu.silent))
         };
-        let times = |uuid: &String| self.missing.get(uuid).copied().unwrap_or(0).saturating_add(1);
-        let missing = granted.iter().filter(|uuid| !there(uuid));
-        self.missing = missing.map(|uuid| (uuid.clone(), times(uuid))).collect();
+        let again = |uuid: &String| {
+            let (times, since) = self.missing.get(uuid).copied().unwrap_or((0, now));
+            (uuid.clone(), (times.saturating_add(1), since))
+        };
+        self.missing = granted.iter().filter(|uuid| !there(uuid)).map(again).collect();
     }
 
     fn index(&self, gpu: &str) -> u32 {

@@ -1,7 +1,10 @@
 //! Who asks NVML: one thread, with a bound on how long it is waited for. A driver that is stuck keeps that thread and
 //! nobody else; what it said last is told with the word that it hangs, until it answers again.
 
-use super::{GpuReading, Nvml, Xid, gpu::Gpus};
+use super::{
+    Age, GpuReading, Nvml, Xid,
+    gpu::{Events, Gpus, Xids},
+};
 use std::{
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
@@ -21,7 +24,6 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub(super) struct Answer {
     pub(super) gpus: Vec<GpuReading>,
     pub(super) nvml: Nvml,
-    pub(super) xids: Vec<Xid>,
     pub(super) version: Option<String>,
     pub(super) cuda: Option<String>,
     pub(super) problem: Option<String>,
@@ -29,7 +31,10 @@ pub(super) struct Answer {
     pub(super) load: Option<u64>,
 }
 
-pub(super) struct Driver(Mutex<State>);
+pub(super) struct Driver {
+    state: Mutex<State>,
+    xids: Xids,
+}
 
 struct State {
     asks: SyncSender<()>,
@@ -42,31 +47,33 @@ struct State {
 impl Driver {
     /// `module`: where the kernel shows the driver's module. After `limit` without an answer it hangs.
     pub(super) fn start(
-        gpus: impl FnOnce() -> Gpus + Send + 'static,
+        gpus: impl FnOnce(Events) -> Gpus + Send + 'static,
         module: PathBuf,
         limit: Duration,
     ) -> Self {
         let (asks, asked) = sync_channel(1);
         let (answer, answers) = sync_channel(1);
+        let events = Events::start();
+        let xids = events.xids();
         let work = move || {
-            let mut gpus = gpus();
+            let mut gpus = gpus(events);
             while asked.recv().is_ok() && answer.send(ask(&mut gpus, &module)).is_ok() {}
         };
         if let Err(error) = thread::Builder::new().name("nvml".into()).spawn(work) {
             tracing::error!(%error, "no thread to ask NVML: this machine has no GPU");
         }
-        Self(Mutex::new(State { asks, answers, last: None, asked: None, limit }))
+        Self { state: Mutex::new(State { asks, answers, last: None, asked: None, limit }), xids }
     }
 
-    pub(super) fn read(&self) -> Answer {
+    /// Errors are told once, also by a driver that does not answer.
+    pub(super) fn read(&self) -> (Answer, Age, Vec<Xid>) {
         let mut state = self.lock();
-        state.ask();
-        // Told once.
-        let xids = state.last.as_mut().map(|last| std::mem::take(&mut last.xids)).unwrap_or_default();
-        Answer { xids, ..state.told() }
+        let age = state.ask();
+        // After the answer: what made a GPU fail in it has been told by then.
+        (state.told(), age, self.xids.take())
     }
 
-    /// As `read`, for whoever does nothing about errors: they are kept for the next reading.
+    /// As `read`, for whoever does nothing about errors.
     pub(super) fn look(&self) -> Answer {
         let mut state = self.lock();
         state.ask();
@@ -74,22 +81,38 @@ impl Driver {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl State {
-    fn ask(&mut self) {
-        self.take(Duration::ZERO);
-        if self.asked.is_none() {
-            if self.asks.try_send(()).is_err() {
-                return;
+    /// Answers what question the newest answer is for.
+    fn ask(&mut self) -> Age {
+        let end = Instant::now() + PATIENCE;
+        let pending = self.asked.is_some();
+        if pending {
+            self.take(self.patience(end));
+            if self.asked.is_some() {
+                return Age::Old;
             }
-            self.asked = Some(Instant::now());
         }
+        // Without the thread there is nothing more to come.
+        if self.asks.try_send(()).is_err() {
+            return Age::Fresh;
+        }
+        self.asked = Some(Instant::now());
+        self.take(self.patience(end));
+        match (self.asked, pending) {
+            (None, _) => Age::Fresh,
+            (Some(_), true) => Age::Late,
+            (Some(_), false) => Age::Old,
+        }
+    }
+
+    /// The first answer is worth waiting for: without it there would be no GPU at all.
+    fn patience(&self, end: Instant) -> Duration {
         let left = self.left();
-        // The first answer is worth waiting for: without it there would be no GPU at all.
-        self.take(if self.last.is_some() { left.min(PATIENCE) } else { left });
+        if self.last.is_some() { left.min(end.saturating_duration_since(Instant::now())) } else { left }
     }
 
     fn told(&self) -> Answer {
@@ -104,13 +127,11 @@ impl State {
 
     fn take(&mut self, patience: Duration) {
         match self.answers.recv_timeout(patience) {
-            Ok(mut answer) => {
+            Ok(answer) => {
                 if self.left().is_zero() && self.asked.is_some() {
                     tracing::info!("the NVIDIA driver answers again");
                 }
                 self.asked = None;
-                let untold = self.last.take().map(|last| last.xids).unwrap_or_default();
-                answer.xids.splice(0..0, untold);
                 self.last = Some(answer);
             }
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
@@ -124,8 +145,6 @@ fn ask(gpus: &mut Gpus, module: &Path) -> Answer {
     Answer {
         gpus: found.unwrap_or_default(),
         nvml,
-        // After the reading: what made a GPU fail in it has been told by then.
-        xids: gpus.xids(),
         version: gpus.driver(),
         cuda: gpus.cuda(),
         problem: gpus.problem(),

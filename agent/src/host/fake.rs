@@ -1,6 +1,6 @@
 //! A described machine, for tests: it is what it was told to be, and changes when told.
 
-use super::{Disk, Facts, GpuReading, Host, Nvml, Reading};
+use super::{Disk, Facts, GpuReading, Host, MemoryErrors, Nvml, Reading};
 use longshore_common::{agent::Gpu, job::resources::GIB};
 use std::{
     path::Path,
@@ -77,7 +77,7 @@ pub fn gpu(index: u32, model: &str, memory_bytes: u64) -> GpuReading {
         memory_free_bytes: memory_bytes,
         ..Gpu::default()
     };
-    GpuReading { gpu, tells_utilisation: true, ..GpuReading::default() }
+    GpuReading { gpu, tells_utilisation: true, memory_errors: MemoryErrors::NONE, ..GpuReading::default() }
 }
 
 impl Host for FakeHost {

@@ -47,7 +47,7 @@ impl Machine {
     pub(super) fn with_devices(config: &Config, data_dir: &Path, devices: &Path) -> Result<Self, Error> {
         let (library, devices) = (config.nvml_library.clone(), devices.to_owned());
         let limit = Duration::from_secs(config.nvml_answer_seconds);
-        let driver = Driver::start(move || Gpus::new(library, &devices), MODULE.into(), limit);
+        let driver = Driver::start(move |events| Gpus::new(library, &devices, events), MODULE.into(), limit);
         Ok(Self { system: Mutex::new(System::new(data_dir)?), driver })
     }
 }
@@ -64,10 +64,10 @@ impl Host for Machine {
 
     fn read(&self) -> Reading {
         let mut reading = lock(&self.system).read();
-        let answer = self.driver.read();
+        let (answer, age, xids) = self.driver.read();
         reading.gpus = answer.gpus;
         reading.nvml = answer.nvml;
-        reading.xids = answer.xids;
+        (reading.age, reading.xids) = (age, xids);
         reading.driver_load = answer.load;
         reading
     }

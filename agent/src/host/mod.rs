@@ -64,6 +64,8 @@ pub struct Reading {
     /// In order of their index; the instances of one GPU share it.
     pub gpus: Vec<GpuReading>,
     pub nvml: Nvml,
+    /// Of the GPUs.
+    pub age: Age,
     /// What GPUs told since the last reading.
     pub xids: Vec<Xid>,
     /// Another one each time the driver is loaded; `None`: the machine does not say.
@@ -81,6 +83,18 @@ pub enum Nvml {
     Hangs,
 }
 
+/// When the GPUs of a reading were asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Age {
+    /// For this reading.
+    #[default]
+    Fresh,
+    /// For an earlier one, and told only now.
+    Late,
+    /// Nothing new was told: they are as in the reading before.
+    Old,
+}
+
 /// An error that the driver told of, by NVIDIA's number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Xid {
@@ -94,23 +108,41 @@ pub struct GpuReading {
     /// Identity, VRAM and utilisation; `job` and `busy` are `capacity`'s to fill.
     pub gpu: Gpu,
     pub processes: Vec<GpuProcess>,
+    /// VRAM that the driver keeps for itself.
+    pub reserved_bytes: u64,
     /// Whether its utilisation is a measured one.
     pub tells_utilisation: bool,
     pub memory_errors: MemoryErrors,
     /// It does not answer, or cannot be used as it is: why.
     pub fault: Option<String>,
+    /// The fault is that it does not answer, for itself or for its parts: nothing is known of it now.
+    pub silent: bool,
     /// The fault is that it has fallen off the bus.
     pub lost: bool,
 }
 
+/// `None`: it could not be asked, which says nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MemoryErrors {
     /// ECC errors since the driver was loaded that could not be corrected.
-    pub uncorrected: u64,
+    pub uncorrected: Option<u64>,
     /// A row or a page is replaced at the next reset.
-    pub needs_reset: bool,
+    pub needs_reset: Option<bool>,
     /// And another one cannot be any more.
-    pub worn_out: bool,
+    pub worn_out: Option<bool>,
+}
+
+impl MemoryErrors {
+    pub const NONE: Self = Self { uncorrected: Some(0), needs_reset: Some(false), worn_out: Some(false) };
+
+    /// What was not told is as it was.
+    pub(crate) fn or(self, before: Self) -> Self {
+        Self {
+            uncorrected: self.uncorrected.or(before.uncorrected),
+            needs_reset: self.needs_reset.or(before.needs_reset),
+            worn_out: self.worn_out.or(before.worn_out),
+        }
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

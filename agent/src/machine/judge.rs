@@ -5,7 +5,7 @@ use crate::{
     attempt::Held,
     capacity::{self, Foreign, GpuWatch, Meter},
     gpus::{self, Health, Idle, Looks},
-    host::{Facts, Nvml, Reading},
+    host::{Age, Facts, Nvml, Reading},
     slots::Slots,
 };
 use longshore_common::{agent::Gpu, durable};
@@ -29,6 +29,8 @@ pub(super) struct Judge {
     slots: Slots,
     held: Held,
     patients: Patients,
+    /// As of the last reading with news.
+    gpus: Vec<Gpu>,
 }
 
 /// What follows from a reading.
@@ -48,7 +50,7 @@ impl Judge {
         patients: Patients,
     ) -> Self {
         let (meter, watch) = (Meter::new(others), GpuWatch::new(others.clone()));
-        Self { facts, meter, watch, idle, slots, held, patients }
+        Self { facts, meter, watch, idle, slots, held, patients, gpus: Vec::new() }
     }
 
     pub(super) fn judge(&mut self, reading: &Reading) -> Judged {
@@ -56,7 +58,11 @@ impl Judge {
         let foreign = self.meter.observe(now, &self.facts, reading, &self.held.ours());
         let granted = self.slots.granted().gpus;
         self.watch.know(self.held.containers());
-        let mut gpus = self.watch.observe(now, &reading.gpus, &granted);
+        // Whether a GPU that was given back is free, an old reading does not say.
+        if reading.age != Age::Old {
+            self.gpus = self.watch.observe(now, &reading.gpus, &granted);
+        }
+        let mut gpus = self.gpus.clone();
         let mut health = self.patients.lock();
         let has = granted.keys().cloned().collect();
         let signals = health.observe(now, &self.facts.boot_id, reading, &has);
@@ -66,7 +72,7 @@ impl Judge {
         for stranger in self.watch.strangers() {
             self.held.gpu_stranger(&stranger.gpu, &stranger.who);
         }
-        if reading.nvml == Nvml::Answers {
+        if reading.nvml == Nvml::Answers && reading.age != Age::Old {
             self.held.gpus_read(now, &reading.gpus, &self.idle);
         }
         for (gpu, seen) in gpus.iter_mut().zip(&reading.gpus) {
@@ -90,7 +96,10 @@ impl Judge {
         let strangers = self.watch.strangers().iter().map(|stranger| stranger.who.clone());
         let slow = gpus.iter().filter(|gpu| !gpu.throttled.is_empty());
         let slow = slow.map(|gpu| format!("GPU {} is slowed down ({})", gpu.index, gpu.throttled.join(", ")));
-        hangs.into_iter().chain(health.notes()).chain(strangers).chain(slow).collect()
+        let shut_out = self.held.shut_out().into_iter().map(|job| {
+            format!("the container of {job} cannot open its GPUs any more: its devices were set anew")
+        });
+        hangs.into_iter().chain(health.notes()).chain(strangers).chain(slow).chain(shut_out).collect()
     }
 
     /// Attempts that wait for a look.

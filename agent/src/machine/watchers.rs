@@ -6,7 +6,7 @@ use crate::{
     attempt::Held,
     capacity::{self, Foreign},
     gpus,
-    host::{Disk, Facts, Host, Reading},
+    host::{Age, Disk, Facts, Host, Reading},
     images::Images,
     runtime::{EngineInfo, Runtime},
     slots::Slots,
@@ -127,8 +127,9 @@ async fn watch_host(host: Arc<dyn Host>, mut judge: Judge, seen: Arc<watch::Send
                 root.and_then(|root| disk(&*host, root)),
             )
         };
-        match spawn_blocking(read).await {
+        let age = match spawn_blocking(read).await {
             Ok((reading, driver, engine_disk)) => {
+                let age = reading.age;
                 let judged = judge.judge(&reading);
                 judge.save().await;
                 seen.send_if_modified(|now| {
@@ -144,10 +145,14 @@ async fn watch_host(host: Arc<dyn Host>, mut judge: Judge, seen: Arc<watch::Send
                     }
                     changed
                 });
+                age
             }
-            Err(error) => tracing::error!(%error, "reading the host failed"),
-        }
-        looks.done(look);
+            Err(error) => {
+                tracing::error!(%error, "reading the host failed");
+                Age::Old
+            }
+        };
+        looks.done(look, age);
     }
 }
 

@@ -15,6 +15,7 @@
 //! | `FAKE_ENGINE_RESTART` | set: the engine took it along |
 //! | `FAKE_FILES` | files of `/out`: `a.txt:11,b/c.bin:3000000` |
 //! | `FAKE_DISK` | bytes of disk it claims to use, or `unmeasurable` |
+//! | `FAKE_GPUS_SHUT` | after that long it cannot open its GPUs any more |
 //! | `FAKE_START_ERROR` | an outcome: the start fails so |
 //! | `FAKE_HANG` | `create` or `start`: that call is never answered |
 //!
@@ -367,13 +368,14 @@ impl Runtime for Fake {
         let Some(disk_bytes) = container.script.disk else {
             return Err(Error::ends(Outcome::DiskLimit, "its folders cannot be measured"));
         };
+        let opens_gpus = container.script.gpus_shut.map(|after| ran < after);
         let usage = Usage {
             cpu_micros: u64::try_from(ran.as_micros()).unwrap_or(u64::MAX),
             memory_peak_bytes: 1 << 20,
             disk_peak_bytes: disk_bytes,
             ..Usage::default()
         };
-        Ok(Sample { usage, memory_bytes: 0, disk_bytes, disk_full: false })
+        Ok(Sample { usage, memory_bytes: 0, disk_bytes, disk_full: false, opens_gpus })
     }
 
     async fn remove(&self, container: &ContainerId) -> Result<(), Error> {

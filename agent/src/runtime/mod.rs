@@ -375,6 +375,8 @@ pub struct Sample {
     pub disk_bytes: u64,
     /// It has a hard limit and nothing more goes in.
     pub disk_full: bool,
+    /// Whether its control group lets it open GPUs; `None`: that is not to be seen.
+    pub opens_gpus: Option<bool>,
 }
 
 /// A container of ours found on the engine.

@@ -12,6 +12,8 @@ pub struct Description {
     pub gpus: Vec<Gpu>,
     /// Errors told so far, oldest first: each is delivered once, to whoever waits for events then.
     pub events: Vec<Event>,
+    /// NVML's error code of every wait for one.
+    pub event_error: Option<u32>,
     /// Every question about a GPU waits until this is off.
     pub hang: bool,
 }
@@ -23,6 +25,7 @@ impl Default for Description {
             init_error: None,
             gpus: Vec::new(),
             events: Vec::new(),
+            event_error: None,
             hang: false,
         }
     }
@@ -37,6 +40,8 @@ pub struct Gpu {
     pub memory_mib: u64,
     /// Taken by the driver itself.
     pub reserved_mib: u64,
+    /// Held by no process that is listed.
+    pub unlisted_mib: u64,
     pub utilisation: u32,
     pub mig: bool,
     /// What a GPU in MIG mode is divided into.
@@ -58,6 +63,8 @@ pub struct Gpu {
     pub remap_pending: bool,
     /// There is no row left to replace it with.
     pub remap_failed: bool,
+    /// NVML's error code of every question about errors of its memory.
+    pub memory_error: Option<u32>,
     pub temperature: u32,
     pub power_mw: u32,
     pub power_limit_mw: u32,
@@ -72,6 +79,7 @@ impl Default for Gpu {
             model: "NVIDIA A100-SXM4-80GB".into(),
             memory_mib: 81_920,
             reserved_mib: 500,
+            unlisted_mib: 0,
             utilisation: 0,
             mig: false,
             instances: Vec::new(),
@@ -85,6 +93,7 @@ impl Default for Gpu {
             uncorrected: 0,
             remap_pending: false,
             remap_failed: false,
+            memory_error: None,
             temperature: 35,
             power_mw: 60_000,
             power_limit_mw: 400_000,
@@ -100,6 +109,8 @@ pub enum Fault {
     Lost,
     /// Answers who it is, and then is lost.
     Failing,
+    /// Answers who it is, and then fails with an unknown error.
+    Confused,
 }
 
 /// A critical error that a GPU tells of.
@@ -147,7 +158,8 @@ impl Description {
 
 impl Gpu {
     pub(crate) fn used_mib(&self) -> u64 {
-        self.processes.iter().map(|process| process.memory_mib).sum::<u64>().min(self.memory_mib)
+        let listed = self.processes.iter().map(|process| process.memory_mib).sum::<u64>();
+        (listed + self.unlisted_mib).min(self.memory_mib)
     }
 
     /// A part of it, as what a handle of that part answers for.
@@ -157,6 +169,7 @@ impl Gpu {
             model: format!("{} MIG {}", self.model, instance.profile),
             memory_mib: instance.memory_mib,
             reserved_mib: 0,
+            unlisted_mib: 0,
             instances: Vec::new(),
             processes: instance.processes.clone(),
             ..self.clone()

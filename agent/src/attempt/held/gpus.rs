@@ -4,6 +4,7 @@
 use super::{Entry, Held, Holding};
 use crate::{
     attempt::stop::Cause,
+    capacity::Containers,
     gpus::{Finding, Idle, Looks, Meter, Sample, Signal},
     host::GpuReading,
 };
@@ -21,6 +22,14 @@ use tokio::sync::mpsc;
 pub(super) const LINES: usize = 16;
 /// Container ids have no other length; what is only played has none.
 const ID: usize = 64;
+/// A driver may tell of a fault so long after it has ended a container.
+const AFTERMATH: Duration = Duration::from_secs(30);
+/// And of a program's own error so long. Later ones are of whoever has the GPU then.
+const LAST_WORDS: Duration = Duration::from_secs(3);
+
+/// What a job reads whose devices were set anew behind the engine's back.
+const SHUT_OUT: &str = "gpu_access: this container's devices were set anew without its GPUs (`systemctl daemon-reload` on \
+     the machine does that); what has a GPU open goes on, what opens one from now on fails";
 
 /// Of one attempt.
 #[derive(Debug)]
@@ -28,13 +37,25 @@ pub(super) struct Share {
     uuids: Vec<String>,
     /// How much of its memory it may have, of a shared one.
     limit: Option<u64>,
-    container: Option<String>,
+    container: Container,
+    /// Whether its container may open GPUs, as far as that was seen.
+    opens: bool,
     meter: Meter,
     lines: mpsc::Sender<String>,
     told: BTreeSet<String>,
     story: Story,
     /// The container has ended: nothing stops it any more.
-    ended: bool,
+    ended: Option<Instant>,
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Container {
+    /// There is none yet, or its id is not known.
+    #[default]
+    Coming,
+    /// No process could show it.
+    Nameless,
+    Known(String),
 }
 
 /// What happened to an attempt's GPUs.
@@ -46,6 +67,12 @@ pub(crate) struct Story {
     pub(crate) strangers: Vec<String>,
     /// Other errors.
     pub(crate) errors: Vec<String>,
+    /// And those that may be of others who use the same GPU.
+    pub(crate) doubtful: Vec<String>,
+    /// Its container cannot open GPUs any more.
+    pub(crate) shut_out: bool,
+    /// The driver did not answer when it ended.
+    pub(crate) unknown: bool,
 }
 
 impl Share {
@@ -53,17 +80,22 @@ impl Share {
         Self {
             uuids: Vec::new(),
             limit: None,
-            container: None,
+            container: Container::Coming,
+            opens: false,
             meter: Meter::default(),
             lines,
             told: BTreeSet::new(),
             story: Story::default(),
-            ended: false,
+            ended: None,
         }
     }
 
     pub(super) fn lines(&self) -> mpsc::Sender<String> {
         self.lines.clone()
+    }
+
+    fn ended_before(&self, length: Duration) -> bool {
+        self.ended.is_some_and(|ended| ended.elapsed() > length)
     }
 
     pub(super) fn usage(&self) -> GpuUsage {
@@ -82,13 +114,37 @@ impl Share {
 }
 
 impl Entry {
+    fn fails(&mut self, xid: Option<u32>, detail: &str) {
+        // Later it is somebody else's, most likely.
+        if !self.gpus.ended_before(AFTERMATH) {
+            self.gpus.story.fault.get_or_insert_with(|| (xid, detail.to_owned()));
+        }
+        if self.gpus.ended.is_none() {
+            self.stopper.raise(Cause::GpuFault { xid, detail: detail.to_owned() });
+        }
+    }
+
+    fn errs(&mut self, line: &str, sure: bool) {
+        if sure {
+            if self.gpus.tell(line) {
+                self.gpus.story.errors.push(line.to_owned());
+            }
+            return;
+        }
+        let line =
+            format!("{line}; others may use this GPU too, and the driver does not say whose program it was");
+        if self.gpus.tell(&line) {
+            self.gpus.story.doubtful.push(line);
+        }
+    }
+
     fn has(&self, uuid: &str) -> bool {
         self.gpus.uuids.iter().any(|own| own == uuid)
     }
 
     /// Its container has GPUs in its hands.
     fn runs(&self) -> bool {
-        self.attempt.phase == JobState::Running && !self.gpus.ended
+        self.attempt.phase == JobState::Running && self.gpus.ended.is_none()
     }
 
     /// Of a shared GPU others use, nobody can say that one lets it lie idle.
@@ -98,7 +154,7 @@ impl Entry {
             .map(|reading| Sample {
                 uuid: &reading.gpu.uuid,
                 index: reading.gpu.index,
-                memory_bytes: own_memory(reading, self.gpus.container.as_deref()),
+                memory_bytes: own_memory(reading, &self.gpus.container),
                 percent: reading.tells_utilisation.then_some(reading.gpu.utilisation_percent),
             })
             .collect();
@@ -117,11 +173,11 @@ impl Entry {
 }
 
 /// Of a container whose id no process could show every contained one is taken.
-fn own_memory(reading: &GpuReading, container: Option<&str>) -> u64 {
-    let own = reading.processes.iter().filter(|process| match (&process.container, container) {
-        (Some(shown), Some(own)) => shown == own,
-        (shown, None) => shown.is_some(),
-        (None, Some(_)) => false,
+fn own_memory(reading: &GpuReading, container: &Container) -> u64 {
+    let own = reading.processes.iter().filter(|process| match container {
+        Container::Known(own) => process.container.as_ref() == Some(own),
+        Container::Nameless => process.container.is_some(),
+        Container::Coming => false,
     });
     own.map(|process| process.memory_bytes).sum()
 }
@@ -131,16 +187,28 @@ impl Held {
         &self.0.looks
     }
 
-    /// UUID to the containers that have it, where they are known.
-    pub(crate) fn containers(&self) -> BTreeMap<String, BTreeSet<String>> {
-        let mut all: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    /// Those that have GPUs, by UUID.
+    pub(crate) fn containers(&self) -> BTreeMap<String, Containers> {
+        let mut all: BTreeMap<String, Containers> = BTreeMap::new();
         for share in self.lock().values().map(|entry| &entry.gpus) {
-            let Some(container) = &share.container else { continue };
             for uuid in &share.uuids {
-                all.entry(uuid.clone()).or_default().insert(container.clone());
+                let none = || Containers { coming: false, ..Containers::default() };
+                let had = all.entry(uuid.clone()).or_insert_with(none);
+                match &share.container {
+                    Container::Coming => had.coming = true,
+                    Container::Nameless => had.nameless = true,
+                    Container::Known(id) => drop(had.known.insert(id.clone())),
+                }
             }
         }
         all
+    }
+
+    /// Jobs whose containers cannot open their GPUs any more.
+    pub(crate) fn shut_out(&self) -> Vec<String> {
+        let entries = self.lock();
+        let shut_out = entries.values().filter(|entry| entry.gpus.story.shut_out && entry.runs());
+        shut_out.map(|entry| entry.serves.job.clone()).collect()
     }
 
     /// Counts what running attempts use; what lies idle is said or ended.
@@ -160,18 +228,20 @@ impl Held {
     pub(crate) fn gpu_signal(&self, signal: &Signal, whole: impl Fn(&str) -> String) {
         let (Signal::Fault { gpu, .. } | Signal::Told { gpu, .. }) = signal;
         let concerns = |entry: &Entry| entry.gpus.uuids.iter().any(|own| own == gpu || whole(own) == *gpu);
-        for entry in self.lock().values_mut().filter(|entry| concerns(entry)) {
-            match signal {
-                Signal::Fault { xid, detail, .. } => {
-                    entry.gpus.story.fault.get_or_insert_with(|| (*xid, detail.clone()));
-                    if !entry.gpus.ended {
-                        entry.stopper.raise(Cause::GpuFault { xid: *xid, detail: detail.clone() });
-                    }
-                }
-                Signal::Told { line, .. } => {
-                    if entry.gpus.tell(line) {
-                        entry.gpus.story.errors.push(line.clone());
-                    }
+        let mut entries = self.lock();
+        let concerned = entries.values_mut().filter(|entry| concerns(entry));
+        match signal {
+            Signal::Fault { xid, detail, .. } => concerned.for_each(|entry| entry.fails(*xid, detail)),
+            Signal::Told { line, .. } => {
+                // It is a running program's. The driver names the GPU, not the instance nor the process.
+                let mut told: Vec<&mut Entry> = concerned
+                    .filter(|entry| entry.attempt.phase == JobState::Running)
+                    .filter(|entry| !entry.gpus.ended_before(LAST_WORDS))
+                    .collect();
+                let alone = told.len() == 1;
+                for entry in &mut told {
+                    let sure = alone && entry.has(gpu);
+                    entry.errs(line, sure);
                 }
             }
         }
@@ -179,7 +249,7 @@ impl Held {
 
     /// Somebody else's process is on a GPU that an attempt has.
     pub(crate) fn gpu_stranger(&self, uuid: &str, who: &str) {
-        for entry in self.lock().values_mut().filter(|entry| entry.has(uuid) && !entry.gpus.ended) {
+        for entry in self.lock().values_mut().filter(|entry| entry.has(uuid) && entry.gpus.ended.is_none()) {
             if entry.gpus.tell(&format!("gpu_stranger: {who}; it is not of this job")) {
                 entry.gpus.story.strangers.push(who.to_owned());
             }
@@ -197,14 +267,27 @@ impl Holding {
     }
 
     pub(crate) fn has_container(&self, id: &str) {
-        let id = (id.len() == ID).then(|| id.to_owned());
-        self.update(|entry| entry.gpus.container = id);
+        let named = id.len() == ID;
+        let container = if named { Container::Known(id.to_owned()) } else { Container::Nameless };
+        self.update(|entry| entry.gpus.container = container);
+    }
+
+    /// Whether its container may open GPUs. One that could and cannot any more was cut off by somebody on the machine:
+    /// what has a GPU open goes on, so it is not ended.
+    pub(crate) fn opens_gpus(&self, may: bool) {
+        self.update(|entry| {
+            let could = std::mem::replace(&mut entry.gpus.opens, may);
+            if could && !may && entry.gpus.tell(SHUT_OUT) {
+                tracing::warn!(job = entry.serves.job, "its container cannot open its GPUs any more");
+                entry.gpus.story.shut_out = true;
+            }
+        });
     }
 
     /// Its container has ended: a fault from now on is only noted, for whoever asks how it came.
     pub(crate) fn ended(&self) {
         self.update(|entry| {
-            entry.gpus.ended = true;
+            entry.gpus.ended = Some(Instant::now());
             entry.inside = None;
             entry.over.cancel();
         });
@@ -218,10 +301,15 @@ impl Holding {
         }
     }
 
-    /// Waits for a look at the GPUs that begins now, then says what happened to them.
-    pub(crate) async fn story(&self, patience: Duration) -> Story {
-        self.held.looks().fresh(patience).await;
-        self.story_so_far()
+    /// Waits for a look at the GPUs that begins now, then says what happened to them. A driver that is slow is waited
+    /// for, unless it has told of a fault: after one it often is.
+    pub(crate) async fn story(&self) -> Story {
+        let enough = {
+            let (held, attempt) = (self.held.clone(), self.attempt);
+            move || held.lock().get(&attempt).is_some_and(|entry| entry.gpus.story.fault.is_some())
+        };
+        let seen = self.held.looks().fresh(AFTERMATH, enough).await;
+        Story { unknown: !seen, ..self.story_so_far() }
     }
 
     pub(crate) fn story_so_far(&self) -> Story {
@@ -234,3 +322,6 @@ impl Holding {
         entries.get(&self.attempt).map(|entry| entry.gpus.usage()).unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -29,13 +29,13 @@ pub(super) fn read(nvml: &Nvml, index: u32, before: Option<&Gpu>) -> GpuReading 
     }
     sensors(&device, &mut known);
     match measure(&device, &mut known) {
-        Ok((processes, tells_utilisation)) => GpuReading {
+        Ok(Measured { processes, reserved_bytes, tells_utilisation }) => GpuReading {
             memory_errors: memory_errors(&device),
             gpu: known,
             processes,
+            reserved_bytes,
             tells_utilisation,
-            fault: None,
-            lost: false,
+            ..GpuReading::default()
         },
         Err(error) => ill(known, &error),
     }
@@ -48,7 +48,7 @@ fn ill(mut gpu: Gpu, error: &NvmlError) -> GpuReading {
     (gpu.temperature_c, gpu.power_watts) = (None, None);
     let lost = matches!(error, NvmlError::GpuLost);
     let fault = if lost { "it has fallen off the bus".to_owned() } else { error.to_string() };
-    GpuReading { gpu, fault: Some(fault), lost, ..GpuReading::default() }
+    GpuReading { gpu, fault: Some(fault), silent: true, lost, ..GpuReading::default() }
 }
 
 fn identify(device: &Device<'_>, gpu: &mut Gpu) -> Result<(), NvmlError> {
@@ -97,14 +97,24 @@ fn throttled(reasons: ThrottleReasons) -> Vec<String> {
     told
 }
 
-fn measure(device: &Device<'_>, gpu: &mut Gpu) -> Result<(Vec<GpuProcess>, bool), NvmlError> {
+struct Measured {
+    processes: Vec<GpuProcess>,
+    reserved_bytes: u64,
+    tells_utilisation: bool,
+}
+
+fn measure(device: &Device<'_>, gpu: &mut Gpu) -> Result<Measured, NvmlError> {
     let memory = device.memory_info()?;
     gpu.memory_bytes = memory.total;
     gpu.memory_free_bytes = memory.free;
     // Not told in MIG mode and by some virtual GPUs.
     let rates = optional(device.utilization_rates())?;
     gpu.utilisation_percent = rates.as_ref().map_or(0, |rates| rates.gpu.min(100));
-    Ok((processes(device)?, rates.is_some()))
+    Ok(Measured {
+        processes: processes(device)?,
+        reserved_bytes: memory.reserved,
+        tells_utilisation: rates.is_some(),
+    })
 }
 
 pub(super) fn processes(device: &Device<'_>) -> Result<Vec<GpuProcess>, NvmlError> {
@@ -128,26 +138,44 @@ fn told(process: &ProcessInfo, graphics: bool) -> GpuProcess {
     process::describe(process.pid, memory, graphics)
 }
 
+/// A question that fails says nothing, least of all that all is well.
 fn memory_errors(device: &Device<'_>) -> MemoryErrors {
     let fields = [FieldId(NVML_FI_DEV_REMAPPED_PENDING), FieldId(NVML_FI_DEV_REMAPPED_FAILURE)];
-    let told = device.field_values_for(&fields).unwrap_or_default();
-    let [pending, failed] = [0, 1].map(|place| {
-        told.get(place).is_some_and(|sample| matches!(sample, Ok(sample) if is_set(sample.value.as_ref())))
-    });
+    let [pending, worn_out] = match known(device.field_values_for(&fields)) {
+        Some(told) => {
+            let mut told = told.unwrap_or_default().into_iter();
+            [(); 2].map(|()| told.next().map_or(Some(false), |sample| is_set(sample.and_then(|it| it.value))))
+        }
+        None => [None, None],
+    };
     // Older GPUs retire pages instead of remapping rows.
-    let retiring = device.are_pages_pending_retired().unwrap_or(false);
+    let retiring = known(device.are_pages_pending_retired()).map(Option::unwrap_or_default);
+    let uncorrected = device.total_ecc_errors(MemoryError::Uncorrected, EccCounter::Volatile);
     MemoryErrors {
-        uncorrected: device.total_ecc_errors(MemoryError::Uncorrected, EccCounter::Volatile).unwrap_or(0),
-        needs_reset: pending || retiring,
-        worn_out: failed,
+        uncorrected: known(uncorrected).map(Option::unwrap_or_default),
+        needs_reset: match (pending, retiring) {
+            (Some(true), _) | (_, Some(true)) => Some(true),
+            (Some(false), Some(false)) => Some(false),
+            _ => None,
+        },
+        worn_out,
     }
 }
 
-const fn is_set(value: Result<&SampleValue, &NvmlError>) -> bool {
-    match value {
-        Ok(SampleValue::U32(value)) => *value != 0,
-        Ok(SampleValue::U64(value)) => *value != 0,
-        Ok(SampleValue::I64(value)) => *value != 0,
-        _ => false,
+/// What the GPU says, if it knows of that at all; `None`: it could not be asked.
+fn known<T>(told: Result<T, NvmlError>) -> Option<Option<T>> {
+    match told {
+        // Of a field that is younger than the driver.
+        Err(NvmlError::InvalidArg) => Some(None),
+        told => optional(told).ok(),
+    }
+}
+
+fn is_set(value: Result<SampleValue, NvmlError>) -> Option<bool> {
+    match known(value)? {
+        Some(SampleValue::U32(value)) => Some(value != 0),
+        Some(SampleValue::U64(value)) => Some(value != 0),
+        Some(SampleValue::I64(value)) => Some(value != 0),
+        Some(SampleValue::F64(_)) | None => Some(false),
     }
 }

@@ -1,13 +1,14 @@
 //! Listens for critical errors (Xid) on a thread of its own, for as long as NVML is loaded. Never says what they mean.
 
 use crate::host::Xid;
+use longshore_common::retry::Backoff;
 use nvml_wrapper::{
-    Nvml, bitmasks::event::EventTypes, enums::event::XidError, error::NvmlError, event::EventSet,
+    Device, Nvml, bitmasks::event::EventTypes, enums::event::XidError, error::NvmlError, event::EventSet,
 };
 use std::{
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// How long one wait for an event lasts: nobody shuts NVML down meanwhile.
@@ -17,12 +18,20 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const STEP: Duration = Duration::from_millis(10);
 /// What nobody takes is of no more use; a GPU that fails tells the same again and again.
 const KEPT: usize = 256;
+/// After NVML has refused to listen on.
+const AGAIN: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
+/// How long a GPU that could not say who it is, is asked once more.
+const NAMELESS: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
-pub(super) struct Events {
+pub(in crate::host) struct Events {
     shared: Arc<Shared>,
     followed: Vec<String>,
 }
+
+/// Where others take what was told.
+#[derive(Debug)]
+pub(in crate::host) struct Xids(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
@@ -40,7 +49,7 @@ struct State {
 }
 
 impl Events {
-    pub(super) fn start() -> Self {
+    pub(in crate::host) fn start() -> Self {
         let shared = Arc::new(Shared::default());
         let listener = Arc::clone(&shared);
         let started = thread::Builder::new().name("gpu events".into()).spawn(move || listen(&listener));
@@ -78,8 +87,15 @@ impl Events {
         }
     }
 
-    pub(super) fn take(&self) -> Vec<Xid> {
-        std::mem::take(&mut self.shared.lock().told)
+    pub(in crate::host) fn xids(&self) -> Xids {
+        Xids(Arc::clone(&self.shared))
+    }
+}
+
+impl Xids {
+    /// Since the last call.
+    pub(in crate::host) fn take(&self) -> Vec<Xid> {
+        std::mem::take(&mut self.0.lock().told)
     }
 }
 
@@ -104,6 +120,12 @@ impl Shared {
         (!state.ended).then(|| state.nvml.clone().map(|nvml| (state.turn, nvml))).flatten()
     }
 
+    /// Waits, but not beyond this turn.
+    fn rest(&self, turn: u64, pause: Duration) {
+        let same = |state: &mut State| state.turn == turn;
+        drop(self.changed.wait_timeout_while(self.lock(), pause, same));
+    }
+
     fn tell(&self, xid: Xid) {
         let mut state = self.lock();
         if state.told.len() < KEPT {
@@ -116,35 +138,59 @@ fn listen(shared: &Shared) {
     let mut last = 0;
     while let Some((turn, nvml)) = shared.after(last) {
         last = turn;
-        if let Some(set) = register(&nvml) {
-            hear(shared, turn, &set);
+        let (mut again, mut deaf) = (AGAIN, false);
+        while shared.lock().turn == turn {
+            if let Some(set) = register(&nvml)
+                && let Some(error) = hear(shared, turn, &set, &mut deaf)
+            {
+                if !std::mem::replace(&mut deaf, true) {
+                    tracing::warn!(%error, "errors of GPUs are not heard; listening again");
+                    again = AGAIN;
+                }
+            }
+            shared.rest(turn, again.next_wait());
         }
     }
 }
 
-fn hear(shared: &Shared, turn: u64, set: &EventSet<'_>) {
+/// Listens for as long as it is this turn, or until NVML refuses: why.
+fn hear<'nvml>(shared: &Shared, turn: u64, set: &EventSet<'nvml>, deaf: &mut bool) -> Option<NvmlError> {
+    let mut nameless: Vec<(Instant, Device<'nvml>, u32)> = Vec::new();
     while shared.lock().turn == turn {
-        match set.wait(WAIT_MS) {
+        let heard = set.wait(WAIT_MS);
+        match heard {
+            Ok(_) | Err(NvmlError::Timeout) if std::mem::take(deaf) => {
+                tracing::info!("errors of GPUs are heard again");
+            }
+            _ => {}
+        }
+        match heard {
             Ok(event) => {
                 let Some(xid) = event.event_data else { continue };
                 let code = match xid {
                     XidError::Value(code) => u32::try_from(code).unwrap_or(u32::MAX),
                     XidError::Unknown => 999,
                 };
-                // One that is lost does not say any more who it is.
+                // One that is lost does not say any more who it is, one that stumbled does later.
                 let gpu = event.device.uuid().ok();
                 tracing::warn!(xid = code, gpu, "a GPU tells of an error");
+                if gpu.is_none() {
+                    nameless.push((Instant::now(), event.device, code));
+                }
                 shared.tell(Xid { gpu, code });
             }
             Err(NvmlError::Timeout) => {}
             // Others may still tell something.
             Err(NvmlError::GpuLost) => thread::sleep(Duration::from_millis(WAIT_MS.into())),
-            Err(error) => {
-                tracing::warn!(%error, "errors of GPUs are not heard any more; their state is still read");
-                return;
-            }
+            Err(error) => return Some(error),
         }
+        nameless.retain(|(at, device, code)| {
+            let Ok(gpu) = device.uuid() else { return at.elapsed() < NAMELESS };
+            shared.tell(Xid { gpu: Some(gpu), code: *code });
+            false
+        });
     }
+    None
 }
 
 /// All GPUs that can tell of errors. One that cannot be registered takes the whole set with it, so the others are

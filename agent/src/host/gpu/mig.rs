@@ -18,7 +18,10 @@ pub(super) fn divide(nvml: &Nvml, whole: GpuReading) -> Vec<GpuReading> {
             vec![unusable(whole, "it is in MIG mode and not divided")]
         }
         Ok(Some(instances)) => instances,
-        Err(error) => vec![unusable(whole, &format!("its MIG instances cannot be read: {error}"))],
+        Err(error) => {
+            let silent = GpuReading { silent: true, ..whole };
+            vec![unusable(silent, &format!("its MIG instances cannot be read: {error}"))]
+        }
     }
 }
 
@@ -67,5 +70,6 @@ fn instance(device: &Device<'_>, whole: &GpuReading) -> Result<GpuReading, NvmlE
     };
     let processes = device::processes(device)?;
     // Utilisation of a part is not told, and that of the whole is everybody's.
-    Ok(GpuReading { gpu, processes, tells_utilisation: false, ..whole.clone() })
+    let reserved_bytes = memory.reserved;
+    Ok(GpuReading { gpu, processes, reserved_bytes, tells_utilisation: false, ..whole.clone() })
 }

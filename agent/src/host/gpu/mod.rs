@@ -7,8 +7,9 @@ mod events;
 mod mig;
 mod topology;
 
-use super::{GpuReading, Xid};
-use events::Events;
+pub(super) use events::{Events, Xids};
+
+use super::GpuReading;
 use longshore_common::agent::Gpu;
 use nvml_wrapper::{Nvml, cuda_driver_version_major, cuda_driver_version_minor, error::NvmlError};
 use std::{
@@ -36,12 +37,12 @@ pub(super) struct Gpus {
 }
 
 impl Gpus {
-    pub(super) fn new(library: Option<PathBuf>, devices: &Path) -> Self {
+    pub(super) fn new(library: Option<PathBuf>, devices: &Path, events: Events) -> Self {
         Self {
             library,
             devices: devices.to_owned(),
             nvml: None,
-            events: Events::start(),
+            events,
             nodes: BTreeSet::new(),
             known: BTreeMap::new(),
             links: Links::default(),
@@ -84,11 +85,6 @@ impl Gpus {
 
     pub(super) fn problem(&self) -> Option<String> {
         self.problem.clone()
-    }
-
-    /// Errors told since the last call.
-    pub(super) fn xids(&self) -> Vec<Xid> {
-        self.events.take()
     }
 
     /// `None`: NVML cannot be used.

@@ -1,6 +1,6 @@
 use super::*;
 use crate::capacity::{self, GpuWatch};
-use crate::host::Nvml as State;
+use crate::host::{Age, MemoryErrors, Nvml as State, Xid};
 use crate::host::{Config, Host as _, Machine, contract};
 use fake_nvml::{Description, Event, Fault, Instance, Process};
 use longshore_common::job::resources::{GIB, MIB};
@@ -184,9 +184,10 @@ fn what_a_gpu_is_where_it_sits_and_how_it_does_is_told() {
     assert_eq!((gpu.temperature_c, gpu.power_watts, gpu.power_limit_watts), (Some(91), Some(700), Some(700)));
     assert_eq!((gpu.throttled.as_slice(), gpu.ecc), (&["thermal".to_owned()][..], Some(true)));
     let errors = readings[0].memory_errors;
-    assert_eq!((errors.uncorrected, errors.needs_reset, errors.worn_out), (2, true, false));
+    assert_eq!((errors.uncorrected, errors.needs_reset, errors.worn_out), (Some(2), Some(true), Some(false)));
     assert_eq!((readings[1].gpu.ecc, readings[1].gpu.numa), (None, None));
-    assert!(readings[1].memory_errors.worn_out && readings[1].memory_errors.uncorrected == 0);
+    let errors = readings[1].memory_errors;
+    assert_eq!((errors.worn_out, errors.uncorrected), (Some(true), Some(0)), "without ECC there are none");
 }
 
 #[test]
@@ -299,4 +300,64 @@ fn only_numbered_nodes_are_gpus() {
     }
     let nodes = gpu_nodes(folder.path());
     assert_eq!(nodes, ["nvidia0", "nvidia12"].map(OsString::from).into());
+}
+
+#[test]
+fn a_question_that_fails_does_not_say_that_there_are_no_errors_of_memory() {
+    let bad = fake_nvml::Gpu { uncorrected: 2, remap_pending: true, ..gpu(1) };
+    let played = played(&described(vec![bad.clone()]));
+    let errors = || played.machine.read().gpus[0].memory_errors;
+    assert_eq!((errors().uncorrected, errors().needs_reset), (Some(2), Some(true)));
+    played.set(&described(vec![fake_nvml::Gpu { memory_error: Some(999), ..bad }]));
+    let told = played.machine.read();
+    assert_eq!((told.gpus[0].memory_errors, &told.gpus[0].fault), (MemoryErrors::default(), &None));
+}
+
+#[test]
+fn a_listener_that_nvml_refused_once_is_not_deaf_for_good() {
+    let mut description = described(vec![gpu(1), gpu(2)]);
+    description.event_error = Some(999);
+    let played = played(&description);
+    assert_eq!(played.machine.read().xids, []);
+    // It has been refused by now.
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    description.event_error = None;
+    description.events.push(Event { gpu: gpu(2).uuid, xid: 48 });
+    played.set(&description);
+    let told = until(&played.machine, |reading| !reading.xids.is_empty()).xids;
+    assert_eq!(told, [Xid { gpu: Some(gpu(2).uuid), code: 48 }]);
+}
+
+#[test]
+fn an_error_of_a_gpu_that_could_not_say_its_name_is_told_with_it_when_it_can() {
+    let mut description = described(vec![gpu(1), gpu(2)]);
+    let played = played(&description);
+    assert_eq!(played.machine.read().xids, []);
+    description.gpus[1].fault = Some(Fault::Lost);
+    description.events.push(Event { gpu: gpu(2).uuid, xid: 95 });
+    played.set(&description);
+    let told = until(&played.machine, |reading| !reading.xids.is_empty()).xids;
+    assert_eq!(told, [Xid { gpu: None, code: 95 }]);
+    description.gpus[1].fault = None;
+    played.set(&description);
+    let told = until(&played.machine, |reading| !reading.xids.is_empty()).xids;
+    assert_eq!(told, [Xid { gpu: Some(gpu(2).uuid), code: 95 }]);
+}
+
+#[test]
+fn a_reading_of_a_driver_that_does_not_answer_is_not_told_as_new() {
+    let mut description = described(vec![gpu(1)]);
+    let played = played(&description);
+    assert_eq!(played.machine.read().age, Age::Fresh);
+    description.hang = true;
+    played.set(&description);
+    assert_eq!(played.machine.read().age, Age::Old);
+    assert_eq!(played.machine.read().age, Age::Old);
+    description.hang = false;
+    description.gpus[0].utilisation = 12;
+    played.set(&description);
+    // The answer to the old question comes with the next one or before it.
+    until(&played.machine, |reading| {
+        reading.age == Age::Fresh && reading.gpus[0].gpu.utilisation_percent == 12
+    });
 }

@@ -2,6 +2,7 @@
 //! not tell again. Must never know the controller or a job's state.
 
 mod absence;
+mod access;
 mod body;
 mod calls;
 mod container;

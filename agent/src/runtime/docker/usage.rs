@@ -3,7 +3,7 @@
 //! seen. Cheap enough to be asked several times a second.
 
 use super::{
-    disk,
+    access, disk,
     engine::{Engine, status},
     live::Live,
 };
@@ -70,13 +70,14 @@ enum Group {
 pub(super) async fn sample(engine: &Engine, id: &ContainerId, live: &Live) -> Result<Sample, Error> {
     let places = places(engine, id, live).await?;
     let measured = tokio::task::spawn_blocking({
-        let places = Arc::clone(&places);
+        let (places, id) = (Arc::clone(&places), id.0.clone());
         move || {
+            let opens_gpus = access::opens_gpus(Path::new(GROUPS), &id);
             let fill = places.disk.as_deref().map_or_else(|| Ok(Fill::default()), sized::fill);
-            (places.group.as_ref().and_then(Group::read), disk::bytes(&places.folders), fill)
+            (places.group.as_ref().and_then(Group::read), disk::bytes(&places.folders), fill, opens_gpus)
         }
     });
-    let (usage, folder_bytes, fill) = measured.await.map_err(|panic| {
+    let (usage, folder_bytes, fill, opens_gpus) = measured.await.map_err(|panic| {
         Error::ends(Outcome::RuntimeError, format!("measure the container's use: {panic}"))
     })?;
     let folder_bytes = folder_bytes.map_err(|error| {
@@ -96,7 +97,7 @@ pub(super) async fn sample(engine: &Engine, id: &ContainerId, live: &Live) -> Re
     let disk_bytes = folder_bytes.saturating_add(layer_bytes).saturating_add(fill.bytes);
     let mut meter = live.usage.lock().unwrap_or_else(PoisonError::into_inner);
     let usage = meter.raise(Usage { disk_peak_bytes: disk_bytes, ..usage });
-    Ok(Sample { usage, memory_bytes, disk_bytes, disk_full: fill.is_full })
+    Ok(Sample { usage, memory_bytes, disk_bytes, disk_full: fill.is_full, opens_gpus })
 }
 
 async fn places(engine: &Engine, id: &ContainerId, live: &Live) -> Result<Arc<Places>, Error> {
@@ -204,10 +205,9 @@ async fn ask(engine: &Engine, id: &ContainerId) -> Result<(Usage, u64), Error> {
 }
 
 impl Group {
-    /// The group of a container, under `/sys/fs/cgroup`, by the two names that engines give it.
+    /// The group of a container, under `/sys/fs/cgroup`.
     fn find(root: &Path, id: &str) -> Option<Self> {
-        let names = [format!("docker/{id}"), format!("system.slice/docker-{id}.scope")];
-        names.iter().find_map(|name| {
+        names(id).iter().find_map(|name| {
             let unified = root.join(name);
             if unified.join("cpu.stat").is_file() && unified.join("memory.current").is_file() {
                 return Some(Self::V2(unified));
@@ -237,6 +237,11 @@ impl Group {
         let working_set = now.unwrap_or(0).saturating_sub(cache.unwrap_or(0));
         Some((Usage { cpu_micros, memory_peak_bytes, ..Usage::default() }, working_set))
     }
+}
+
+/// The two names that engines give to a container's group.
+pub(super) fn names(id: &str) -> [String; 2] {
+    [format!("docker/{id}"), format!("system.slice/docker-{id}.scope")]
 }
 
 fn number(file: &Path) -> Option<u64> {

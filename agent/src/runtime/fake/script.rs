@@ -28,6 +28,7 @@ pub(super) struct Script {
     pub(super) stuck: Duration,
     /// `None`: it cannot be measured.
     pub(super) disk: Option<u64>,
+    pub(super) gpus_shut: Option<Duration>,
     pub(super) start_error: Option<Outcome>,
     pub(super) hang: Option<Hang>,
     stdout: Bytes,
@@ -67,6 +68,10 @@ impl Script {
             disk: match text("FAKE_DISK") {
                 "unmeasurable" => None,
                 _ => Some(number(env, "FAKE_DISK")?.unwrap_or(total)),
+            },
+            gpus_shut: match text("FAKE_GPUS_SHUT") {
+                "" => None,
+                after => duration("FAKE_GPUS_SHUT", after)?,
             },
             start_error: match env.get("FAKE_START_ERROR") {
                 Some(name) => Some(name.parse().map_err(|_| wrong("FAKE_START_ERROR", name))?),

@@ -122,12 +122,13 @@ fn one(rows: &mut Rows, ours: &[GpuReading], gpu: Node<'_, '_>) {
 
 fn health(rows: &mut Rows, reading: &GpuReading, gpu: Node<'_, '_>) {
     let yes = |is: bool| if is { "yes" } else { "no" }.to_owned();
+    let known = |is: Option<bool>| is.map_or_else(|| "not told".to_owned(), yes);
     let said = |path: &[&str]| text(gpu, path).eq_ignore_ascii_case("yes");
     let errors = reading.memory_errors;
     let pending =
         said(&["remapped_rows", "remapped_row_pending"]) || said(&["retired_pages", "pending_retirement"]);
-    rows.same("reset pending", yes(errors.needs_reset), yes(pending));
-    rows.same("worn out", yes(errors.worn_out), yes(said(&["remapped_rows", "remapped_row_failure"])));
+    rows.same("reset pending", known(errors.needs_reset), yes(pending));
+    rows.same("worn out", known(errors.worn_out), yes(said(&["remapped_rows", "remapped_row_failure"])));
     // Newer ones tell them apart by where they were found, older ones sum them up.
     let volatile = child(gpu, &["ecc_errors", "volatile"]);
     let uncorrected: u64 = volatile
@@ -139,7 +140,8 @@ fn health(rows: &mut Rows, reading: &GpuReading, gpu: Node<'_, '_>) {
             parts.filter_map(|node| number(node.text().unwrap_or_default())).sum()
         })
         .unwrap_or(0);
-    rows.same("uncorrected ECC", errors.uncorrected.to_string(), uncorrected.to_string());
+    let ours = errors.uncorrected.map_or_else(|| "not told".to_owned(), |errors| errors.to_string());
+    rows.same("uncorrected ECC", ours, uncorrected.to_string());
     let reasons = ["clocks_event_reasons", "clocks_throttle_reasons"];
     let active = |name: &str| {
         reasons.iter().any(|group| {

@@ -37,15 +37,29 @@ fn ours() -> Vec<GpuReading> {
         ..whole.clone()
     };
     vec![
-        GpuReading { gpu: whole, processes: vec![train], tells_utilisation: true, ..GpuReading::default() },
+        GpuReading {
+            gpu: whole,
+            processes: vec![train],
+            tells_utilisation: true,
+            memory_errors: MemoryErrors::NONE,
+            ..GpuReading::default()
+        },
         GpuReading {
             gpu: part.clone(),
-            memory_errors: MemoryErrors { uncorrected: 2, needs_reset: true, worn_out: false },
+            memory_errors: MemoryErrors {
+                uncorrected: Some(2),
+                needs_reset: Some(true),
+                worn_out: Some(false),
+            },
             ..GpuReading::default()
         },
         GpuReading {
             gpu: Gpu { uuid: "MIG-2".into(), ..part },
-            memory_errors: MemoryErrors { uncorrected: 2, needs_reset: true, worn_out: false },
+            memory_errors: MemoryErrors {
+                uncorrected: Some(2),
+                needs_reset: Some(true),
+                worn_out: Some(false),
+            },
             ..GpuReading::default()
         },
     ]
@@ -69,7 +83,7 @@ fn whatever_differs_is_named() {
     wrong[0].gpu.power_limit_watts = None;
     wrong[0].gpu.ecc = None;
     wrong[0].processes[0].pid = 1;
-    wrong[1].memory_errors.needs_reset = false;
+    wrong[1].memory_errors.needs_reset = Some(false);
     wrong[1].gpu.throttled.clear();
     assert_eq!(
         differing(&wrong),

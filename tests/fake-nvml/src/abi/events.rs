@@ -71,6 +71,9 @@ pub unsafe extern "C" fn nvmlEventSetWait_v2(
 
 fn next() -> Result<Option<EventData>, Return> {
     let description = awake()?;
+    if let Some(error) = description.event_error {
+        return Err(error);
+    }
     let event = {
         let mut library = library();
         let Some(event) = description.events.get(library.told) else { return Ok(None) };

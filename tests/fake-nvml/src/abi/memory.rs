@@ -45,6 +45,9 @@ pub unsafe extern "C" fn nvmlDeviceGetTotalEccErrors(
     out: *mut c_ulonglong,
 ) -> Return {
     code(sound(device).and_then(|gpu| {
+        if let Some(error) = gpu.memory_error {
+            return Err(error);
+        }
         if gpu.ecc != Some(true) {
             return Err(NOT_SUPPORTED);
         }
@@ -65,6 +68,9 @@ pub unsafe extern "C" fn nvmlDeviceGetFieldValues(
         let count = usize::try_from(count).map_err(|_| INVALID_ARGUMENT)?;
         if values.is_null() {
             return Err(INVALID_ARGUMENT);
+        }
+        if let Some(error) = gpu.memory_error {
+            return Err(error);
         }
         // SAFETY: not null, and as long as the caller says.
         for value in unsafe { std::slice::from_raw_parts_mut(values, count) } {

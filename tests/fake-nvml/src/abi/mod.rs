@@ -25,6 +25,7 @@ const NOT_FOUND: Return = 6;
 const INSUFFICIENT_SIZE: Return = 7;
 const DRIVER_NOT_LOADED: Return = 9;
 const GPU_IS_LOST: Return = 15;
+const UNKNOWN: Return = 999;
 
 const MIB: u64 = 1 << 20;
 
@@ -145,7 +146,11 @@ fn gpu(device: Device) -> Result<(usize, Gpu), Return> {
 /// A GPU that must be well for this question.
 fn sound(device: Device) -> Result<Gpu, Return> {
     let (_, gpu) = gpu(device)?;
-    if gpu.fault.is_some() { Err(GPU_IS_LOST) } else { Ok(gpu) }
+    match gpu.fault {
+        None => Ok(gpu),
+        Some(Fault::Confused) => Err(UNKNOWN),
+        Some(Fault::Lost | Fault::Failing) => Err(GPU_IS_LOST),
+    }
 }
 
 fn handle(gpu: &Gpu) -> Result<Device, Return> {
