@@ -74,9 +74,8 @@ async fn a_job_on_an_instance_outlives_a_stumble_of_its_gpu() {
     let job = node.submit(on_a_part(&[("FAKE_RUN", "6s")])).await;
     node.gpus_of(&job).await;
     node.change(|description| description.gpus[0].fault = Some(Fault::Confused));
-    node.until("it stumbles", |agent| agent.gpus.iter().any(|gpu| gpu.uuid == uuid(0))).await;
-    // Several readings, and less than what makes a GPU sick.
-    tokio::time::sleep(Duration::from_millis(2500)).await;
+    // Three readings: one more than make a vanished GPU, and less than make a sick one.
+    tokio::time::sleep(Duration::from_secs(3)).await;
     node.change(|description| description.gpus[0].fault = None);
     assert_eq!(node.local.finished(&job).await.state(), JobState::Succeeded);
     assert_eq!(node.attempts(&job).await.len(), 1);
@@ -102,8 +101,9 @@ async fn an_error_of_one_instance_is_no_note_of_the_job_beside_it() {
 #[tokio::test]
 async fn a_container_that_lost_its_gpus_is_told_so_and_its_failure_is_not_the_users() {
     let node = Node::start(a100s(2)).await;
-    let shut = |exit| on(1, "", &[("FAKE_RUN", "4s"), ("FAKE_GPUS_SHUT", "1s"), ("FAKE_EXIT", exit)]);
-    let (well, fails) = (node.submit(shut("0")).await, node.submit(shut("3")).await);
+    let shut = |run, exit| on(1, "", &[("FAKE_RUN", run), ("FAKE_GPUS_SHUT", "1s"), ("FAKE_EXIT", exit)]);
+    // The longer one lives for more than a heartbeat after it.
+    let (well, fails) = (node.submit(shut("8s", "0")).await, node.submit(shut("4s", "3")).await);
     node.local.running(&well).await;
     node.until("said", |agent| agent.note.contains("cannot open its GPUs")).await;
     assert_eq!(node.local.finished(&well).await.state(), JobState::Succeeded, "what has them open goes on");

@@ -75,8 +75,9 @@ impl Judge {
         if reading.nvml == Nvml::Answers && reading.age != Age::Old {
             self.held.gpus_read(now, &reading.gpus, &self.idle);
         }
-        for (gpu, seen) in gpus.iter_mut().zip(&reading.gpus) {
-            gpu.health = health.why(&gpu.uuid).map(str::to_owned).or_else(|| seen.fault.clone());
+        for gpu in &mut gpus {
+            let fault = || reading.gpus.iter().find(|seen| seen.gpu.uuid == gpu.uuid)?.fault.clone();
+            gpu.health = health.why(&gpu.uuid).map(str::to_owned).or_else(fault);
             if let Some(why) = &gpu.health {
                 gpu.busy = Some(format!("set aside: {why}"));
             }
@@ -153,5 +154,33 @@ impl Patients {
         if let Err(error) = written.unwrap_or_else(|panic| Err(io::Error::other(panic))) {
             tracing::error!(%error, file = %self.file.display(), "sick GPUs cannot be noted");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::{Host as _, fake::FakeHost};
+    use longshore_common::{
+        ids::ShortId,
+        job::{Resources, resources::GIB},
+    };
+
+    #[test]
+    fn a_gpu_that_was_given_back_while_the_driver_stalls_is_not_free_before_it_was_looked_at() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (host, slots) = (FakeHost::with_gpus(1, "NVIDIA L4", 24 * GIB), Slots::new(4));
+        let mut reading = host.read();
+        let patients = Patients::open(gpus::Config::default(), folder.path().join("gpus.json"));
+        let config = (&capacity::Config::default(), Idle::default());
+        let mut judge = Judge::new(host.facts(), config, slots.clone(), Held::default(), patients);
+        let uuid = reading.gpus[0].gpu.uuid.clone();
+        let permit = slots.take(&ShortId::random(), &Resources::default(), &[uuid]);
+        assert!(judge.judge(&reading).gpus[0].job.is_some());
+        drop(permit);
+        reading.age = Age::Old;
+        assert!(judge.judge(&reading).gpus[0].job.is_some(), "nobody has seen what is on it");
+        reading.age = Age::Fresh;
+        assert!(judge.judge(&reading).gpus[0].job.is_none());
     }
 }
