@@ -1,7 +1,7 @@
 //! `agent.toml`: every setting of an agent, each with its default and the reason. Reads no file and no environment;
 //! the binary's configuration layers do.
 
-use crate::{artifacts, exec, gpus, host, images, inputs, logs, machine, runtime, shares::Share};
+use crate::{artifacts, caches, exec, gpus, host, images, inputs, logs, machine, runtime, shares::Share};
 use longshore_common::job::spec::DEFAULT_POOL;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt, path::PathBuf};
@@ -41,6 +41,7 @@ pub struct AgentConfig {
     pub inputs: inputs::Config,
     pub images: images::Config,
     pub exec: exec::Config,
+    pub caches: caches::Config,
     /// Folders that jobs may mount by name.
     pub shares: Vec<Share>,
 }
@@ -86,6 +87,7 @@ impl Default for AgentConfig {
             inputs: inputs::Config::default(),
             images: images::Config::default(),
             exec: exec::Config::default(),
+            caches: caches::Config::default(),
             // What an operator does not open stays shut.
             shares: Vec::new(),
         }

@@ -3,6 +3,7 @@
 
 use crate::{
     attempt::{Attempts, Cause, Left},
+    caches,
     config::OnShutdown,
     exec::Execs,
     home::Home,
@@ -87,6 +88,16 @@ impl Control {
             }
         };
         drop(tasks::spawn("images", collecting));
+        let (attempts, machine, stop) =
+            (self.attempts.clone(), Arc::clone(&self.machine), self.leave.clone());
+        let keeping = async move {
+            let tools = attempts.tools();
+            tokio::select! {
+                () = stop.triggered() => {}
+                () = caches::keep(&tools.caches, &machine, &tools.held) => {}
+            }
+        };
+        drop(tasks::spawn("caches", keeping));
         let intake = tasks::spawn("intake", intake.run());
         let mut access = None;
         let mut leases = tokio::time::interval(LEASE_LOOK);

@@ -6,11 +6,13 @@
 
 pub mod artifacts;
 pub mod attempt;
+pub mod caches;
 pub mod capacity;
 pub mod config;
 pub mod contracts;
 mod control;
 pub mod credential;
+mod disk;
 pub mod exec;
 pub mod gpus;
 pub mod home;
@@ -35,6 +37,7 @@ mod tree;
 pub use config::{AgentConfig, OnShutdown};
 
 use attempt::{Attempts, Held, Tools};
+use caches::Caches;
 use control::Control;
 use credential::{Authorities, Wallet};
 use exec::Execs;
@@ -76,6 +79,8 @@ pub enum Error {
     Artifacts(#[from] artifacts::Error),
     #[error(transparent)]
     Shares(#[from] shares::Error),
+    #[error("the folder of caches cannot be read: {0}")]
+    Caches(std::io::Error),
     #[error(transparent)]
     Inputs(#[from] inputs::Error),
     #[error("a task of the agent ended early: {0}")]
@@ -188,7 +193,7 @@ fn open_mounts(
     config: &AgentConfig,
     home: &Home,
     left_behind: &[attempt::Left],
-) -> Result<(Vault, Shares), Error> {
+) -> Result<(Vault, Shares, Caches), Error> {
     let vault = Vault::open(home.id(), home.folder("secrets")?);
     let shares = Shares::open(&config.shares, home.folder("shares")?)?;
     let names =
@@ -196,7 +201,11 @@ fn open_mounts(
     let names = names.collect();
     vault.keep_only(&names);
     shares.keep_only(&names);
-    Ok((vault, shares))
+    let caches = Caches::open(home.folder("caches")?, config.caches.clone()).map_err(Error::Caches)?;
+    for attempt::Left { intent, .. } in left_behind {
+        caches.hold(intent.attempt, &intent.project, intent.spec.caches.keys());
+    }
+    Ok((vault, shares, caches))
 }
 
 fn open_journal(config: &AgentConfig, home: &Home) -> Result<Journal, Error> {
@@ -277,7 +286,7 @@ pub async fn start_with(
     // Before the first heartbeat and the first offer.
     let journal = open_journal(&config, &home)?;
     let left_behind = recovery::admit(&journal, &held, &slots)?;
-    let (vault, shares) = open_mounts(&config, &home, &left_behind)?;
+    let (vault, shares, caches) = open_mounts(&config, &home, &left_behind)?;
     // Without a journal nobody could take over what was left.
     let on_shutdown = if journal.is_kept() { config.on_shutdown } else { OnShutdown::Drain };
     let machine = start_machine(&config, &shares, sources, &leave).await?;
@@ -301,6 +310,7 @@ pub async fn start_with(
         images,
         vault,
         shares,
+        caches: caches.clone(),
         journal,
         held: held.clone(),
         slots: slots.clone(),
@@ -315,6 +325,7 @@ pub async fn start_with(
         since: Timestamp::now(),
         machine: Arc::clone(&machine),
         held: held.clone(),
+        caches,
         link: news,
         orders: ordered.clone(),
     };

@@ -22,7 +22,7 @@ use longshore_common::{
     shutdown::Shutdown,
 };
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 use tokio::{sync::watch, task::JoinError};
 use watchers::Now;
 
@@ -165,6 +165,24 @@ impl Machine {
         let host = Arc::clone(&self.host);
         let asked = tokio::task::spawn_blocking(move || root.and_then(|root| host.disk(&root)));
         let disk = asked.await.ok().flatten().unwrap_or(ours);
+        disk.total_bytes > 0 && disk.free_bytes < room
+    }
+
+    /// The disk of the data directory, as read last.
+    pub(crate) fn data_disk(&self) -> Disk {
+        self.now.borrow().reading.disk
+    }
+
+    /// Whether nothing is claimed for want of room on it.
+    pub(crate) fn is_data_disk_full(&self) -> bool {
+        full(&self.data_disk(), self.config.disk_floor_bytes, "").is_some()
+    }
+
+    /// Whether the disk of a folder of ours has less free than this, asked anew.
+    pub(crate) async fn lacks_room_at(&self, folder: PathBuf, room: u64) -> bool {
+        let (host, room) = (Arc::clone(&self.host), room.max(self.config.disk_floor_bytes));
+        let asked = tokio::task::spawn_blocking(move || host.disk(&folder));
+        let disk = asked.await.ok().flatten().unwrap_or_else(|| self.data_disk());
         disk.total_bytes > 0 && disk.free_bytes < room
     }
 

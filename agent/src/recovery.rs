@@ -75,6 +75,7 @@ async fn hand_back(tools: &Tools, left: Left, earlier: &Earlier) {
         let container = earlier.container(tools, attempt).await;
         clean(tools, container.as_ref(), &tools.attempt_dir(job, &attempt)).await;
     }
+    tools.caches.release(&attempt);
     drop(permit);
     tools.journal.close(intent).await;
 }

@@ -7,6 +7,7 @@ mod artifacts;
 mod blobs;
 mod broker;
 mod broker_users;
+mod caches;
 mod cancel;
 mod commands;
 mod deadlines;

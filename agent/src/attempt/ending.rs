@@ -98,6 +98,7 @@ impl Attempt {
             };
             clean(tools, container.as_ref(), &dir).await;
         }
+        tools.caches.release(&intent.attempt);
         tools.journal.close(intent).await;
         drop(permit);
     }

@@ -2,6 +2,7 @@
 //! and only then clean up. Owns the container's life; never a job's state, and never reports twice or after it was
 //! fenced.
 
+mod caches;
 mod deadlines;
 mod earlier;
 mod ending;
@@ -25,6 +26,7 @@ pub use walls::Walls;
 
 use crate::{
     artifacts::{Collected, Uploader},
+    caches::Caches,
     images::{Images, InUse},
     inputs::Fetcher,
     journal::{Intent, Journal},
@@ -82,6 +84,7 @@ pub struct Tools {
     pub images: Images,
     pub vault: Vault,
     pub shares: Shares,
+    pub caches: Caches,
     pub journal: Journal,
     pub held: Held,
     pub slots: Slots,
@@ -130,6 +133,7 @@ impl Attempts {
         log: LogSink,
     ) -> Attempt {
         holding.has_gpus(&grant.gpus, grant.spec.resources.gpu.as_ref());
+        self.0.tools.caches.hold(grant.attempt, &grant.project, grant.spec.caches.keys());
         Attempt {
             shared: Arc::clone(&self.0),
             cluster,

@@ -76,7 +76,8 @@ impl Attempt {
         self.note_digest(image.digest.clone());
         let secrets = self.secret_mounts(&dir, &image.user).await?;
         let shares = self.pin_shares(&dir).await?;
-        Ok(ContainerSpec { secrets, shares, ..self.container_spec(image.id, inputs, &dir) })
+        let caches = self.open_caches().await?;
+        Ok(ContainerSpec { secrets, shares, caches, ..self.container_spec(image.id, inputs, &dir) })
     }
 
     /// Creates and starts the container. On a stop the call under way gets a moment, for what it makes must be removed;
@@ -169,6 +170,7 @@ impl Attempt {
             scratch: Scratch::within(dir, inputs),
             secrets: SecretMounts::default(),
             shares: Pins::new(),
+            caches: BTreeMap::new(),
         }
     }
 }

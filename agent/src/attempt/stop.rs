@@ -23,6 +23,8 @@ pub enum Cause {
     },
     /// What it wrote cannot be measured, by its own doing; the text says how.
     Unmeasurable(String),
+    /// Through what it shares with others it fills the node's disk; the text says how.
+    NoRoom(String),
     /// It took more memory of a shared GPU than it asked for.
     VramLimit {
         used: u64,
@@ -75,7 +77,7 @@ impl Cause {
                 Outcome::DiskLimit,
                 format!("the container wrote {} MiB, its limit is {} MiB", used >> 20, limit >> 20),
             ),
-            Self::Unmeasurable(detail) => (Outcome::DiskLimit, detail.clone()),
+            Self::Unmeasurable(detail) | Self::NoRoom(detail) => (Outcome::DiskLimit, detail.clone()),
             Self::VramLimit { used, limit } => (
                 Outcome::VramLimit,
                 format!(

@@ -249,5 +249,6 @@ pub fn sample_spec() -> ContainerSpec {
         scratch: Scratch::of("/tmp/longshore".as_ref(), attempt, []),
         secrets: SecretMounts::default(),
         shares: Pins::new(),
+        caches: BTreeMap::new(),
     }
 }

@@ -233,6 +233,8 @@ pub struct ContainerSpec {
     pub scratch: Scratch,
     pub secrets: SecretMounts,
     pub shares: Pins,
+    /// Path in the container to folder, writable.
+    pub caches: BTreeMap<String, PathBuf>,
 }
 
 /// What a container is told and nobody else.

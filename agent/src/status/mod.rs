@@ -7,7 +7,12 @@ pub use socket::{NAME, path};
 
 pub(crate) use socket::serve;
 
-use crate::{attempt::Held, link::Reporter, machine::Machine};
+use crate::{
+    attempt::Held,
+    caches::{Caches, Kept},
+    link::Reporter,
+    machine::Machine,
+};
 use longshore_common::{
     agent::{AgentIdentity, Capacity},
     clock::Timestamp,
@@ -36,6 +41,20 @@ pub struct Status {
     pub for_jobs: Capacity,
     pub gpus: Vec<Gpu>,
     pub jobs: Vec<Job>,
+    pub caches: Vec<Cache>,
+    /// What all caches may have together.
+    pub caches_bytes: u64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Cache {
+    pub project: String,
+    pub name: String,
+    pub bytes: u64,
+    pub last_used: String,
+    /// Attempts that have it now.
+    pub users: usize,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,6 +97,13 @@ pub struct Job {
     pub gpus: Vec<String>,
 }
 
+impl From<Kept> for Cache {
+    fn from(kept: Kept) -> Self {
+        let Kept { key, bytes, last_used, users } = kept;
+        Self { project: key.project, name: key.name, bytes, last_used: last_used.to_rfc3339(), users }
+    }
+}
+
 /// How the link is, as `control` hears it.
 #[derive(Clone, Debug)]
 pub(crate) struct LinkNews {
@@ -113,6 +139,7 @@ pub(crate) struct Sources {
     pub(crate) since: Timestamp,
     pub(crate) machine: Arc<Machine>,
     pub(crate) held: Held,
+    pub(crate) caches: Caches,
     pub(crate) link: watch::Receiver<LinkNews>,
     pub(crate) orders: watch::Receiver<Orders>,
 }
@@ -161,6 +188,8 @@ impl Sources {
             for_jobs: self.machine.inventory().allocatable,
             gpus: report.gpus.iter().map(gpu).collect(),
             jobs,
+            caches: self.caches.list().into_iter().map(Cache::from).collect(),
+            caches_bytes: self.caches.bounds(self.machine.data_disk().total_bytes).0,
         }
     }
 }

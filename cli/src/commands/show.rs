@@ -172,6 +172,9 @@ fn describe_spec(spec: &JobSpec, lines: &mut Lines) {
     for (name, input) in &spec.inputs {
         lines.add("input", format!("{name}: {}", describe_input(input)));
     }
+    for (name, path) in &spec.caches {
+        lines.add("cache", format!("{name} at {path}"));
+    }
     lines.set("pool", &spec.pool, spec.pool == default.pool);
 }
 

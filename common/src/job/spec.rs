@@ -60,6 +60,9 @@ pub struct JobSpec {
     /// Name of a secret to the file that holds it, in [`SECRETS_FOLDER`].
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub secret_files: BTreeMap<String, String>,
+    /// Name to an absolute path in the container: a folder of the project's on this machine, kept between jobs.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub caches: BTreeMap<String, String>,
     /// Every attempt runs the digest that the first one ran.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub pin: bool,
@@ -226,6 +229,7 @@ impl JobSpec {
             security: Security::Baseline,
             secret_env: BTreeMap::new(),
             secret_files: BTreeMap::new(),
+            caches: BTreeMap::new(),
             pin: false,
             kleinkram: None,
             access: Access::Read,

@@ -1,6 +1,7 @@
 //! Every rule a job must keep before it is accepted, with all mistakes told at once. The one judge of the three ways
 //! in: job files, flags and the API. Knows nothing of what machines there are.
 
+mod caches;
 pub(super) mod kleinkram;
 mod labels;
 mod process;
@@ -35,6 +36,7 @@ pub fn validate(spec: &JobSpec) -> Result<(), FieldErrors> {
     errors.take(check_name("pool", &spec.pool));
     process::check(spec, &mut errors);
     secrets::check(spec, &mut errors);
+    caches::check(&spec.caches, &mut errors);
     labels::check(spec, &mut errors);
     resources::check(&spec.resources, &mut errors);
     deadlines(&spec.deadlines, &mut errors);

@@ -81,6 +81,7 @@ fn read(message: v1::JobSpec) -> (JobSpec, FieldErrors) {
     set(&mut spec.security, errors.take(security("security", message.security)));
     spec.secret_env = message.secret_env.into_iter().collect();
     spec.secret_files = message.secret_files.into_iter().collect();
+    spec.caches = message.caches.into_iter().collect();
     spec.pin = message.pin;
     spec.kleinkram = message.kleinkram.map(Kleinkram::from);
     set(&mut spec.access, errors.take(access("access", message.access)));
@@ -163,6 +164,7 @@ impl From<&JobSpec> for v1::JobSpec {
             security: v1::Security::from(spec.security) as i32,
             secret_env: spec.secret_env.clone().into_iter().collect(),
             secret_files: spec.secret_files.clone().into_iter().collect(),
+            caches: spec.caches.clone().into_iter().collect(),
             pin: spec.pin,
             kleinkram: spec.kleinkram.as_ref().map(v1::Kleinkram::from),
             access: v1::AccessRight::from(spec.access) as i32,
@@ -268,6 +270,7 @@ mod tests {
         spec.disconnect_tolerance = Some(Duration::from_secs(90));
         spec.secret_env.insert("HF_TOKEN".into(), "hf-token".into());
         spec.secret_files.insert("ssh".into(), "/run/secrets/id_rsa".into());
+        spec.caches.insert("hf".into(), "/root/.cache/huggingface".into());
         spec.pin = true;
         spec.contract = KLEINKRAM.into();
         spec.resources.pids = 99;

@@ -10,6 +10,7 @@ use crate::{
 };
 use longshore_common::{
     agent::GpuUsage,
+    ids::AttemptRef,
     job::{GpuRequest, JobState},
 };
 use std::{
@@ -209,6 +210,13 @@ impl Held {
         let entries = self.lock();
         let shut_out = entries.values().filter(|entry| entry.gpus.story.shut_out && entry.runs());
         shut_out.map(|entry| entry.serves.job.clone()).collect()
+    }
+
+    /// A line for its log, once.
+    pub(crate) fn tell(&self, attempt: &AttemptRef, line: &str) {
+        if let Some(entry) = self.lock().get_mut(attempt) {
+            entry.gpus.tell(line);
+        }
     }
 
     /// Counts what running attempts use; what lies idle is said or ended.

@@ -146,6 +146,9 @@ fn mounts(spec: &ContainerSpec, extra: &[HostMount]) -> Result<Vec<Mount>, Error
     for (name, share) in &spec.shares {
         mounts.push(bind(&share.folder, &format!("/in/{name}"), !share.writable)?);
     }
+    for (path, folder) in &spec.caches {
+        mounts.push(bind(folder, path, false)?);
+    }
     for mount in extra {
         mounts.push(bind(&mount.host, &text(&mount.container)?, !mount.writable)?);
     }
@@ -289,6 +292,11 @@ mod tests {
         let mounts = self::host(&spec).mounts.expect("set");
         let share = mounts.iter().find(|mount| mount.target.as_deref() == Some("/in/ckpt"));
         assert_eq!(share.expect("mounted").read_only, Some(false));
+
+        spec.caches.insert("/root/.cache".to_owned(), "/var/caches/lab/hf/data".into());
+        let mounts = self::host(&spec).mounts.expect("set");
+        let cache = mounts.iter().find(|mount| mount.target.as_deref() == Some("/root/.cache"));
+        assert_eq!(cache.expect("mounted").read_only, Some(false));
 
         spec.scratch.inputs.insert("../etc".to_owned(), "/data/in".into());
         assert!(body(&spec, &NODE).is_err());

@@ -8,7 +8,6 @@ mod calls;
 mod container;
 mod descendants;
 mod discard;
-mod disk;
 mod engine;
 mod exec;
 mod firewall;

@@ -3,16 +3,17 @@
 //! seen. Cheap enough to be asked several times a second.
 
 use super::{
-    access, disk,
+    access,
     engine::{Engine, status},
     live::Live,
 };
 use crate::{
+    disk,
     runtime::{ContainerId, Error, Sample, Scratch},
     sized::{self, Fill},
 };
 use bollard::{
-    models::ContainerInspectResponse,
+    models::{ContainerInspectResponse, MountPoint},
     query_parameters::{InspectContainerOptions, StatsOptions},
 };
 use futures::StreamExt as _;
@@ -122,7 +123,7 @@ pub(super) fn remember(id: &ContainerId, live: &Live, found: &ContainerInspectRe
     }
     let layer = found.graph_driver.as_ref().and_then(|driver| driver.data.get("UpperDir").map(PathBuf::from));
     let ask_layer = layer.is_none();
-    let mounts = found.mounts.iter().flatten().filter(|mount| mount.rw == Some(true));
+    let mounts = found.mounts.iter().flatten().filter(|mount| mount.rw == Some(true) && is_own(mount, found));
     let writable = mounts.filter_map(|mount| mount.source.as_ref()).map(PathBuf::from);
     let (sized, folders): (Vec<_>, Vec<_>) = writable.partition(|folder| sized_disk(folder).is_some());
     let places = Arc::new(Places {
@@ -133,6 +134,15 @@ pub(super) fn remember(id: &ContainerId, live: &Live, found: &ContainerInspectRe
     });
     meter.places = Some(Arc::clone(&places));
     places
+}
+
+/// Folders from elsewhere, as shares and caches, outlive the container: what lies there is not its use. Volumes of the
+/// image are.
+fn is_own(mount: &MountPoint, found: &ContainerInspectResponse) -> bool {
+    let out = found.mounts.iter().flatten().find(|mount| mount.destination.as_deref() == Some("/out"));
+    let home = out.and_then(|out| out.source.as_deref()).and_then(|out| Scratch::home(Path::new(out)));
+    let (Some(home), Some(source)) = (home, &mount.source) else { return true };
+    mount.typ.as_deref() != Some("bind") || Path::new(source).starts_with(home)
 }
 
 /// Reads CPU and memory a few times in the first moments, for the container may be over before anybody asks: its group

@@ -122,7 +122,26 @@ fn text(status: &Status) -> String {
         }
         text.push_str(&format!("\n{}", table.render()));
     }
-    text
+    text + &caches(status)
+}
+
+fn caches(status: &Status) -> String {
+    if status.caches.is_empty() {
+        return String::new();
+    }
+    let mut table = Table::new(&["CACHE", "PROJECT", "SIZE", "LAST USED", "JOBS"], &[]);
+    let mut sum = 0_u64;
+    for cache in &status.caches {
+        sum = sum.saturating_add(cache.bytes);
+        table.row(vec![
+            cache.name.clone(),
+            cache.project.clone(),
+            size(cache.bytes),
+            cache.last_used.clone(),
+            cache.users.to_string(),
+        ]);
+    }
+    format!("\n{}all caches: {} of {}\n", table.render(), size(sum), size(status.caches_bytes))
 }
 
 #[cfg(test)]
@@ -155,11 +174,24 @@ mod tests {
             link,
             gpus: vec![gpu(0, "k3m9q2xw", ""), gpu(1, "", "cordoned by anna: booked")],
             jobs: vec![job],
+            caches: vec![status::Cache {
+                project: "lab".into(),
+                name: "hf".into(),
+                bytes: 3 << 30,
+                ..status::Cache::default()
+            }],
+            caches_bytes: 9 << 30,
             ..Status::default()
         };
         let text = text(&status);
-        for line in ["✗ https://ship:7420 down since", "refused", "k3m9q2xw  lab", "cordoned by anna: booked"]
-        {
+        for line in [
+            "✗ https://ship:7420 down since",
+            "refused",
+            "k3m9q2xw  lab",
+            "cordoned by anna: booked",
+            "hf     lab      3 GiB",
+            "all caches: 3 GiB of 9 GiB",
+        ] {
             assert!(text.contains(line), "{line}: {text}");
         }
         assert!(text.contains("k3m9q2xw  lab      2        running"), "{text}");

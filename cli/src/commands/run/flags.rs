@@ -47,6 +47,9 @@ pub(crate) struct RunArgs {
     /// A secret of the project as a file [default: /run/secrets/SECRET]
     #[arg(long = "secret", value_name = "SECRET[=PATH]")]
     pub(crate) secret_files: Vec<String>,
+    /// A folder that the project's jobs keep between them on one machine
+    #[arg(long = "cache", value_name = "NAME=PATH", value_parser = words::pair)]
+    pub(crate) caches: Vec<(String, String)>,
     /// Folder in the container
     #[arg(short, long, value_name = "PATH")]
     pub(crate) workdir: Option<String>,
@@ -293,6 +296,11 @@ impl RunArgs {
             match words::source(source)? {
                 words::Source::Ready(input) => drop(spec.inputs.insert(name.clone(), input)),
                 words::Source::Folder(folder) => drop(folders.insert(name.clone(), folder)),
+            }
+        }
+        for (name, path) in &self.caches {
+            if spec.caches.insert(name.clone(), path.clone()).is_some() {
+                errors.push(format!("--cache {name}"), "is given twice: each cache has a name of its own");
             }
         }
         if let Err(more) = validate(&spec) {

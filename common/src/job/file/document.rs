@@ -69,6 +69,8 @@ pub(super) struct Document {
     agents: BTreeMap<String, LabelDocument>,
     /// Read-only folders at `/in/NAME`.
     inputs: BTreeMap<String, InputDocument>,
+    /// Folders that the project's jobs keep between them on one machine: name and absolute path in the container.
+    caches: BTreeMap<String, Word>,
     /// Which files of `/out` are kept.
     outputs: OutputsDocument,
     /// The set of agents that may run it. Default `default`.
@@ -185,7 +187,7 @@ struct OutputsDocument {
 
 /// The tree without the fields of later versions; each is an error of its own.
 pub(super) fn without_later_fields(node: &Node, errors: &mut FieldErrors) -> Node {
-    const LATER: [&str; 3] = ["caches", "after", "not_before"];
+    const LATER: [&str; 2] = ["after", "not_before"];
     let mut node = node.clone();
     let Value::Table(entries) = &mut node.value else { return node };
     entries.retain(|(key, value)| {
@@ -269,6 +271,7 @@ impl Document {
         spec.priority = self.priority;
         spec.labels = self.labels.into_iter().map(|(name, value)| (name, value.0)).collect();
         machine::select(self.agents, &mut spec);
+        spec.caches = self.caches.into_iter().map(|(name, path)| (name, path.0)).collect();
         spec.outputs = self.outputs.outputs();
         set(&mut spec.pool, self.pool);
         spec.disconnect_tolerance = self.disconnect_tolerance.map(|length| length.0);

@@ -44,6 +44,7 @@ pub fn write(spec: &JobSpec) -> Value {
     put("labels", json!(spec.labels), false);
     put("agents", agents(spec), false);
     put("inputs", inputs(spec), false);
+    put("caches", json!(spec.caches), false);
     put("outputs", outputs(spec, &default), false);
     put("pool", json!(spec.pool), spec.pool == default.pool);
     put("disconnect_tolerance", spec.disconnect_tolerance.map_or(Value::Null, length), false);

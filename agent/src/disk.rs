@@ -22,7 +22,7 @@ const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOF
 
 /// Why there is no sum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Error {
+pub(crate) enum Error {
     #[error("its folders cannot be measured, they lie in one another more than {DEEPEST} deep")]
     TooDeep,
     #[error("its folders cannot be measured, deep ones are moved about all the time")]
@@ -33,13 +33,13 @@ pub(super) enum Error {
 
 impl Error {
     /// The container's own doing: whoever cannot be measured has no limit.
-    pub(super) const fn is_evasion(self) -> bool {
+    pub(crate) const fn is_evasion(self) -> bool {
         matches!(self, Self::TooDeep | Self::Moving)
     }
 }
 
 /// Blocks: call it off the async threads.
-pub(super) fn bytes(folders: &[PathBuf]) -> Result<u64, Error> {
+pub(crate) fn bytes(folders: &[PathBuf]) -> Result<u64, Error> {
     folders.iter().try_fold(0_u64, |sum, folder| Ok(sum.saturating_add(tree(folder)?)))
 }
 
