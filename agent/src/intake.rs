@@ -160,12 +160,12 @@ impl Intake {
     /// Whether there is any use for a hint of this lane now.
     fn wants(&self, lane: &Lane) -> bool {
         let Some(offer) = self.offer(std::slice::from_ref(lane)) else { return false };
-        // Beside a job that shares its GPU there may be room for another.
+        // Beside a job that shares its GPU there may be room for another that does.
         let beside = || {
             let orders = self.orders.borrow();
             self.slots.granted().shared.iter().any(|uuid| !orders.gpus.contains_key(uuid))
         };
-        !lane.is_gpu() || !offer.gpus.is_empty() || beside()
+        !lane.is_gpu() || !offer.gpus.is_empty() || (lane.is_shared() && beside())
     }
 
     /// Consumes from the lanes this machine has room for.

@@ -193,7 +193,8 @@ fn open_mounts(
     config: &AgentConfig,
     home: &Home,
     left_behind: &[attempt::Left],
-) -> Result<(Vault, Shares, Caches), Error> {
+    caches: &Caches,
+) -> Result<(Vault, Shares), Error> {
     let vault = Vault::open(home.id(), home.folder("secrets")?);
     let shares = Shares::open(&config.shares, home.folder("shares")?)?;
     let names =
@@ -201,11 +202,10 @@ fn open_mounts(
     let names = names.collect();
     vault.keep_only(&names);
     shares.keep_only(&names);
-    let caches = Caches::open(home.folder("caches")?, config.caches.clone()).map_err(Error::Caches)?;
     for attempt::Left { intent, .. } in left_behind {
         caches.hold(intent.attempt, &intent.project, intent.spec.caches.keys());
     }
-    Ok((vault, shares, caches))
+    Ok((vault, shares))
 }
 
 fn open_journal(config: &AgentConfig, home: &Home) -> Result<Journal, Error> {
@@ -236,8 +236,9 @@ fn sources(
     home: &Home,
     host: Arc<dyn Host>,
     runtime: &Arc<dyn runtime::Runtime>,
-) -> Sources {
-    Sources {
+) -> Result<Sources, Error> {
+    Ok(Sources {
+        caches: Caches::open(home.folder("caches")?, config.caches.clone()).map_err(Error::Caches)?,
         host,
         runtime: Arc::clone(runtime),
         slots: Slots::new(config.attempts_at_most()),
@@ -246,7 +247,7 @@ fn sources(
         gpus: config.gpus.clone(),
         gpu_health: home.file("gpu-health.json"),
         engine_away: Arc::new(Notify::new()),
-    }
+    })
 }
 
 async fn start_machine(
@@ -280,13 +281,14 @@ pub async fn start_with(
 ) -> Result<Running, Error> {
     // The link and the watchers live on until everything is handed back.
     let leave = Shutdown::new();
-    let sources = sources(&config, &home, parts.host, &parts.runtime);
+    let sources = sources(&config, &home, parts.host, &parts.runtime)?;
     let (slots, held, images) = (sources.slots.clone(), sources.held.clone(), sources.images.clone());
     let engine_away = Arc::clone(&sources.engine_away);
     // Before the first heartbeat and the first offer.
     let journal = open_journal(&config, &home)?;
     let left_behind = recovery::admit(&journal, &held, &slots)?;
-    let (vault, shares, caches) = open_mounts(&config, &home, &left_behind)?;
+    let caches = sources.caches.clone();
+    let (vault, shares) = open_mounts(&config, &home, &left_behind, &caches)?;
     // Without a journal nobody could take over what was left.
     let on_shutdown = if journal.is_kept() { config.on_shutdown } else { OnShutdown::Drain };
     let machine = start_machine(&config, &shares, sources, &leave).await?;

@@ -8,6 +8,7 @@ pub use watchers::Sources;
 
 use crate::{
     attempt::Held,
+    caches::{Caches, Kept},
     capacity,
     host::{Disk, Facts, Host},
     images::Images,
@@ -17,7 +18,7 @@ use crate::{
 use async_trait::async_trait;
 use judge::Patients;
 use longshore_common::{
-    agent::{Capacity, Gpu, Inventory, Offer},
+    agent::{Capacity, Gpu, Holdings, Inventory, Offer},
     queue::Lane,
     shutdown::Shutdown,
 };
@@ -75,6 +76,7 @@ pub struct Machine {
     slots: Slots,
     held: Held,
     images: Images,
+    caches: Caches,
     host: Arc<dyn Host>,
     patients: Patients,
     now: watch::Receiver<Now>,
@@ -90,10 +92,11 @@ impl Machine {
         leave: &Shutdown,
     ) -> Result<Self, JoinError> {
         let (slots, held) = (sources.slots.clone(), sources.held.clone());
-        let (images, host) = (sources.images.clone(), Arc::clone(&sources.host));
+        let (images, caches, host) =
+            (sources.images.clone(), sources.caches.clone(), Arc::clone(&sources.host));
         let (facts, patients, now) = watchers::start(sources, &config.others, leave).await?;
         labels.insert("arch".to_owned(), facts.arch.clone());
-        Ok(Self { config, labels, pool, facts, slots, held, images, host, patients, now })
+        Ok(Self { config, labels, pool, facts, slots, held, images, caches, host, patients, now })
     }
 
     pub const fn facts(&self) -> &Facts {
@@ -184,6 +187,15 @@ impl Machine {
         let asked = tokio::task::spawn_blocking(move || host.disk(&folder));
         let disk = asked.await.ok().flatten().unwrap_or_else(|| self.data_disk());
         disk.total_bytes > 0 && disk.free_bytes < room
+    }
+
+    /// What lies here that jobs would otherwise bring.
+    fn holdings(&self) -> Option<Holdings> {
+        let images = self.now.borrow().images.as_deref().cloned()?;
+        let mut kept = self.caches.list();
+        kept.sort_by_key(|kept| std::cmp::Reverse(kept.last_used));
+        let name = |kept: &Kept| format!("{}/{}", kept.key.project, kept.key.name);
+        Some(Holdings { images, caches: kept.iter().take(Holdings::MOST).map(name).collect() })
     }
 
     fn total(&self) -> Capacity {
@@ -309,6 +321,8 @@ impl Reporter for Machine {
             gpus: self.gpus(),
             note: self.note().unwrap_or_default(),
             disk_low: self.full_disk().is_some(),
+            holdings: self.holdings(),
+            caches_bytes: self.caches.list().iter().map(|kept| kept.bytes).fold(0, u64::saturating_add),
         }
     }
 

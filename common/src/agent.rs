@@ -4,7 +4,7 @@ use crate::clock::Timestamp;
 use crate::ids::{AgentId, AttemptRef, SessionId};
 use crate::job::JobState;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Amounts of what jobs share on a machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,6 +71,21 @@ pub struct Gpu {
     pub throttled: Vec<String>,
     /// Why it is set aside; `None`: it is healthy.
     pub health: Option<String>,
+}
+
+/// What lies on a machine that jobs would otherwise have to bring.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Holdings {
+    /// As [`crate::job::canonical`] writes them.
+    pub images: BTreeSet<String>,
+    /// `project/name`.
+    pub caches: BTreeSet<String>,
+}
+
+impl Holdings {
+    /// Of each at most, the newest: a node that has more has what matters among these, and a heartbeat stays small.
+    pub const MOST: usize = 500;
 }
 
 /// How an agent presents itself.

@@ -10,7 +10,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use longshore_common::{
-    agent::{Capacity, FinishReport, Gpu, Grant, HeldAttempt, Inventory, LaneAnswer, Offer, StopReason},
+    agent::{
+        Capacity, FinishReport, Gpu, Grant, HeldAttempt, Holdings, Inventory, LaneAnswer, Offer, StopReason,
+    },
     artifact::{ManifestEntry, UploadTarget},
     exec::{Asked, Told},
     fleet::Orders,
@@ -221,6 +223,9 @@ pub struct Report {
     pub note: String,
     /// Too little room on a disk to claim.
     pub disk_low: bool,
+    /// What lies here; `None`: its engine does not say.
+    pub holdings: Option<Holdings>,
+    pub caches_bytes: u64,
 }
 
 #[derive(Clone, Debug, thiserror::Error)]

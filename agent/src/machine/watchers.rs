@@ -4,6 +4,7 @@
 use super::judge::{Judge, Patients};
 use crate::{
     attempt::Held,
+    caches::Caches,
     capacity::{self, Foreign},
     gpus,
     host::{Age, Disk, Facts, Host, Reading},
@@ -11,8 +12,12 @@ use crate::{
     runtime::{EngineInfo, Runtime},
     slots::Slots,
 };
-use longshore_common::{agent::Gpu, shutdown::Shutdown, tasks};
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use longshore_common::{
+    agent::{Gpu, Holdings},
+    shutdown::Shutdown,
+    tasks,
+};
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
 use tokio::{
     sync::{Notify, watch},
     task::{JoinError, spawn_blocking},
@@ -37,6 +42,7 @@ pub struct Sources {
     pub slots: Slots,
     pub held: Held,
     pub images: Images,
+    pub caches: Caches,
     pub gpus: gpus::Config,
     /// Where sick GPUs are noted.
     pub gpu_health: PathBuf,
@@ -63,6 +69,8 @@ pub(super) struct Now {
     pub(super) engine: Result<EngineInfo, String>,
     /// What the operator should know although jobs may run.
     pub(super) warning: Option<String>,
+    /// Images that are here; `None`: the engine has not said.
+    pub(super) images: Option<Arc<BTreeSet<String>>>,
 }
 
 /// Looks once at everything, then keeps looking.
@@ -71,7 +79,7 @@ pub(super) async fn start(
     others: &capacity::Config,
     leave: &Shutdown,
 ) -> Result<(Facts, Patients, watch::Receiver<Now>), JoinError> {
-    let Sources { host, runtime, slots, held, engine_away, images: _, gpus, gpu_health } = sources;
+    let Sources { host, runtime, slots, held, engine_away, images: _, caches: _, gpus, gpu_health } = sources;
     let asked = Arc::clone(&host);
     let (facts, reading) = spawn_blocking(move || (asked.facts(), asked.read())).await?;
     let idle = gpus.idle.clone();
@@ -84,6 +92,7 @@ pub(super) async fn start(
     let mut judge = Judge::new(facts.clone(), (others, idle), slots, held, patients.clone());
     let judged = judge.judge(&reading);
     patients.save().await;
+    let images = images_on(&*runtime).await;
     let root = engine.as_ref().ok().map(|engine| engine.data_root.clone());
     let asked = Arc::clone(&host);
     let engine_disk = spawn_blocking(move || root.and_then(|root| disk(&*asked, root))).await?;
@@ -97,6 +106,7 @@ pub(super) async fn start(
         driver: (facts.driver.clone(), facts.cuda.clone()),
         engine,
         warning,
+        images,
     });
     let seen = Arc::new(seen);
     drop(tasks::spawn("host", watch_host(host, judge, Arc::clone(&seen), leave.clone())));
@@ -192,15 +202,22 @@ async fn watch_engine(
             (Ok(engine), false) => tracing::info!(engine = %engine.name, "containers can run again"),
             _ => {}
         }
+        let images = if engine.is_ok() { images_on(&*runtime).await } else { None };
         let before = seen.borrow().engine.as_ref().ok().and_then(|engine| engine.warning.clone());
         tell(&engine, before.as_deref());
         seen.send_if_modified(|now| {
             let warning = if with_network { warning } else { now.warning.clone() };
             let changed = now.engine != engine || now.warning != warning;
             (now.engine, now.warning) = (engine, warning);
+            now.images = images.or_else(|| now.images.take());
             changed
         });
     }
+}
+
+/// `None`: it does not say, now or ever.
+async fn images_on(runtime: &dyn Runtime) -> Option<Arc<BTreeSet<String>>> {
+    timeout(ENGINE_ANSWER, runtime.images(Holdings::MOST)).await.ok()?.ok()?.map(Arc::new)
 }
 
 /// Logs what the operator should know, once.

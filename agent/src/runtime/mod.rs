@@ -54,6 +54,12 @@ pub trait Runtime: Send + Sync + fmt::Debug {
         Ok(())
     }
 
+    /// Names of the images that are here, as `canonical` writes them, the newest and so many at most; `None`: it does
+    /// not say.
+    async fn images(&self, _most: usize) -> Result<Option<BTreeSet<String>>, Error> {
+        Ok(None)
+    }
+
     /// Removes an image that was pulled for us under these names. What a container, a name of somebody else's or
     /// another image needs stays.
     async fn remove_image(&self, image: &ImageId, names: &BTreeSet<String>) -> Result<Removal, Error>;

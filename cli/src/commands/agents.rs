@@ -144,6 +144,7 @@ fn describe(agent: &v1::Agent) -> String {
         ("machine", capacity(&total)),
         ("for jobs", capacity(&inventory.allocatable.unwrap_or_default())),
         ("free", capacity(&agent.free.unwrap_or_default())),
+        ("caches", if agent.caches_bytes == 0 { String::new() } else { size(agent.caches_bytes) }),
     ];
     let mut text = String::new();
     for (name, value) in lines.into_iter().filter(|(_, value)| !value.is_empty()) {

@@ -15,7 +15,7 @@ mod validate;
 mod version;
 
 pub use gpu::GpuRequest;
-pub use image::policy::{ImagePolicy, Pattern, repository};
+pub use image::policy::{ImagePolicy, Pattern, canonical, repository};
 pub use kleinkram::{Access, KLEINKRAM, Kleinkram};
 pub use labels::{AgentRule, LabelTest};
 pub use outcome::{Blame, Outcome};

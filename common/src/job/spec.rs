@@ -262,7 +262,10 @@ impl JobSpec {
 
     /// The queue of all jobs of this pool that ask for the same class of resources.
     pub fn lane(&self) -> crate::queue::Lane {
-        crate::queue::Lane::new(&self.pool, self.resources.gpu.is_some())
+        match &self.resources.gpu {
+            Some(gpu) if gpu.shared => crate::queue::Lane::shared(&self.pool),
+            gpu => crate::queue::Lane::new(&self.pool, gpu.is_some()),
+        }
     }
 }
 

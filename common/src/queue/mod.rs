@@ -11,22 +11,30 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 
-/// The queue of all jobs of one pool that ask for the same class of resources: `default.cpu`, `default.gpu`.
+/// The queue of all jobs of one pool that ask for the same class of resources: `default.cpu`, `default.gpu`,
+/// `default.gpu-shared`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Lane(String);
 
 /// Classes of resources, one lane each in every pool.
-pub const CLASSES: [&str; 2] = ["cpu", "gpu"];
+pub const CLASSES: [&str; 3] = ["cpu", "gpu", SHARED];
+/// A part of a GPU: there may be room for it where no GPU is free.
+const SHARED: &str = "gpu-shared";
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a lane (a pool's name, a dot, and cpu or gpu)")]
+#[error("`{0}` is not a lane (a pool's name, a dot, and cpu, gpu or gpu-shared)")]
 pub struct ParseLaneError(String);
 
 impl Lane {
     /// The pool's name must be valid: `job::validate` sees to it.
     pub fn new(pool: &str, gpu: bool) -> Self {
         Self(format!("{pool}.{}", if gpu { "gpu" } else { "cpu" }))
+    }
+
+    /// Of jobs that share a GPU.
+    pub fn shared(pool: &str) -> Self {
+        Self(format!("{pool}.{SHARED}"))
     }
 
     pub fn as_str(&self) -> &str {
@@ -37,13 +45,23 @@ impl Lane {
         self.0.rsplit_once('.').map_or(self.0.as_str(), |(pool, _)| pool)
     }
 
+    /// Whether its jobs need a GPU, or a part of one.
     pub fn is_gpu(&self) -> bool {
-        self.0.ends_with(".gpu")
+        self.class() != "cpu"
     }
 
-    /// Both lanes of a pool.
-    pub fn of_pool(pool: &str) -> [Self; 2] {
-        [Self::new(pool, false), Self::new(pool, true)]
+    /// Whether its jobs share one.
+    pub fn is_shared(&self) -> bool {
+        self.class() == SHARED
+    }
+
+    /// All lanes of a pool.
+    pub fn of_pool(pool: &str) -> [Self; 3] {
+        [Self::new(pool, false), Self::new(pool, true), Self::shared(pool)]
+    }
+
+    fn class(&self) -> &str {
+        self.0.rsplit_once('.').map_or("", |(_, class)| class)
     }
 }
 
@@ -143,6 +161,27 @@ impl Error {
         match self {
             Self::Unreachable(_) => true,
             Self::Refused(_) => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pool_has_three_lanes_and_each_reads_back() {
+        let lanes = Lane::of_pool("a.gpu");
+        let told = lanes.each_ref().map(|lane| (lane.as_str(), lane.is_gpu(), lane.is_shared()));
+        assert_eq!(
+            told,
+            [("a.gpu.cpu", false, false), ("a.gpu.gpu", true, false), ("a.gpu.gpu-shared", true, true)]
+        );
+        for lane in &lanes {
+            assert_eq!((lane.as_str().parse().as_ref(), lane.pool()), (Ok(lane), "a.gpu"));
+        }
+        for bad in ["", "cpu", ".cpu", "a.tpu", "a.gpu-", "a.shared"] {
+            assert!(bad.parse::<Lane>().is_err(), "{bad}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Agents: what they are, have and offer.
 
 use super::{WireError, id, lane_answer, required, text};
-use crate::agent::{AgentIdentity, Capacity, Gpu, Inventory, LaneAnswer, Offer};
+use crate::agent::{AgentIdentity, Capacity, Gpu, Holdings, Inventory, LaneAnswer, Offer};
 use crate::ids::{AgentId, SessionId};
 use crate::queue::Lane;
 use longshore_proto::v1;
@@ -226,6 +226,22 @@ pub fn lane_answers_from(answers: HashMap<String, i32>) -> Result<BTreeMap<Lane,
         .into_iter()
         .map(|(text, number)| Ok((lane("lanes", &text)?, lane_answer("lanes", number)?)))
         .collect()
+}
+
+impl From<&Holdings> for v1::Holdings {
+    fn from(holdings: &Holdings) -> Self {
+        let Holdings { images, caches } = holdings;
+        Self { images: images.iter().cloned().collect(), caches: caches.iter().cloned().collect() }
+    }
+}
+
+/// No more than an honest agent sends.
+impl From<v1::Holdings> for Holdings {
+    fn from(message: v1::Holdings) -> Self {
+        let v1::Holdings { images, caches } = message;
+        let most = |names: Vec<String>| names.into_iter().take(Self::MOST).collect();
+        Self { images: most(images), caches: most(caches) }
+    }
 }
 
 #[cfg(test)]

@@ -139,6 +139,7 @@ pub(super) fn agent(view: &AgentView, caller: &Caller) -> v1::Agent {
         pool: view.identity.pool.clone(),
         cordon: orders.cordon,
         gpu_cordons: orders.gpus,
+        caches_bytes: view.caches_bytes,
     }
 }
 

@@ -7,14 +7,14 @@ use super::{
 };
 use crate::{placement::Machine, store::AgentRow};
 use longshore_common::{
-    agent::{AgentState, Capacity, Inventory},
+    agent::{AgentState, Capacity, Holdings, Inventory},
     clock::Timestamp,
     fleet::Orders,
     ids::{AgentId, SessionId},
 };
 use std::{
     collections::HashMap,
-    sync::{RwLock, RwLockWriteGuard},
+    sync::{Arc, RwLock, RwLockWriteGuard},
     time::Duration,
 };
 
@@ -30,6 +30,8 @@ struct Known {
     protocol: u32,
     /// It joined while this process ran.
     new: bool,
+    /// As told on the open link, or the last one.
+    holdings: Option<Arc<Holdings>>,
 }
 
 /// One run of an agent on one run of its machine.
@@ -48,7 +50,10 @@ impl Agents {
     pub(super) fn new(rows: Vec<AgentRow>) -> Self {
         let known = rows.into_iter().map(|row| {
             let report = AgentReport { free: row.inventory.allocatable, ..AgentReport::default() };
-            (row.identity.id, Known { row, session: None, report, unsaved: false, protocol: 1, new: false })
+            (
+                row.identity.id,
+                Known { row, session: None, report, unsaved: false, protocol: 1, new: false, holdings: None },
+            )
         });
         Self { known: RwLock::new(known.collect()) }
     }
@@ -62,7 +67,10 @@ impl Agents {
         };
         let mut known = self.write();
         let new = known.get(&row.identity.id).is_none_or(|known| known.new);
-        known.insert(row.identity.id, Known { row, session, report, unsaved: false, protocol: 1, new });
+        known.insert(
+            row.identity.id,
+            Known { row, session, report, unsaved: false, protocol: 1, new, holdings: None },
+        );
     }
 
     pub(super) fn speaks(&self, agent: AgentId, protocol: u32) {
@@ -81,8 +89,11 @@ impl Agents {
         known.get(&agent).is_some_and(|known| known.new)
     }
 
-    pub(super) fn report(&self, agent: AgentId, report: AgentReport) {
+    pub(super) fn report(&self, agent: AgentId, mut report: AgentReport) {
         if let Some(known) = self.write().get_mut(&agent) {
+            if let Some(holdings) = report.holdings.take() {
+                known.holdings = Some(Arc::new(holdings));
+            }
             known.report = report;
             known.row.seen_at = Timestamp::now();
             known.unsaved = true;
@@ -142,6 +153,12 @@ impl Agents {
         unsaved.collect()
     }
 
+    /// Whether any of them tells what lies there.
+    pub(super) fn tell_holdings(&self) -> bool {
+        let known = self.known.read().expect("nobody panics under this lock");
+        known.values().any(|known| known.holdings.is_some())
+    }
+
     /// All of them by name.
     pub(super) fn views(&self, live: &Live, tolerance: Duration) -> Vec<AgentView> {
         let mut held = live.by_agent();
@@ -179,6 +196,8 @@ fn view(known: &Known, jobs: Vec<HeldJob>, now: Timestamp, tolerance: Duration) 
         note: known.report.note.clone(),
         orders: Orders::default(),
         disk_low: known.report.disk_low,
+        holdings: known.holdings.clone(),
+        caches_bytes: known.report.caches_bytes,
     }
 }
 

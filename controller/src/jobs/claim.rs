@@ -4,22 +4,18 @@ use super::{
     Jobs, Shared,
     command::{Call, Command},
     error::Error,
+    grants::{open, repeat},
     pin,
     search::{Search, Stop, order},
+    sight::Near,
     types::{AgentView, ClaimCommand, Claimed},
     work::Work,
 };
 use crate::{
-    lifecycle::Event,
-    placement::{self, Candidate, Kept, Load, Machine, Round, Shares},
-    store::{self, AttemptRow, CandidateQuery, ClaimRow, GrantedGpu, Position, Tx, ViewRow},
+    placement::{self, Candidate, Kept, Machine, Round, Shares},
+    store::{self, CandidateQuery, ClaimRow, Position, Tx, ViewRow},
 };
-use longshore_common::{
-    agent::{Gpu, Grant, LaneAnswer, Usage},
-    ids::ClaimId,
-    job::JobState,
-    queue::Lane,
-};
+use longshore_common::{agent::LaneAnswer, ids::ClaimId, job::JobState, queue::Lane};
 use std::collections::HashMap;
 
 /// Bytes of specs in one answer; agents take twice as much. An answer that nobody can read would be a grant to nobody.
@@ -62,12 +58,14 @@ pub(super) async fn apply_all(
     calls.sort_by_key(|call| (call.input.offer.gpus.len(), call.input.offer.free.cpu_millis));
     let parts = (&shared.live, &shared.agents, &shared.projects);
     let mut shares = shared.ledger.open(parts, work.now, shared.config.share_half_life);
+    let mut near = Near::look(shared, work);
     for call in &mut calls {
         let command = &call.input;
         let mut answer = match known.get(&command.claim) {
             Some(row) => repeat(row, command, work, tx).await?,
             None => {
-                let answer = grant(shared, &mut shares, command, work, tx).await?;
+                let answer = grant(shared, (&mut shares, &near), command, work, tx).await?;
+                near.took(command.agent, &answer.grants);
                 if !answer.grants.is_empty() {
                     let grants = answer.grants.iter().map(|g| (g.attempt.job, g.attempt.number)).collect();
                     let row = ClaimRow { id: command.claim, agent: command.agent, grants };
@@ -85,7 +83,7 @@ pub(super) async fn apply_all(
 
 async fn grant(
     shared: &Shared,
-    shares: &mut Shares,
+    (shares, near): (&mut Shares, &Near),
     command: &ClaimCommand,
     work: &mut Work,
     tx: &mut Tx,
@@ -96,14 +94,16 @@ async fn grant(
     if work.fleet.is_closed(command.agent, work.now) {
         return closed(shared, command, tx).await;
     }
-    let mut round = begin(shared, command, work, tx).await?;
+    let mut round = begin(shared, near, command, work, tx).await?;
     let mut search = Search::open(&shared.marks, command, &round.machine, tx).await?;
     let (mut grants, mut room, mut passed, mut last) = (Vec::new(), ANSWER, Vec::new(), None);
+    let mut held_back = false;
     while round.machine.slots > 0
         && let Some(found) = search.next(tx, &round.machine, shares).await?
     {
         let candidate = candidate(&found.view);
         let Ok(gpus) = round.judge(&candidate) else {
+            held_back |= round.holds_back(&candidate);
             search.placed(&found, false, false);
             if passed.len() < PASSED && is_overdue(shared, &found.view, &round) {
                 passed.push(found.view);
@@ -132,7 +132,8 @@ async fn grant(
     let mut answer = Claimed { grants, ..Claimed::default() };
     for lane in &command.offer.lanes {
         let stop = stops.get(lane).cloned().unwrap_or(Stop { ended: true, seen: Vec::new() });
-        let rest = if room == 0 {
+        let rest = if room == 0 || held_back {
+            // What another machine is asked first for is this one's in a moment.
             LaneAnswer::More
         } else if stop.ended || full {
             rest(lane, &stop, &round, tx).await?
@@ -162,6 +163,7 @@ async fn closed(shared: &Shared, command: &ClaimCommand, tx: &mut Tx) -> Result<
 /// The machine of the offer, and what it is kept for.
 async fn begin(
     shared: &Shared,
+    near: &Near,
     command: &ClaimCommand,
     work: &Work,
     tx: &mut Tx,
@@ -189,7 +191,7 @@ async fn begin(
             shared.reserved.leave(job);
         }
     }
-    Ok(Round { machine, tenants, kept, now })
+    Ok(Round { machine, tenants, kept, locality: near.of(command.agent), now })
 }
 
 /// Whether it waited long for room on a machine. Its own project's bounds are no reason to keep one for it.
@@ -248,113 +250,14 @@ async fn rest(lane: &Lane, stop: &Stop, round: &Round, tx: &mut Tx) -> Result<La
             let query = CandidateQuery { lane, project, free, limit: GLANCE, after: seen };
             rows.extend(tx.candidates(&query).await?);
         }
-        if rows.iter().any(|view| round.judge(&candidate(view)).is_ok()) {
+        if rows.iter().map(candidate).any(|job| round.judge(&job).is_ok() || round.holds_back(&job)) {
             return Ok(LaneAnswer::More);
         }
     }
     Ok(if projects.is_empty() { LaneAnswer::Empty } else { LaneAnswer::MoreButNotForYou })
 }
 
-fn candidate(view: &ViewRow) -> Candidate<'_> {
-    Candidate { id: view.row.job.id, project: &view.row.project, spec: &view.spec }
-}
-
-fn open(view: &ViewRow, gpus: Vec<&Gpu>, command: &ClaimCommand, work: &mut Work) -> Option<Grant> {
-    let id = view.row.job.id;
-    work.jobs.entry(id).or_insert_with(|| view.row.clone());
-    let event = Event::Claimed { agent: command.agent, epoch: work.epoch };
-    if let Err(refusal) = work.apply(id, event) {
-        // Read as queued in this very transaction: a refusal is a mistake of ours.
-        tracing::error!(job.id = %id, %refusal, "a queued job refused its claim");
-        return None;
-    }
-    let row = work.jobs.get_mut(&id)?;
-    row.started_at = None;
-    let attempt = row.job.latest?.attempt;
-    let lease = view.spec.disconnect_tolerance.unwrap_or(work.lease);
-    let nonce: [u8; 16] = rand::random();
-    let attempt_row = AttemptRow {
-        attempt,
-        agent: command.agent,
-        agent_name: None,
-        nonce: hex::encode(nonce),
-        gpus: gpus.iter().copied().map(GrantedGpu::from).collect(),
-        claimed_at: work.now,
-        state: JobState::Claimed,
-        reported: false,
-        ending: None,
-        started_at: None,
-        exited_at: None,
-        finished_at: None,
-        log_end: 0,
-        artifact_count: 0,
-        artifact_bytes: 0,
-        usage: Usage::default(),
-        notes: Vec::new(),
-        unheard: 0,
-        lease_until: None,
-        opened: 0,
-        digest: None,
-    };
-    work.open(attempt_row, lease, Load::of(&view.spec));
-    Some(Grant {
-        attempt,
-        short_id: view.row.short_id.clone(),
-        project: view.row.project.clone(),
-        spec: (*view.spec).clone(),
-        lease,
-        gpus: gpus.iter().map(|gpu| gpu.uuid.clone()).collect(),
-        lane: view.row.lane.clone(),
-        cancel_requested: false,
-        sealed: false,
-    })
-}
-
-/// The same grants again, except those that were taken away since.
-async fn repeat(
-    row: &ClaimRow,
-    command: &ClaimCommand,
-    work: &mut Work,
-    tx: &mut Tx,
-) -> Result<Claimed, store::Error> {
-    let mut answer = Claimed::default();
-    // The agent asks again with the next claim anyway.
-    answer.lanes.extend(command.offer.lanes.iter().map(|lane| (lane.clone(), LaneAnswer::More)));
-    if row.agent != command.agent {
-        return Ok(answer);
-    }
-    let jobs: Vec<_> = row.grants.iter().map(|(job, _)| *job).collect();
-    for view in tx.load_views(&jobs).await? {
-        let number = row.grants.iter().find(|(job, _)| *job == view.row.job.id).map(|(_, number)| *number);
-        let Some(latest) = view.row.job.latest.filter(|latest| Some(latest.attempt.number) == number) else {
-            continue;
-        };
-        if !view.row.job.state.is_held() {
-            continue;
-        }
-        work.repeat(view.row.job.id);
-        answer.grants.push(again(&view, latest.attempt, work, tx).await?);
-    }
-    Ok(answer)
-}
-
-async fn again(
-    view: &ViewRow,
-    attempt: longshore_common::ids::AttemptRef,
-    work: &Work,
-    tx: &mut Tx,
-) -> Result<Grant, store::Error> {
-    let rows = tx.load_attempts(&[attempt]).await?;
-    let gpus = rows.first().map(|row| row.gpus.iter().map(|gpu| gpu.uuid.clone()).collect());
-    Ok(Grant {
-        attempt,
-        short_id: view.row.short_id.clone(),
-        project: view.row.project.clone(),
-        spec: (*view.spec).clone(),
-        lease: view.spec.disconnect_tolerance.unwrap_or(work.lease),
-        gpus: gpus.unwrap_or_default(),
-        lane: view.row.lane.clone(),
-        cancel_requested: view.row.job.desired.is_cancel(),
-        sealed: false,
-    })
+pub(super) fn candidate(view: &ViewRow) -> Candidate<'_> {
+    let (id, project, queued_at) = (view.row.job.id, &view.row.project, view.row.queued_at);
+    Candidate { id, project, spec: &view.spec, queued_at }
 }

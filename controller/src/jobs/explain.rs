@@ -2,6 +2,7 @@
 
 use super::{
     Jobs, agents,
+    claim::candidate,
     error::Error,
     reasons::Weigher,
     types::{AgentReason, Explanation, JobView},
@@ -31,7 +32,7 @@ impl Jobs {
 
     /// The same of a job that is not submitted, as if it came now.
     pub async fn explain_new(&self, project: &str, spec: &JobSpec) -> Result<Explanation, Error> {
-        let candidate = Candidate { id: JobId::new(), project, spec };
+        let candidate = Candidate { id: JobId::new(), project, spec, queued_at: Timestamp::now() };
         let weigher = self.weigher(project).await?;
         let weighed = weigher.weigh(&candidate, "has room; it would take the job at once");
         let place = self.place(&candidate, Timestamp::now()).await?;
@@ -55,7 +56,7 @@ impl Jobs {
             (_, Some(Ending { outcome: Outcome::QueueTimeout, .. })) => "has room now",
             _ => return Ok(Explanation { summary: summary(row, 0, &[]), ..Explanation::default() }),
         };
-        let candidate = Candidate { id: row.row.job.id, project: &row.row.project, spec: &row.spec };
+        let candidate = candidate(row);
         let weighed = self.weigher(&row.row.project).await?.weigh(&candidate, room);
         let queued = state == JobState::Queued;
         let place = if queued { self.place(&candidate, row.row.queued_at).await? } else { 0 };

@@ -13,7 +13,7 @@ use longshore_common::{
     job::JobState,
 };
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard},
     time::Duration,
 };
@@ -350,6 +350,16 @@ impl Live {
             }
         }
         held
+    }
+
+    /// Images that attempts may be bringing to their machines.
+    pub(super) fn bringing(&self) -> BTreeSet<(String, AgentId)> {
+        let early = |entry: &&Entry| matches!(entry.state, JobState::Claimed | JobState::Preparing);
+        let entries = self.read();
+        let bringing = entries
+            .values()
+            .filter(|entry| early(entry) && !entry.has_digest && !entry.load.image.is_empty());
+        bringing.map(|entry| (entry.load.image.clone(), entry.live.agent)).collect()
     }
 
     pub(super) fn put(&self, entry: Entry) {

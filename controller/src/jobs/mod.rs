@@ -13,6 +13,7 @@ mod explain;
 mod finish;
 mod fleet;
 mod former;
+mod grants;
 mod heartbeat;
 mod inputs;
 mod leases;
@@ -28,6 +29,7 @@ mod reserved;
 mod retry;
 mod search;
 mod secrets;
+mod sight;
 mod submit;
 #[cfg(test)]
 mod tests;
@@ -80,6 +82,8 @@ pub struct Config {
     pub reserve_after: Duration,
     /// What a project used counts half after this time, when others' shares are weighed against its own.
     pub share_half_life: Duration,
+    /// So many machines may pull the same image at once; the others wait their turn.
+    pub pulls_at_once: u32,
     /// Which images are taken at submit.
     pub images: ImagePolicy,
 }
@@ -99,6 +103,8 @@ impl Default for Config {
             reserve_after: Duration::from_secs(600),
             // A morning's burst is paid back by the evening, not next week.
             share_half_life: Duration::from_secs(3600),
+            // Four streams fill a registry's uplink of 10 Gbit/s; more would only make each of them longer.
+            pulls_at_once: 4,
             // Which registries a lab trusts nobody else knows.
             images: ImagePolicy::default(),
         }

@@ -2,16 +2,17 @@
 //! latest, and what to ask for if it can never be. Changes nothing.
 
 use super::{
-    Shared, agents,
+    Shared, agents, sight,
     types::{AgentReason, AgentView, Explanation},
 };
-use crate::placement::{self, Candidate, Hold, Kept, Round, Tenants};
+use crate::placement::{self, Candidate, Hold, Kept, Round, Sight, Tenants};
 use longshore_common::clock::Timestamp;
 
 /// All machines at one moment.
 #[derive(Debug)]
 pub(super) struct Weigher {
     agents: Vec<Seen>,
+    sight: Sight,
     tenants: Tenants,
     now: Timestamp,
 }
@@ -26,12 +27,13 @@ struct Seen {
 impl Weigher {
     /// `project`: others' jobs are not named to it.
     pub(super) fn new(shared: &Shared, views: Vec<AgentView>, (project, tenants): (&str, Tenants)) -> Self {
+        let sight = sight::of(shared, &views);
         let agents = views.into_iter().map(|mut view| {
             let (holds, kept) = (shared.live.holds(view.identity.id), shared.reserved.of(view.identity.id));
             agents::hide_others(&mut view, project);
             Seen { view, holds, kept }
         });
-        Self { agents: agents.collect(), tenants, now: Timestamp::now() }
+        Self { agents: agents.collect(), sight, tenants, now: Timestamp::now() }
     }
 
     /// `room`: what is said of an agent that takes it.
@@ -50,7 +52,8 @@ impl Weigher {
         let kept = seen.kept.clone().filter(|(job, _)| *job != candidate.id);
         let is_own = seen.kept.is_some() && kept.is_none();
         let kept = kept.and_then(|kept| Kept::new(kept, &machine, held, self.now));
-        let round = Round { machine, tenants: self.tenants.clone(), kept, now: self.now };
+        let locality = sight::from(&seen.view, &self.sight);
+        let round = Round { machine, tenants: self.tenants.clone(), kept, locality, now: self.now };
         let agent = seen.view.identity.name.clone();
         let Err(reason) = round.judge(candidate) else {
             return AgentReason { agent, reason: room.to_owned(), permanent: false, until: Some(self.now) };

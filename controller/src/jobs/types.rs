@@ -5,7 +5,8 @@ pub use crate::lifecycle::Ending;
 use super::secrets::OwnSecret;
 use longshore_common::{
     agent::{
-        AgentIdentity, AgentState, Capacity, Gpu, Grant, Inventory, LaneAnswer, Offer, StopReason, Usage,
+        AgentIdentity, AgentState, Capacity, Gpu, Grant, Holdings, Inventory, LaneAnswer, Offer, StopReason,
+        Usage,
     },
     artifact::ManifestEntry,
     clock::Timestamp,
@@ -177,6 +178,9 @@ pub struct AgentReport {
     pub note: String,
     /// Too little room on a disk to claim.
     pub disk_low: bool,
+    /// What lies there; `None`: as told before.
+    pub holdings: Option<Holdings>,
+    pub caches_bytes: u64,
 }
 
 /// An agent as people see it.
@@ -193,6 +197,9 @@ pub struct AgentView {
     /// What operators want of it.
     pub orders: Orders,
     pub disk_low: bool,
+    /// `None`: it never told.
+    pub holdings: Option<Arc<Holdings>>,
+    pub caches_bytes: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

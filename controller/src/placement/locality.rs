@@ -21,13 +21,13 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// Machines named in a reason.
 const NAMED: usize = 3;
 
-/// All machines, as far as it matters where a job is brought.
+/// All machines, as far as it matters where a job is brought. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Sight {
     /// Those that are there.
-    pub machines: Vec<Neighbour>,
+    pub machines: Arc<[Neighbour]>,
     /// Image to the machines that bring it now, by name.
-    pub pulls: BTreeMap<String, Vec<(AgentId, String)>>,
+    pub pulls: Arc<BTreeMap<String, Vec<(AgentId, String)>>>,
     /// So many may at once.
     pub most_pulls: usize,
 }
@@ -44,29 +44,30 @@ pub struct Neighbour {
 #[derive(Clone, Debug, Default)]
 pub struct Locality {
     pub id: Option<AgentId>,
-    pub here: Arc<Holdings>,
-    pub sight: Arc<Sight>,
+    /// `None`: it does not tell, so nothing is expected of it.
+    pub here: Option<Arc<Holdings>>,
+    pub sight: Sight,
 }
 
 impl Locality {
     /// Why the job goes elsewhere first, or waits for its image to come elsewhere.
     pub(super) fn refuse(&self, candidate: &Candidate<'_>, now: Timestamp) -> Option<Reason> {
+        let here = self.here.as_deref()?;
         let image = canonical(&candidate.spec.image);
         let waited = now.since(candidate.queued_at);
-        self.storm(candidate.spec, &image, waited).or_else(|| {
-            let near = self.nearer(candidate, &image, waited)?;
-            Some(passing(near))
-        })
+        let storm = self.storm(here, candidate.spec, &image, waited);
+        storm.or_else(|| self.nearer(here, candidate, &image, waited)).map(passing)
     }
 
     /// Whether it is refused for a moment only: it is worth asking again at once.
     pub fn holds_back(&self, candidate: &Candidate<'_>, now: Timestamp) -> bool {
+        let Some(here) = self.here.as_deref() else { return false };
         let image = canonical(&candidate.spec.image);
-        self.nearer(candidate, &image, now.since(candidate.queued_at)).is_some()
+        self.nearer(here, candidate, &image, now.since(candidate.queued_at)).is_some()
     }
 
-    fn storm(&self, spec: &JobSpec, image: &str, waited: Duration) -> Option<Reason> {
-        if self.here.images.contains(image) || spec.pull == PullPolicy::Never || waited >= PATIENCE {
+    fn storm(&self, here: &Holdings, spec: &JobSpec, image: &str, waited: Duration) -> Option<String> {
+        if here.images.contains(image) || spec.pull == PullPolicy::Never || waited >= PATIENCE {
             return None;
         }
         let pulling = self.sight.pulls.get(image)?;
@@ -76,19 +77,25 @@ impl Locality {
         }
         let names: Vec<_> = pulling.iter().map(|(_, name)| name.as_str()).take(NAMED).collect();
         let more = if pulling.len() > NAMED { ", …" } else { "" };
-        Some(passing(format!(
+        Some(format!(
             "its image is being pulled by {}{more}: not by more than {} machines at once",
             names.join(", "),
             self.sight.most_pulls
-        )))
+        ))
     }
 
     /// `gpu-04 has the image`.
-    fn nearer(&self, candidate: &Candidate<'_>, image: &str, waited: Duration) -> Option<String> {
+    fn nearer(
+        &self,
+        here: &Holdings,
+        candidate: &Candidate<'_>,
+        image: &str,
+        waited: Duration,
+    ) -> Option<String> {
         if waited >= HOLD || self.sight.machines.is_empty() {
             return None;
         }
-        let here = Near::of(&self.here, candidate, image);
+        let here = Near::of(here, candidate, image);
         let better = self.sight.machines.iter().filter(|other| Some(other.id) != self.id).find(|other| {
             Near::of(&other.holdings, candidate, image) > here && fit(candidate.spec, &other.machine).is_ok()
         })?;

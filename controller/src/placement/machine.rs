@@ -4,7 +4,7 @@ use longshore_common::{
     agent::{Capacity, Gpu, Inventory, Offer},
     clock::Timestamp,
     ids::ShortId,
-    job::{JobSpec, Version},
+    job::{JobSpec, PullPolicy, Version, canonical},
 };
 use std::{collections::BTreeMap, time::Duration};
 
@@ -48,6 +48,8 @@ pub struct Load {
     pub exclusive: bool,
     /// VRAM of a shared GPU.
     pub shared: Option<u64>,
+    /// By its canonical name; empty: it is never pulled.
+    pub image: String,
     prepare: Duration,
     /// With the grace.
     run: Duration,
@@ -82,6 +84,9 @@ impl Load {
             },
             exclusive: asked.exclusive,
             shared: asked.gpu.as_ref().filter(|gpu| gpu.shared).map(|gpu| gpu.memory_bytes),
+            image: Some(canonical(&spec.image))
+                .filter(|_| spec.pull != PullPolicy::Never)
+                .unwrap_or_default(),
             prepare: spec.deadlines.prepare,
             run: spec.deadlines.run.saturating_add(spec.deadlines.stop_grace),
             upload: spec.deadlines.upload,

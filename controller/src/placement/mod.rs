@@ -4,6 +4,7 @@
 mod advice;
 mod fit;
 mod gpus;
+mod locality;
 mod machine;
 mod reserve;
 mod shares;
@@ -13,6 +14,7 @@ mod tests;
 
 pub use advice::changes;
 pub use fit::{Reason, explain, fit};
+pub use locality::{Locality, Neighbour, Sight};
 pub use machine::{Hold, Load, Machine, Whole};
 pub use reserve::{Kept, soonest};
 pub use shares::{Amounts, Shares, Usage};
@@ -26,6 +28,7 @@ pub struct Candidate<'a> {
     pub id: JobId,
     pub project: &'a str,
     pub spec: &'a JobSpec,
+    pub queued_at: Timestamp,
 }
 
 /// What is left of one machine while jobs are placed on it, and what else they must keep to.
@@ -35,6 +38,7 @@ pub struct Round {
     pub tenants: Tenants,
     /// The machine is kept for a job that waited long.
     pub kept: Option<Kept>,
+    pub locality: Locality,
     pub now: Timestamp,
 }
 
@@ -48,7 +52,15 @@ impl Round {
         if let Some(kept) = &self.kept {
             kept.allows(candidate, &gpus, self.now)?;
         }
-        Ok(gpus)
+        match self.locality.refuse(candidate, self.now) {
+            Some(reason) => Err(reason),
+            None => Ok(gpus),
+        }
+    }
+
+    /// Whether another machine is asked first, for a moment: this one is to ask again at once.
+    pub fn holds_back(&self, candidate: &Candidate<'_>) -> bool {
+        self.locality.holds_back(candidate, self.now)
     }
 
     /// It is placed: what it got is its own.

@@ -51,14 +51,21 @@ struct Placement {
 
 fn round(machine: &Machine) -> Round {
     let now = Timestamp::from_micros(0);
-    Round { machine: machine.clone(), tenants: Tenants::default(), kept: None, now }
+    Round {
+        machine: machine.clone(),
+        tenants: Tenants::default(),
+        kept: None,
+        locality: Locality::default(),
+        now,
+    }
 }
 
 fn place(jobs: &[JobSpec], machine: &mut Machine) -> Placement {
     let mut round = round(machine);
     let mut placement = Placement { grants: Vec::new(), refused: Vec::new() };
     for (index, spec) in jobs.iter().enumerate() {
-        let candidate = Candidate { id: JobId::new(), project: "default", spec };
+        let candidate =
+            Candidate { id: JobId::new(), project: "default", spec, queued_at: Timestamp::from_micros(0) };
         match round.judge(&candidate) {
             Ok(gpus) => {
                 round.take(&candidate, &gpus);
@@ -335,8 +342,21 @@ fn a_machine_kept_for_a_large_job_takes_what_ends_before_it_or_leaves_its_place(
     let kept =
         Kept::new((id, std::sync::Arc::clone(&large)), &pod, (&holds, &known), now).expect("two hours");
     assert_eq!(kept.at, Timestamp::from_micros(7_200_000_000));
-    let round = Round { machine: pod.clone(), tenants: Tenants::default(), kept: Some(kept), now };
-    let judge = |spec: &JobSpec| round.judge(&Candidate { id: JobId::new(), project: "default", spec });
+    let round = Round {
+        machine: pod.clone(),
+        tenants: Tenants::default(),
+        kept: Some(kept),
+        locality: Locality::default(),
+        now,
+    };
+    let judge = |spec: &JobSpec| {
+        round.judge(&Candidate {
+            id: JobId::new(),
+            project: "default",
+            spec,
+            queued_at: Timestamp::from_micros(0),
+        })
+    };
     assert!(judge(&one(100)).is_ok(), "over before then");
     assert!(judge(&one(600)).expect_err("in its way").text.starts_with("is kept for a job"));
     assert!(judge(&JobSpec { priority: 1, ..one(600) }).is_ok(), "more urgent");
@@ -346,10 +366,10 @@ fn a_machine_kept_for_a_large_job_takes_what_ends_before_it_or_leaves_its_place(
     let kept = Kept::new((id, seven), &pod, (&holds, &known), now);
     let mut round = Round { kept, ..round };
     let (first, second) = (one(600), one(600));
-    let first = Candidate { id: JobId::new(), project: "default", spec: &first };
+    let first = Candidate { id: JobId::new(), project: "default", spec: &first, queued_at: now };
     let gpus = round.judge(&first).expect("the eighth is nobody's");
     round.take(&first, &gpus);
-    let second = Candidate { id: JobId::new(), project: "default", spec: &second };
+    let second = Candidate { id: JobId::new(), project: "default", spec: &second, queued_at: now };
     assert!(round.judge(&second).is_err(), "the seventh is somebody's");
 }
 

@@ -21,6 +21,7 @@ const STEPS: &[(i64, &str, &str)] = &[
     (10, "use of GPUs", include_str!("../../migrations/sqlite/0010_gpu_usage.sql")),
     (11, "open calls", include_str!("../../migrations/sqlite/0011_open_calls.sql")),
     (12, "opened contents", include_str!("../../migrations/sqlite/0012_opened_contents.sql")),
+    (13, "shared lanes", include_str!("../../migrations/sqlite/0013_shared_lanes.sql")),
     (14, "submitters", include_str!("../../migrations/sqlite/0014_submitters.sql")),
     (19, "triggers", include_str!("../../migrations/sqlite/0019_triggers.sql")),
 ];

@@ -243,3 +243,35 @@ fn codes_of_a_full_disk_are_known() {
     assert!([5, 517, 6].map(class).iter().all(|c| *c == Class::Busy));
     assert!([266, 2067].map(class).iter().all(|c| *c == Class::Other));
 }
+
+#[tokio::test]
+async fn queued_jobs_that_share_a_gpu_move_to_their_lane_at_an_upgrade() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = Store::open(&config(folder.path())).await.expect("opens");
+    let jobs = Jobs::start(store.clone(), jobs::Config::default()).await.expect("starts");
+    let gpu = |shared| longshore_common::job::GpuRequest {
+        shared,
+        memory_bytes: 1 << 30,
+        ..longshore_common::job::GpuRequest::of(1)
+    };
+    let mut ids = Vec::new();
+    for gpu in [Some(gpu(true)), Some(gpu(false)), None] {
+        let mut spec = JobSpec::for_image("x");
+        spec.resources.gpu = gpu;
+        let new =
+            NewJob { request_id: None, project: "default".into(), spec, retry_of: None, own: Vec::new() };
+        let answer = jobs.submit(vec![new]).await.expect("stored").pop().expect("one answer");
+        ids.push(answer.expect("taken").job.id);
+    }
+    // As the version before wrote it.
+    let before = "UPDATE jobs SET lane = 'default.gpu' WHERE lane = 'default.gpu-shared'";
+    let done = sqlx::query(before).execute(&store.write).await.expect("set back");
+    assert_eq!(done.rows_affected(), 1);
+    let step = include_str!("../../migrations/sqlite/0013_shared_lanes.sql");
+    for _ in 0..2 {
+        sqlx::query(step).execute(&store.write).await.expect("moved");
+    }
+    let lanes: Vec<_> =
+        jobs.get_many(&ids).await.expect("read").into_iter().map(|job| job.lane.to_string()).collect();
+    assert_eq!(lanes, ["default.gpu-shared", "default.gpu", "default.cpu"]);
+}

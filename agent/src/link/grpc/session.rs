@@ -4,6 +4,7 @@
 use super::{Settings, calls::Client, error};
 use crate::link::{Error, Event, QueueAccess, Reporter, Welcome};
 use longshore_common::{
+    agent::Holdings,
     ids::{AttemptRef, Epoch},
     queue::link::{LinkConsumer, Turn, Work},
     retry::Backoff,
@@ -45,6 +46,8 @@ struct Stream {
     /// Hints come over the link.
     rings: bool,
     sequence: u64,
+    /// What the controller knows to lie here.
+    told: Option<Holdings>,
     /// Heartbeats without an answer yet.
     asked: VecDeque<Asked>,
     heard: Instant,
@@ -160,7 +163,8 @@ impl Session {
         }
         self.tell(Event::Connected(welcome)).await?;
         let asked = VecDeque::new();
-        let mut stream = Stream { up, down, every, rings, sequence: 0, asked, heard: Instant::now() };
+        let mut stream =
+            Stream { up, down, every, rings, sequence: 0, told: None, asked, heard: Instant::now() };
         self.beat(&mut stream).await?;
         Ok(stream)
     }
@@ -206,6 +210,7 @@ impl Session {
         // Before the list is made: a lease must not seem longer than the controller counts it.
         let at = Instant::now();
         let report = self.reporter.report();
+        let news = report.holdings.as_ref().filter(|holdings| stream.told.as_ref() != Some(*holdings));
         let held = report.held.iter().map(|held| held.attempt).collect();
         stream.asked.push_back(Asked { sequence: stream.sequence, at, held });
         let heartbeat = v1::Heartbeat {
@@ -215,7 +220,10 @@ impl Session {
             gpus: report.gpus.iter().map(v1::Gpu::from).collect(),
             note: report.note,
             disk_low: report.disk_low,
+            holdings: news.map(v1::Holdings::from),
+            caches_bytes: report.caches_bytes,
         };
+        stream.told = report.holdings;
         send(&stream.up, link_request::Message::Heartbeat(heartbeat)).await
     }
 

@@ -4,8 +4,11 @@
 use super::{Docker, engine::status, login, pull::State, reference::Reference};
 use crate::runtime::{Error, Image, ImageId, ImageRequest, Progress};
 use bollard::{models::ImageInspect, query_parameters::ListImagesOptions};
-use longshore_common::job::{Outcome, PullPolicy};
-use std::{collections::HashSet, time::Duration};
+use longshore_common::job::{Outcome, PullPolicy, canonical};
+use std::{
+    collections::{BTreeSet, HashSet},
+    time::Duration,
+};
 use tokio::{sync::watch, time::Instant};
 
 /// An image on the node.
@@ -188,6 +191,16 @@ async fn all(docker: &Docker) -> Result<HashSet<String>, Error> {
         Ok(found) => Ok(found.into_iter().map(|image| image.id).collect()),
         Err(error) => Err(docker.engine.failed("list the images", &error)),
     }
+}
+
+/// The newest, so many at most.
+pub(super) async fn names(docker: &Docker, most: usize) -> Result<BTreeSet<String>, Error> {
+    let client = docker.engine.client().await?;
+    let listed = client.api.list_images(None::<ListImagesOptions>).await;
+    let mut found = listed.map_err(|error| docker.engine.failed("list the images", &error))?;
+    found.sort_by_key(|image| std::cmp::Reverse(image.created));
+    let names = found.into_iter().flat_map(|image| image.repo_tags.into_iter().chain(image.repo_digests));
+    Ok(names.filter(|name| !name.contains("<none>")).take(most).map(|name| canonical(&name)).collect())
 }
 
 async fn local(docker: &Docker, image: &str) -> Result<Option<Local>, Error> {

@@ -142,6 +142,10 @@ impl Runtime for Docker {
         image::check(self, request).await
     }
 
+    async fn images(&self, most: usize) -> Result<Option<BTreeSet<String>>, Error> {
+        image::names(self, most).await.map(Some)
+    }
+
     async fn remove_image(&self, image: &ImageId, names: &BTreeSet<String>) -> Result<Removal, Error> {
         discard::image(&self.engine, image, names).await
     }

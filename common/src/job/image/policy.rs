@@ -59,6 +59,17 @@ pub fn repository(image: &str) -> String {
     format!("{registry}/{}", segments.join("/"))
 }
 
+/// One name for all that mean the same: `docker.io/library/alpine:latest` for `alpine`. Beside a digest a tag says
+/// nothing.
+pub fn canonical(image: &str) -> String {
+    let (_, tag, digest) = parts(image);
+    let place = repository(image);
+    match digest {
+        Some(digest) => format!("{place}@{digest}"),
+        None => format!("{place}:{}", tag.unwrap_or("latest")),
+    }
+}
+
 const HUB: &str = "docker.io";
 /// Other names of the same registry.
 const HUB_ALIASES: [&str; 3] = ["index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"];
@@ -225,6 +236,19 @@ fn may_be_id(image: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_means_the_same_has_one_name() {
+        for (image, name) in [
+            ("alpine", "docker.io/library/alpine:latest"),
+            ("docker.io/library/alpine:latest", "docker.io/library/alpine:latest"),
+            ("rslethz/a:2", "docker.io/rslethz/a:2"),
+            ("registry.lab:5000/a", "registry.lab:5000/a:latest"),
+            ("registry.lab/a:2@sha256:00", "registry.lab/a@sha256:00"),
+        ] {
+            assert_eq!(canonical(image), name);
+        }
+    }
 
     fn pattern(text: &str) -> Pattern {
         text.parse().unwrap_or_else(|error| panic!("{error}"))

@@ -159,7 +159,10 @@ mod tests {
     fn a_pattern_is_of_the_lanes_alone() {
         let broker = Broker::new("amqp://broker.example/%2f", "ship.one").expect("valid");
         let pattern = broker.pattern(&Lane::of_pool("default"));
-        assert_eq!(pattern, r"^(ship\.one\.default\.cpu|ship\.one\.default\.gpu)$");
+        assert_eq!(
+            pattern,
+            r"^(ship\.one\.default\.cpu|ship\.one\.default\.gpu|ship\.one\.default\.gpu-shared)$"
+        );
         assert_eq!(broker.vhost(), "/");
     }
 

@@ -253,6 +253,8 @@ impl Session {
             gpus: heartbeat.gpus.into_iter().map(Gpu::from).collect(),
             note: heartbeat.note,
             disk_low: heartbeat.disk_low,
+            holdings: heartbeat.holdings.map(Into::into),
+            caches_bytes: heartbeat.caches_bytes,
         };
         self.context.jobs.agent_report(agent, report);
         let answer = match self.context.jobs.heartbeat(agent, held).await {

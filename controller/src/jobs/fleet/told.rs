@@ -231,6 +231,8 @@ mod tests {
             note: note.to_owned(),
             orders: longshore_common::fleet::Orders::default(),
             disk_low: false,
+            holdings: None,
+            caches_bytes: 0,
         }
     }
 

@@ -8,7 +8,7 @@ fn with(priority: i32, cores: u32) -> JobSpec {
     spec
 }
 
-fn lanes() -> [Lane; 2] {
+fn lanes() -> [Lane; 3] {
     Lane::of_pool("default")
 }
 

@@ -10,6 +10,7 @@ mod fleet;
 mod killed;
 mod leases;
 mod lists;
+mod locality;
 mod manifests;
 mod quotas;
 mod sources;
