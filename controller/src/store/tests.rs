@@ -258,8 +258,14 @@ async fn queued_jobs_that_share_a_gpu_move_to_their_lane_at_an_upgrade() {
     for gpu in [Some(gpu(true)), Some(gpu(false)), None] {
         let mut spec = JobSpec::for_image("x");
         spec.resources.gpu = gpu;
-        let new =
-            NewJob { request_id: None, project: "default".into(), spec, retry_of: None, own: Vec::new() };
+        let new = NewJob {
+            request_id: None,
+            project: "default".into(),
+            spec,
+            retry_of: None,
+            own: Vec::new(),
+            submitter: None,
+        };
         let answer = jobs.submit(vec![new]).await.expect("stored").pop().expect("one answer");
         ids.push(answer.expect("taken").job.id);
     }

@@ -44,7 +44,7 @@ pub(super) async fn open(
     let greeting = Greeting::try_from(hello).map_err(|error| status::invalid(error.under("hello")))?;
     caller.is(greeting.identity.id)?;
     let protocol = settled(&greeting)?;
-    let lanes = Lane::of_pool(&greeting.identity.pool);
+    let lanes = lanes(&greeting.identity.pool, protocol);
     context.jobs.hello(greeting.identity.clone(), greeting.inventory.clone()).await.map_err(status::jobs)?;
     context.jobs.agent_speaks(greeting.identity.id, protocol);
     if let Err(error) = context.publisher.declare(&lanes).await {
@@ -65,6 +65,13 @@ pub(super) async fn open(
     let welcome = welcome(context, &lanes, protocol, queue);
     tasks::spawn("agent link", session.run(welcome, up));
     Ok(Box::pin(ReceiverStream::new(messages)))
+}
+
+/// From which protocol on an agent knows the lane of jobs that share a GPU. One that does not takes none of them.
+const KNOWS_SHARED: u32 = 2;
+
+fn lanes(pool: &str, protocol: u32) -> Vec<Lane> {
+    Lane::of_pool(pool).into_iter().filter(|lane| protocol >= KNOWS_SHARED || !lane.is_shared()).collect()
 }
 
 /// The protocol that both speak.
