@@ -93,6 +93,7 @@ async fn running(runtime: &Fake, attempt: AttemptRef) -> ContainerId {
         scratch: Scratch::within(Path::new("/nowhere"), std::collections::BTreeMap::new()),
         secrets: SecretMounts::default(),
         shares: Pins::default(),
+        caches: std::collections::BTreeMap::new(),
     };
     let container = runtime.create(&spec).await.expect("made");
     drop(runtime.start(&container).await.expect("started"));

@@ -4,7 +4,7 @@ use super::*;
 use crate::link::{Claimed, Event, Report};
 use async_trait::async_trait;
 use longshore_common::{
-    agent::{Capacity, FinishReport, HeldAttempt, Inventory, Offer, Usage},
+    agent::{Capacity, FinishReport, HeldAttempt, Holdings, Inventory, Offer, Usage},
     ids::{AgentId, AttemptRef, ClaimId, ClusterId, Epoch, JobId, SessionId},
     job::{JobState, Outcome},
     queue::{Consumer as _, Lane},
@@ -140,6 +140,8 @@ impl Reporter for Told {
             gpus: Vec::new(),
             note: "a note".to_owned(),
             disk_low: false,
+            holdings: Some(Holdings { images: ["a:1".to_owned()].into(), ..Holdings::default() }),
+            caches_bytes: 7,
         }
     }
 
@@ -267,6 +269,8 @@ async fn a_change_goes_up_at_once_and_orders_come_down() {
     let second = link.heartbeat().await;
     assert_eq!(second.held, listed.iter().map(v1::HeldAttempt::from).collect::<Vec<_>>());
     assert!(second.sequence > first.sequence);
+    // What lies there is told once, and again when it has changed.
+    assert_eq!((first.holdings.expect("told").images, second.holdings), (vec!["a:1".to_owned()], None));
 
     let (fenced, expired) = (vec![held.attempt.into()], vec![late.attempt.into()]);
     link.say(Down::Renewed(v1::Renewed { sequence: 2, fenced, expired })).await;
