@@ -7,8 +7,9 @@ use longshore_common::{
     wire::{Credentials, status::Refusal},
 };
 use longshore_proto::v1::{
-    access_client::AccessClient, agents_client::AgentsClient, cluster_client::ClusterClient,
-    jobs_client::JobsClient, projects_client::ProjectsClient, triggers_client::TriggersClient,
+    access_client::AccessClient, actions_client::ActionsClient, agents_client::AgentsClient,
+    cluster_client::ClusterClient, jobs_client::JobsClient, projects_client::ProjectsClient,
+    triggers_client::TriggersClient,
 };
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::{error::Error as _, future::Future, sync::Arc, time::Duration};
@@ -92,6 +93,10 @@ impl Client {
 
     pub(crate) fn jobs(&self) -> JobsClient<Authorized> {
         JobsClient::new(self.channel.clone()).max_decoding_message_size(LARGEST_ANSWER)
+    }
+
+    pub(crate) fn actions(&self) -> ActionsClient<Authorized> {
+        ActionsClient::new(self.channel.clone()).max_decoding_message_size(LARGEST_ANSWER)
     }
 
     pub(crate) fn agents(&self) -> AgentsClient<Authorized> {

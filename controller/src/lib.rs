@@ -2,6 +2,7 @@
 //! agents through a queue, grants claims, stores logs and artifacts.
 //! Must never run a container or trust a clock other than its own.
 
+pub mod actions;
 pub mod api;
 pub mod blobs;
 pub mod broker_users;

@@ -1,6 +1,7 @@
 //! Puts the parts together, in the order in which they need each other, and takes them apart again.
 
 use crate::{
+    actions::Actions,
     api::{self, Context, QueueAccess, Waiters},
     blobs::{self, Blobs, Directory, S3},
     broker_users::{self, BrokerUsers},
@@ -176,6 +177,7 @@ impl Controller {
             shutdown: shutdown.clone(),
             identity,
             secrets,
+            actions: Actions::new(&jobs),
             jobs,
         });
         let routes = api::routes(&context)

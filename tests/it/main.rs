@@ -1,5 +1,6 @@
 //! Stories in one process, one file each: no server, no root.
 
+mod actions;
 mod behind;
 mod cancel;
 mod descriptors;

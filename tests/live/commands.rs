@@ -186,3 +186,85 @@ fn every_command_explains_itself() {
         assert!(output.status.success() && output.stdout.len() > 100, "{command}: {output:?}");
     }
 }
+
+/// An action that greets, with a version for each word.
+fn action_file(word: &str) -> String {
+    format!(
+        "kind: action\nname: greet\ndescription: Says a word to somebody.\nimage: {}\nentrypoint: [/bin/sh, -c]\n\
+         command: [\"echo {word} $WHO; echo $WHO >/out/who; cat /in/list/* || true\"]\n\
+         env: {{WHO: {{required: true, pattern: \"[a-z]+\"}}, TIMES: {{type: int, default: 1, max: 3}}}}\n\
+         inputs: {{list: {{description: whom else}}}}\nadjustable: [resources.memory]\n\
+         resources: {{cpu: 100m, memory: 64MiB, scratch: 256MiB}}\n",
+        image()
+    )
+}
+
+#[test]
+fn an_action_goes_from_its_file_to_its_runs_and_back() {
+    let cli = cli();
+    let write = |word: &str| fs::write(cli.folder().join("greet.yaml"), action_file(word)).expect("write");
+    let apply = |more: &[&str]| {
+        let line = [&["actions", "apply", "-f", "greet.yaml"], more].concat();
+        cli.call(&line).expect(0).text()
+    };
+    write("ahoy");
+    let dry = apply(&["--dry-run"]);
+    assert!(
+        dry.starts_with("greet@1 would be made\n") && dry.contains("  name: (not said) → greet\n"),
+        "{dry}"
+    );
+    assert_eq!(apply(&[]), "greet@1 made\n");
+    assert_eq!(apply(&[]), "greet@1 unchanged\n");
+    fs::create_dir(cli.folder().join("list")).expect("a folder");
+    fs::write(cli.folder().join("list/a"), "anna\n").expect("a file");
+    let run = ["run", "--set", "WHO=bob", "--input", "list=./list", "-m", "80m", "--out", "result", "@greet"];
+    let ran = cli.call(&run).expect(0);
+    assert_eq!(ran.text(), "ahoy bob\nanna\n");
+    assert!(ran.stderr.contains("greet@1"), "{}", ran.stderr);
+    assert_eq!(fs::read_to_string(cli.folder().join("result/who")).expect("fetched"), "bob\n");
+
+    write("hello");
+    assert!(apply(&["--if-version", "1"]).contains("greet@2 made\n  command: "));
+    let stale = cli.call(&["actions", "apply", "-f", "greet.yaml", "--if-version", "1"]).expect(1);
+    assert!(stale.stderr.contains("the latest version of greet is 2, not 1"), "{}", stale.stderr);
+    assert_eq!(
+        cli.call(&["actions", "run", "--set", "WHO=bob", "greet@1"]).expect(0).text().lines().next(),
+        Some("ahoy bob")
+    );
+    let listed = json(&cli.call(&["ls", "-a", "--action", "greet@1", "-o", "json"]).expect(0));
+    assert_eq!(listed.as_array().map(Vec::len), Some(2), "{listed}");
+    let shown = cli.call(&["show", "greet"]).expect(0).text();
+    assert!(shown.contains("action      greet@1"), "{shown}");
+    assert!(cli.call(&["actions", "diff", "greet"]).expect(0).text().contains("command: "));
+
+    let wrong =
+        cli.call(&["run", "--set", "WOH=bob", "--set", "TIMES=9", "--cpus", "2", "@greet"]).expect(2).stderr;
+    for says in
+        ["did you mean `WHO`?", "9 is not 3 or less", "set.WHO: is missing", "resources.cpu: is fixed"]
+    {
+        assert!(wrong.contains(says), "{says}: {wrong}");
+    }
+    let slip = cli.call(&["run", "--set", "WHO=bob", "@gret"]).expect(2).stderr;
+    assert!(slip.contains("did you mean `greet`?"), "{slip}");
+
+    let document = cli.call(&["actions", "show", "greet", "-o", "yaml"]).expect(0).text();
+    fs::write(cli.folder().join("greet.yaml"), document).expect("write");
+    assert_eq!(apply(&[]), "greet@2 unchanged\n", "what is shown is what was applied");
+    let about = cli.call(&["actions", "show", "greet"]).expect(0).text();
+    assert!(about.contains("WHO") && about.contains("(required)") && about.contains("whom else"), "{about}");
+    cli.call(&["actions", "archive", "greet"]).expect(0);
+    assert!(!cli.call(&["actions", "ls"]).expect(0).text().contains("greet"));
+    let refused = cli.call(&["run", "--set", "WHO=bob", "@greet"]).expect(125).stderr;
+    assert!(refused.contains("longshore actions restore greet"), "{refused}");
+    let restored = cli.call(&["actions", "restore", "greet@1"]).expect(0).stderr;
+    assert!(restored.contains("greet@3 is the latest now"), "{restored}");
+    let versions = cli.call(&["actions", "versions", "greet"]).expect(0).text();
+    assert!(versions.contains("latest, as 1 was"), "{versions}");
+    let file = "kind: job\naction: greet\nset: {WHO: carl}\nname: from-file\n";
+    fs::write(cli.folder().join("job.yaml"), file).expect("write");
+    let id = cli.call(&["submit", "-f", "job.yaml"]).expect(0).text().trim().to_owned();
+    cli.call(&["wait", &id]).expect(0);
+    assert_eq!(cli.call(&["logs", "from-file"]).expect(0).text().lines().next(), Some("ahoy carl"));
+    let advice = cli.call(&["actions", "advise", "greet"]).expect(0).text();
+    assert!(advice.contains("greet@3") || advice.contains("nothing is known yet"), "{advice}");
+}

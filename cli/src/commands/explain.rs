@@ -3,7 +3,7 @@
 use crate::client::Client;
 use crate::output::{FormatArgs, Table, print, span, to_json};
 use clap::Args;
-use longshore_common::{clock::Timestamp, job::JobSpec, wire};
+use longshore_common::{action::Invocation, clock::Timestamp, job::JobSpec, wire};
 use longshore_proto::v1;
 use std::time::Duration;
 
@@ -25,15 +25,21 @@ pub(crate) async fn run(client: &Client, args: ExplainArgs, format: FormatArgs) 
     Ok(0)
 }
 
-/// What a controller says of a job that is not submitted.
-pub(crate) async fn ask(client: &Client, spec: &JobSpec) -> Result<v1::JobExplanation, tonic::Status> {
+/// What a controller says of a job that is not submitted, and of a run of an action the whole job that it would be.
+pub(crate) async fn ask(
+    client: &Client,
+    spec: &JobSpec,
+    action: Option<&Invocation>,
+) -> Result<(v1::JobExplanation, Option<v1::JobSpec>), tonic::Status> {
+    let said = action.map(|action| wire::said_of(spec, &action.said));
     let request = v1::ExplainJobRequest {
-        spec: Some(spec.into()),
+        spec: Some(said.unwrap_or_else(|| spec.into())),
+        action: action.map(v1::ActionRun::from),
         project: client.project().to_owned(),
         ..v1::ExplainJobRequest::default()
     };
-    let answer = client.jobs().explain(request).await?;
-    Ok(answer.into_inner().explanation.unwrap_or_default())
+    let answer = client.jobs().explain(request).await?.into_inner();
+    Ok((answer.explanation.unwrap_or_default(), answer.spec))
 }
 
 /// Nothing that any agent frees would let it run.

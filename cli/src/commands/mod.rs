@@ -1,5 +1,6 @@
 //! The command line: one file per command.
 
+mod actions;
 mod agent;
 mod agents;
 mod artifacts;
@@ -82,6 +83,9 @@ enum Command {
     /// The files a job left in /out
     #[command(subcommand)]
     Artifacts(artifacts::Command),
+    /// Named, versioned definitions of what to run
+    #[command(subcommand)]
+    Actions(actions::Command),
     /// The controller's daemon
     Controller(Box<controller::ControllerArgs>),
     /// A machine's daemon
@@ -194,7 +198,10 @@ impl Cli {
     /// The code of an error that names none.
     pub(crate) const fn failure_code(&self) -> i32 {
         match self.command {
-            Command::Run(_) | Command::Wait(_) | Command::Exec(_) => code::PLATFORM,
+            Command::Run(_)
+            | Command::Wait(_)
+            | Command::Exec(_)
+            | Command::Actions(actions::Command::Run(_)) => code::PLATFORM,
             _ => code::FAILED,
         }
     }
@@ -216,6 +223,7 @@ impl Cli {
             Command::Exec(args) => Box::pin(exec::run(&client()?, args)).await,
             Command::Explain(args) => explain::run(&client()?, args, format).await,
             Command::Artifacts(command) => artifacts::run(&client()?, command, format).await,
+            Command::Actions(command) => Box::pin(actions::run(&client()?, command, format)).await,
             Command::Agents(command) => agents::run(&client()?, command, format).await,
             Command::Ca => join::authority(&client()?).await,
             Command::Status => status::run(&client()?, format).await,

@@ -49,6 +49,9 @@ fn describe(answer: &v1::GetJobResponse) -> String {
     lines.add("lane", &job.lane);
     lines.add("retry of", &job.retry_of);
     lines.add("submitted by", &job.submitted_by);
+    if !job.action.is_empty() {
+        lines.add("action", format!("{}@{}", job.action, job.action_version));
+    }
     if !job.trigger.is_empty() {
         let depth =
             if job.trigger_depth > 1 { format!(", {} in a row", job.trigger_depth) } else { String::new() };
@@ -76,10 +79,10 @@ fn describe(answer: &v1::GetJobResponse) -> String {
 }
 
 #[derive(Default)]
-struct Lines(String);
+pub(super) struct Lines(pub(super) String);
 
 impl Lines {
-    fn add(&mut self, name: &str, value: impl Display) {
+    pub(super) fn add(&mut self, name: &str, value: impl Display) {
         let value = value.to_string();
         for (index, line) in value.lines().enumerate() {
             let name = if index == 0 { name } else { "" };
@@ -106,7 +109,7 @@ fn describe_kleinkram(spec: &JobSpec, said: &Kleinkram, lines: &mut Lines) {
     lines.set("files", files, said.files_in_memory);
 }
 
-fn describe_spec(spec: &JobSpec, lines: &mut Lines) {
+pub(super) fn describe_spec(spec: &JobSpec, lines: &mut Lines) {
     let mut default = JobSpec::for_image(&spec.image);
     default.contract.clone_from(&spec.contract);
     default.settle(false);
@@ -178,7 +181,7 @@ fn describe_spec(spec: &JobSpec, lines: &mut Lines) {
     lines.set("pool", &spec.pool, spec.pool == default.pool);
 }
 
-fn describe_input(input: &Input) -> String {
+pub(super) fn describe_input(input: &Input) -> String {
     match input {
         Input::Uploaded { id } => format!("uploaded, {}", id.get(..12).unwrap_or(id)),
         Input::Job { job, path } if path.is_empty() => format!("outputs of {job}"),

@@ -68,12 +68,13 @@ pub(crate) async fn run(client: &Client, args: SubmitArgs, format: FormatArgs) -
 pub(crate) async fn submit(
     client: &Client,
     mut spec: JobSpec,
+    action: Option<&Invocation>,
     folders: &BTreeMap<String, PathBuf>,
     secrets: BTreeMap<String, String>,
     id: Option<String>,
 ) -> anyhow::Result<v1::Job> {
     upload_folders(client, &mut spec, folders).await?;
-    let mut request = request(client, &spec, None, id.unwrap_or_else(request_id));
+    let mut request = request(client, &spec, action, id.unwrap_or_else(request_id));
     request.secrets = secrets.into_iter().map(|(name, value)| (name, value.into_bytes().into())).collect();
     let call = || {
         let (mut jobs, request) = (client.jobs(), request.clone());
@@ -133,7 +134,7 @@ async fn batch_of(
 }
 
 /// The file's text, and the folder that relative paths in it begin at.
-fn read(file: &Path) -> Result<(String, PathBuf), Failure> {
+pub(super) fn read(file: &Path) -> Result<(String, PathBuf), Failure> {
     let unreadable = |error: std::io::Error| Failure::usage(format!("{}: {error}", file.display()));
     if file == Path::new("-") {
         let mut text = String::new();

@@ -62,8 +62,11 @@ impl v1::jobs_server::Jobs for Service {
     async fn explain(&self, request: Request<v1::ExplainJobRequest>) -> Answer<v1::ExplainJobResponse> {
         let caller = auth::caller(&request)?;
         let asked = request.into_inner();
-        let explanation = if let Some(spec) = asked.spec {
-            let (project, spec) = submit::asked(&self.0, &caller, asked.project, spec)?;
+        let mut run = None;
+        let explanation = if asked.spec.is_some() || asked.action.is_some() {
+            let whole = asked.action.is_some();
+            let (project, spec) = submit::asked(&self.0, &caller, asked).await?;
+            run = whole.then(|| v1::JobSpec::from(&spec));
             self.0.jobs.explain_new(&project, &spec).await
         } else {
             let job = resolve(&self.0, &caller, &asked.job).await?;
@@ -71,7 +74,7 @@ impl v1::jobs_server::Jobs for Service {
         };
         let explanation = explanation.map_err(status::jobs)?;
         let explanation = Some(views::explanation(explanation));
-        Ok(Response::new(v1::ExplainJobResponse { explanation, spec: None }))
+        Ok(Response::new(v1::ExplainJobResponse { explanation, spec: run }))
     }
 
     type StreamLogsStream = logs::Messages;
@@ -160,6 +163,8 @@ pub(super) fn filter(caller: &Caller, message: Option<v1::JobFilter>) -> Result<
         since: message.since.as_ref().map(wire::timestamp_from),
         project: some(message.project).or_else(|| caller.scope().map(str::to_owned)),
         unfinished: message.unfinished,
+        action: some(message.action),
+        action_version: (message.action_version > 0).then_some(message.action_version),
     };
     errors.into_result(filter).map_err(status::invalid)
 }

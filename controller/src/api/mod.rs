@@ -2,6 +2,7 @@
 //! nothing about a job.
 
 mod access;
+mod actions;
 mod agents;
 mod artifacts;
 pub mod auth;
@@ -25,9 +26,9 @@ pub(crate) use cluster::parts;
 pub use waiters::Waiters;
 
 use crate::{
-    blobs::Blobs, broker_users::BrokerUsers, counters::Counters, disk::Disk, enrolment::Enrolment,
-    execs::Execs, identity::Identity, jobs::Jobs, links::Links, log_store::LogStore, secrets::Secrets,
-    triggers::Triggers,
+    actions::Actions, blobs::Blobs, broker_users::BrokerUsers, counters::Counters, disk::Disk,
+    enrolment::Enrolment, execs::Execs, identity::Identity, jobs::Jobs, links::Links, log_store::LogStore,
+    secrets::Secrets, triggers::Triggers,
 };
 use longshore_common::{queue::Publisher, shutdown::Shutdown};
 use longshore_proto::v1;
@@ -38,6 +39,8 @@ use tonic::{Status, service::Routes};
 
 /// The most bytes of one request; a larger one is refused. Submit a batch in pieces of this size.
 pub const MESSAGE_LIMIT: usize = 16 << 20;
+/// Of a job, or an action.
+const LARGEST_SPEC: usize = 1 << 20;
 /// Of calls that carry names and settings.
 const SMALL: usize = 256 << 10;
 /// Of calls that strangers may make: each that is not whole yet holds as much.
@@ -112,6 +115,7 @@ pub struct Context {
     pub base_url: String,
     pub secrets: Secrets,
     pub triggers: Triggers,
+    pub actions: Actions,
     pub logs: Arc<dyn LogStore>,
     pub blobs: Arc<dyn Blobs>,
     pub publisher: Arc<dyn Publisher>,
@@ -135,6 +139,7 @@ pub async fn routes(context: &Arc<Context>) -> Result<Routes, tonic_reflection::
         .build_v1()?;
     let (health, health_server) = tonic_health::server::health_reporter();
     let jobs = v1::jobs_server::JobsServer::new(jobs::Service(Arc::clone(context)));
+    let actions = v1::actions_server::ActionsServer::new(actions::Service(Arc::clone(context)));
     let link = v1::agent_link_server::AgentLinkServer::new(link::Service(Arc::clone(context)));
     let agents = v1::agents_server::AgentsServer::new(agents::Service(Arc::clone(context)));
     let access = v1::access_server::AccessServer::new(access::Service(Arc::clone(context)));
@@ -146,6 +151,8 @@ pub async fn routes(context: &Arc<Context>) -> Result<Routes, tonic_reflection::
     health.set_serving::<v1::agent_link_server::AgentLinkServer<link::Service>>().await;
     Ok(Routes::new(jobs.max_decoding_message_size(MESSAGE_LIMIT))
         .add_service(link.max_decoding_message_size(MESSAGE_LIMIT))
+        // An action is no larger than a job.
+        .add_service(actions.max_decoding_message_size(2 * LARGEST_SPEC))
         .add_service(agents.max_decoding_message_size(SMALL))
         .add_service(cluster.max_decoding_message_size(TINY))
         .add_service(access.max_decoding_message_size(SMALL))

@@ -1,7 +1,7 @@
 //! Errors as gRPC says them. The only place that chooses codes.
 
 use crate::{
-    blobs, identity, jobs,
+    actions, blobs, identity, jobs,
     jobs::{ResolveError, SubmitError},
     lifecycle, log_store, secrets, store, triggers,
 };
@@ -49,6 +49,27 @@ pub(super) fn of_jobs(error: jobs::Error) -> Refusal {
 
 pub(super) fn jobs(error: jobs::Error) -> Status {
     of_jobs(error).into()
+}
+
+pub(super) fn actions(error: actions::Error) -> Status {
+    use actions::Error as E;
+    match error {
+        E::Unknown { .. } | E::NoVersion { .. } => Status::not_found(error.to_string()),
+        E::Archived { .. } | E::Moved { .. } => Status::failed_precondition(error.to_string()),
+        E::RequestReused { .. } => Status::already_exists(error.to_string()),
+        E::Invalid(fields) => invalid(fields),
+        E::Jobs(error) => jobs(error),
+    }
+}
+
+/// Of a run: an action that is not there is a wrong field of it.
+pub(super) fn run(error: actions::Error) -> Status {
+    use actions::Error as E;
+    match error {
+        E::Unknown { .. } => field("action.name", error.to_string()),
+        E::NoVersion { .. } => field("action.version", error.to_string()),
+        error => actions(error),
+    }
 }
 
 pub(super) fn identity(error: identity::Error) -> Status {

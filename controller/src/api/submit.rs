@@ -1,8 +1,8 @@
 //! New jobs: one, many, or an ended one again.
 
-use super::{Context, access, at_most, jobs::resolve, status, views};
+use super::{Context, access, actions, at_most, jobs::resolve, status, views};
 use crate::identity::{Caller, DEFAULT_PROJECT, Who};
-use crate::jobs::{NewJob, Submitted, Submitter};
+use crate::jobs::{self, JobAction, NewJob, Order, Submitted, Submitter};
 use crate::secrets;
 use longshore_common::{
     fields::{FieldError, FieldErrors},
@@ -96,16 +96,22 @@ pub(super) async fn retry(
 }
 
 /// A spec that is only asked about.
-pub(super) fn asked(
+pub(super) async fn asked(
     context: &Context,
     caller: &Caller,
-    project: String,
-    spec: v1::JobSpec,
+    asked: v1::ExplainJobRequest,
 ) -> Result<(String, JobSpec), Status> {
-    let project = of_caller(caller, project);
+    let project = of_caller(caller, asked.project);
     job::check_name("project", &project).map_err(status::invalid)?;
     access::project(context, caller, &project)?;
-    let spec = wire::submitted_spec(spec).map_err(status::invalid)?;
+    let spec = asked.spec.unwrap_or_default();
+    let spec = match asked.action {
+        Some(run) => {
+            let (invocation, said) = wire::submitted_run(run, spec).map_err(status::invalid)?;
+            context.actions.job(&project, &invocation, &said).await.map_err(status::run)?.0
+        }
+        None => wire::submitted_spec(spec).map_err(status::invalid)?,
+    };
     Ok((project, spec))
 }
 
@@ -120,7 +126,7 @@ fn of_caller(caller: &Caller, project: String) -> String {
     if project.is_empty() { caller.scope().unwrap_or(DEFAULT_PROJECT).to_owned() } else { project }
 }
 
-async fn read(context: &Context, caller: &Caller, request: v1::SubmitRequest) -> Result<NewJob, Refusal> {
+async fn read(context: &Context, caller: &Caller, mut request: v1::SubmitRequest) -> Result<Order, Refusal> {
     let mut errors = FieldErrors::new();
     let request_id = request_id(request.request_id, &mut errors);
     let project = of_caller(caller, request.project);
@@ -128,6 +134,16 @@ async fn read(context: &Context, caller: &Caller, request: v1::SubmitRequest) ->
         access::project(context, caller, &project).map_err(|status| Refusal::from(&status))?;
         caller.touches_project(&project);
     }
+    let origin = match request.action.take() {
+        Some(_) if !errors.is_empty() => return Err(Refusal::invalid(errors)),
+        Some(run) => {
+            let said = request.spec.take().unwrap_or_default();
+            let (spec, origin) = run_of(context, &project, request_id.as_deref(), run, said).await?;
+            request.spec = Some((&spec).into());
+            Some(origin)
+        }
+        None => None,
+    };
     // Of a spec with other mistakes too: all of them are told at once.
     if let Some(spec) = &request.spec {
         let mut named = JobSpec::for_image("");
@@ -161,10 +177,49 @@ async fn read(context: &Context, caller: &Caller, request: v1::SubmitRequest) ->
     match spec {
         Some(spec) => {
             let new = NewJob { request_id, project, spec, retry_of: None, own, submitter: submitter(caller) };
-            errors.into_result(new).map_err(Refusal::invalid)
+            let new = errors.into_result(new).map_err(Refusal::invalid)?;
+            Ok(match origin {
+                Some((action, sent)) => Order::of_action(new, action, sent),
+                None => new.into(),
+            })
         }
         None => Err(Refusal::invalid(errors)),
     }
+}
+
+/// The whole spec of a run of an action, and what is remembered of where it came from. A repeat of a request is what it
+/// was, whatever became of the action.
+async fn run_of(
+    context: &Context,
+    project: &str,
+    request_id: Option<&str>,
+    run: v1::ActionRun,
+    said: v1::JobSpec,
+) -> Result<(JobSpec, (JobAction, Vec<u8>)), Refusal> {
+    let run = wire::submitted_run(run, said).map_err(Refusal::invalid)?;
+    let sent = actions::sent(&run);
+    let failed = |error| Refusal::from(&status::jobs(error));
+    let made = match request_id {
+        Some(request_id) => context.jobs.requested(project, request_id).await.map_err(failed)?,
+        None => None,
+    };
+    if let Some(made) = made {
+        let version = run.0.action.version.unwrap_or_default();
+        let asked = JobAction { name: run.0.action.name, version };
+        return match context.jobs.get(made).await {
+            Ok(job) => Ok(((*job.spec).clone(), (job.action.unwrap_or(asked), sent))),
+            // That it was removed is told by the submit itself.
+            Err(jobs::Error::NotFound { .. }) => Ok((JobSpec::for_image(project), (asked, sent))),
+            Err(error) => Err(failed(error)),
+        };
+    }
+    let (invocation, said) = run;
+    let (spec, view) = context
+        .actions
+        .job(project, &invocation, &said)
+        .await
+        .map_err(|error| Refusal::from(&status::run(error)))?;
+    Ok((spec, (JobAction { name: view.action.name.clone(), version: view.version }, sent)))
 }
 
 /// Its job was taken, and has or had what it needs: what was removed since does not refuse its repeat.
@@ -174,7 +229,7 @@ async fn is_repeat(context: &Context, project: &str, request_id: Option<&str>) -
     made.map(|made| made.is_some()).map_err(|error| Refusal::from(&status::jobs(error)))
 }
 
-fn request_id(text: String, errors: &mut FieldErrors) -> Option<String> {
+pub(super) fn request_id(text: String, errors: &mut FieldErrors) -> Option<String> {
     if text.len() > REQUEST_ID {
         errors.push("request_id", format!("has {} bytes; {REQUEST_ID} at most", text.len()));
     }

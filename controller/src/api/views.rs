@@ -1,15 +1,12 @@
 //! What jobs, attempts and agents look like on the wire.
 
 use crate::{
+    actions::ActionView,
     identity::{Caller, ExecPolicy, Project, Quotas, Token},
     jobs::{AgentView, AttemptView, Ending, Explanation, JobView, StoredArtifact},
     store::AuditRow,
 };
-use longshore_common::{
-    fleet::Pause,
-    job::sizing::{self, Run},
-    wire,
-};
+use longshore_common::{fleet::Pause, job::sizing, wire};
 use longshore_proto::v1;
 
 pub(super) fn job(view: &JobView) -> v1::Job {
@@ -41,10 +38,32 @@ pub(super) fn job(view: &JobView) -> v1::Job {
             .unwrap_or_default(),
         trigger_depth: view.spec.trigger.as_ref().map_or(0, |origin| origin.depth),
         waits: String::new(),
-        action: String::new(),
-        action_version: 0,
+        action: view.action.as_ref().map(|action| action.name.clone()).unwrap_or_default(),
+        action_version: view.action.as_ref().map(|action| action.version).unwrap_or_default(),
         submitted_by: view.submitter.as_ref().map(|submitter| submitter.name.clone()).unwrap_or_default(),
         id,
+    }
+}
+
+pub(super) fn action(view: &ActionView) -> v1::Action {
+    let usage = &view.usage;
+    v1::Action {
+        project: view.project.clone(),
+        spec: Some((&*view.action).into()),
+        version: view.version,
+        latest: view.latest,
+        created_at: Some(wire::timestamp_to(view.created_at)),
+        created_by: view.created_by.clone(),
+        restored_from: view.restored_from.unwrap_or_default(),
+        archived_at: view.archived.as_ref().map(|archived| wire::timestamp_to(archived.at)),
+        archived_by: view.archived.as_ref().map(|archived| archived.by.clone()).unwrap_or_default(),
+        usage: Some(v1::ActionUsage {
+            jobs: usage.jobs,
+            succeeded: usage.succeeded,
+            failed: usage.failed,
+            cancelled: usage.cancelled,
+            used_at: usage.used_at.map(wire::timestamp_to),
+        }),
     }
 }
 
@@ -71,16 +90,7 @@ pub(super) fn attempt(view: &AttemptView, job: &str) -> v1::Attempt {
 /// Of attempts that are over; `None`: nothing was measured.
 pub(super) fn sizing(job: &JobView, attempts: &[AttemptView]) -> Option<v1::Sizing> {
     let asked = &job.spec.resources;
-    let run = |attempt: &AttemptView| {
-        let exited = attempt.exited_at.or(attempt.finished_at)?;
-        Some(Run {
-            asked: asked.clone(),
-            used: attempt.usage,
-            ran: exited.since(attempt.started_at?),
-            outcome: attempt.ending.as_ref()?.outcome.clone(),
-        })
-    };
-    let runs: Vec<_> = attempts.iter().filter_map(run).collect();
+    let runs: Vec<_> = attempts.iter().filter_map(|attempt| attempt.run(asked)).collect();
     let advice = sizing::advise(asked, &runs);
     (advice.runs > 0).then(|| (&advice).into())
 }

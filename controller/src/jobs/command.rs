@@ -8,7 +8,10 @@ use super::{
     submit::Checked,
     types::{ClaimCommand, Claimed, Removed, SubmitError, Submitted},
 };
-use crate::lifecycle::{Event, Refusal};
+use crate::{
+    actions::{self, Changed, Order},
+    lifecycle::{Event, Refusal},
+};
 use longshore_common::{
     agent::{FinishReport, HeldAttempt},
     ids::JobId,
@@ -50,6 +53,7 @@ pub(super) enum Command {
     Chore(Call<Chore, u32>),
     /// What operators want of machines and projects. Answers the revision of the last event.
     Fleet(Call<Change, u64>),
+    Action(Call<Order, Result<Changed, actions::Error>>),
 }
 
 impl Command {
@@ -63,6 +67,7 @@ impl Command {
             Self::Remove(call) => call.settle(result),
             Self::Chore(call) => call.settle(result),
             Self::Fleet(call) => call.settle(result),
+            Self::Action(call) => call.settle(result),
         }
     }
 }

@@ -2,6 +2,7 @@
 //! Must never speak to an agent or a client: what follows from a commit goes out through [`Nudges`].
 
 mod access;
+mod actions;
 mod agents;
 mod cancel;
 mod chores;

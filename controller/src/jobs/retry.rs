@@ -3,7 +3,7 @@
 use super::{
     Jobs,
     error::Error,
-    types::{NewJob, SubmitError, Submitted, Submitter},
+    types::{NewJob, Order, SubmitError, Submitted, Submitter},
 };
 use longshore_common::{ids::JobId, job::JobSpec};
 
@@ -35,6 +35,6 @@ impl Jobs {
         let spec = spec.unwrap_or_else(|| (*old.spec).clone());
         let own = self.job_secrets(job).await?;
         let new = NewJob { request_id, project: old.project, spec, retry_of: Some(retry_of), own, submitter };
-        self.submit(vec![new]).await?.pop().ok_or(Error::Closed)
+        self.submit(vec![Order::again(new, old.action)]).await?.pop().ok_or(Error::Closed)
     }
 }

@@ -5,7 +5,7 @@ use super::{
     command::{Command, Results},
     error::{Error, ResolveError},
     projects::{Projects, Queues},
-    types::{NewJob, SubmitError, Submitted},
+    types::{JobAction, NewJob, Order, SubmitError, Submitted},
     view,
     work::Work,
 };
@@ -25,7 +25,10 @@ use std::{
 
 impl Jobs {
     /// Takes each job or says why not. One refusal does not hinder the others.
-    pub async fn submit(&self, jobs: Vec<NewJob>) -> Result<Results<Submitted, SubmitError>, Error> {
+    pub async fn submit<O>(&self, jobs: Vec<O>) -> Result<Results<Submitted, SubmitError>, Error>
+    where
+        O: Into<Order> + Send,
+    {
         let mut checked = Vec::with_capacity(jobs.len());
         for job in jobs {
             checked.push(self.check(job).await?);
@@ -33,8 +36,9 @@ impl Jobs {
         if checked.is_empty() { Ok(Vec::new()) } else { self.call(Command::Submit, checked).await }
     }
 
-    pub(super) async fn check(&self, mut new: NewJob) -> Result<Checked, Error> {
-        let digest = digest(&new);
+    pub(super) async fn check(&self, order: impl Into<Order> + Send) -> Result<Checked, Error> {
+        let Order { mut new, action, sent } = order.into();
+        let digest = digest(&new, sent.as_deref());
         let shared = &self.inner.shared;
         let project = shared.projects.get(&new.project);
         let allowed =
@@ -50,7 +54,7 @@ impl Jobs {
                 Some(SubmitError::BadInput { field: "image".into(), message: refusal.to_string() })
             }
         };
-        Ok(Checked { new, digest, refused })
+        Ok(Checked { new, action, digest, refused })
     }
 
     /// Names of other jobs become their ids now: a name means its newest job only at this moment.
@@ -108,6 +112,7 @@ impl Jobs {
 #[derive(Debug)]
 pub(super) struct Checked {
     new: NewJob,
+    action: Option<JobAction>,
     /// Of what the client sent: what a name meant is not part of the request.
     digest: Vec<u8>,
     /// Counts only if the request was not made before: its job has what it needs, or has had it.
@@ -193,7 +198,7 @@ impl Round {
     }
 
     fn one(&mut self, job: &Checked, work: &mut Work) -> Result<Submitted, SubmitError> {
-        let Checked { new, digest, refused } = job;
+        let Checked { new, action, digest, refused } = job;
         let key = new.request_id.clone().map(|id| (new.project.clone(), id));
         if let Some(request) = key.as_ref().and_then(|key| self.known.requests.get(key)) {
             return self.again(request, digest);
@@ -202,7 +207,7 @@ impl Round {
             return Err(error);
         }
         self.known.queues.enter(&new.project)?;
-        let row = add(new, work);
+        let row = add(new, action.as_ref(), work);
         work.own.extend(new.own.iter().map(|own| (row.row.job.id, own.clone())));
         if let Some(key) = key {
             self.remember(key, digest, &row, work);
@@ -235,7 +240,7 @@ impl Round {
     }
 }
 
-fn add(new: &NewJob, work: &mut Work) -> ViewRow {
+fn add(new: &NewJob, action: Option<&JobAction>, work: &mut Work) -> ViewRow {
     let spec = Arc::new(new.spec.clone());
     let deadline = spec.deadlines.queue.map(|length| work.now.plus(length));
     let mut row = JobRow {
@@ -247,6 +252,7 @@ fn add(new: &NewJob, work: &mut Work) -> ViewRow {
         queued_at: work.now,
         created_at: work.now,
         retry_of: new.retry_of.clone(),
+        action: action.cloned(),
         started_at: None,
         expires_at: None,
         revision: 0,
@@ -270,8 +276,11 @@ fn shown_name(spec: &JobSpec) -> String {
 }
 
 /// Two requests are the same when all that the job is made of is.
-fn digest(new: &NewJob) -> Vec<u8> {
-    let body = serde_json::to_vec(&(&new.spec, &new.retry_of)).expect("plain data with text keys");
+fn digest(new: &NewJob, sent: Option<&[u8]>) -> Vec<u8> {
+    let body = match sent {
+        Some(sent) => sent.to_owned(),
+        None => serde_json::to_vec(&(&new.spec, &new.retry_of)).expect("plain data with text keys"),
+    };
     let mut digest = Sha256::new_with_prefix(body);
     for own in &new.own {
         digest.update(&own.name);

@@ -39,6 +39,40 @@ pub struct Submitter {
     pub name: String,
 }
 
+/// The version of an action that a job is a run of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobAction {
+    pub name: String,
+    pub version: u32,
+}
+
+/// A job to be made, and where it comes from.
+#[derive(Clone, Debug)]
+pub struct Order {
+    pub(super) new: NewJob,
+    pub(super) action: Option<JobAction>,
+    /// What the client sent instead of the spec: what a version makes of it is not part of the request.
+    pub(super) sent: Option<Vec<u8>>,
+}
+
+impl Order {
+    /// A run of an action.
+    pub fn of_action(new: NewJob, action: JobAction, sent: Vec<u8>) -> Self {
+        Self { new, action: Some(action), sent: Some(sent) }
+    }
+
+    /// A run of the same version as another job.
+    pub(super) const fn again(new: NewJob, action: Option<JobAction>) -> Self {
+        Self { new, action, sent: None }
+    }
+}
+
+impl From<NewJob> for Order {
+    fn from(new: NewJob) -> Self {
+        Self { new, action: None, sent: None }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct Submitted {
     pub job: JobView,
@@ -84,6 +118,7 @@ pub struct JobView {
     /// When retention removes it; set at its end.
     pub expires_at: Option<Timestamp>,
     pub retry_of: Option<ShortId>,
+    pub action: Option<JobAction>,
     pub revision: u64,
     pub lane: Lane,
     pub submitter: Option<Submitter>,
@@ -221,6 +256,9 @@ pub struct JobFilter {
     pub since: Option<Timestamp>,
     pub project: Option<String>,
     pub unfinished: bool,
+    /// Runs of this action.
+    pub action: Option<String>,
+    pub action_version: Option<u32>,
 }
 
 /// A page of a list. The token belongs to the filter it was made with.

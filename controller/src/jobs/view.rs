@@ -2,6 +2,21 @@
 
 use super::types::{AttemptView, JobView};
 use crate::store::{AttemptRow, ViewRow};
+use longshore_common::job::{Resources, sizing::Run};
+
+impl AttemptView {
+    /// What it tells of the use of resources, of which the job asked for these. `None`: its container never ran, or
+    /// still does.
+    pub(crate) fn run(&self, asked: &Resources) -> Option<Run> {
+        let exited = self.exited_at.or(self.finished_at)?;
+        Some(Run {
+            asked: asked.clone(),
+            used: self.usage,
+            ran: exited.since(self.started_at?),
+            outcome: self.ending.as_ref()?.outcome.clone(),
+        })
+    }
+}
 
 pub(super) fn job(view: ViewRow) -> JobView {
     let ViewRow { row, spec, agent, .. } = view;
@@ -22,6 +37,7 @@ pub(super) fn job(view: ViewRow) -> JobView {
         not_before: row.job.not_before,
         expires_at: row.expires_at,
         retry_of: row.retry_of,
+        action: row.action,
         revision: row.revision,
         lane: row.lane,
         submitter: row.submitter,

@@ -3,7 +3,7 @@
 use super::{
     Shared, claim, command::Command, error::Error, finish, fleet, heartbeat, remove, submit, work::Work,
 };
-use crate::store::Tx;
+use crate::{actions, store::Tx};
 use longshore_common::{clock::Timestamp, ids::JobId};
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use tokio::{sync::mpsc, time::Instant};
@@ -97,6 +97,9 @@ async fn apply(
         if let Command::Chore(call) = command {
             call.answer = Some(call.input.run(tx, work.now).await?);
         }
+        if let Command::Action(call) = command {
+            call.answer = Some(actions::apply(&call.input, tx, work.now).await?);
+        }
         // Before the claims of this batch: they see it.
         if let Command::Fleet(call) = command {
             let done = fleet::apply(&call.input, &mut work.fleet, &shared.live, tx, work.now);
@@ -122,7 +125,7 @@ async fn apply(
                 call.answer = Some(events.map(|(job, event)| work.apply(*job, event.clone())).collect());
             }
             Command::Remove(call) => call.answer = Some(remove::apply(&call.input, &needs, work)),
-            Command::Claim(_) | Command::Chore(_) | Command::Fleet(_) => {}
+            Command::Claim(_) | Command::Chore(_) | Command::Fleet(_) | Command::Action(_) => {}
         }
     }
     claim::apply_all(shared, batch, work, tx).await
@@ -137,7 +140,11 @@ fn touched(batch: &[Command]) -> BTreeSet<JobId> {
             Command::Finish(call) => jobs.extend(call.input.iter().map(|report| report.attempt.job)),
             Command::Events(call) => jobs.extend(call.input.iter().map(|(job, _)| *job)),
             Command::Remove(call) => jobs.extend(&call.input.jobs),
-            Command::Submit(_) | Command::Claim(_) | Command::Chore(_) | Command::Fleet(_) => {}
+            Command::Submit(_)
+            | Command::Claim(_)
+            | Command::Chore(_)
+            | Command::Fleet(_)
+            | Command::Action(_) => {}
         }
     }
     jobs

@@ -17,13 +17,13 @@ mod write;
 pub use backup::{backup, restore};
 pub use error::Error;
 pub(crate) use read::{Holdings, ListBounds, Place};
-pub use rows::{AgentEvent, SecretKind};
 pub(crate) use rows::{
-    AgentRow, AttemptClose, AttemptRow, AttemptUpdate, AuditRow, CredentialRow, DataKeyRow, FiringRow,
-    FiringState, GrantedGpu, JobRow, JoinTokenRow, NewJobRow, PutTrigger, Record, RequestRow, SecretRow,
-    Standing, TokenRow, TriggerRow, ViewRow, pack_list,
+    ActionRequestRow, AgentRow, AttemptClose, AttemptRow, AttemptUpdate, AuditRow, CredentialRow, DataKeyRow,
+    FiringRow, FiringState, GrantedGpu, JobRow, JoinTokenRow, NewJobRow, PutTrigger, Record, RequestRow,
+    SecretRow, Standing, TokenRow, TriggerRow, ViewRow, pack_list,
 };
-pub(crate) use write::{Arrived, CandidateQuery, ClaimRow, Dependents, Position, Source, Tx};
+pub use rows::{AgentEvent, SecretKind};
+pub(crate) use write::{Arrived, CandidateQuery, ClaimRow, Dependents, NewVersion, Position, Source, Tx};
 
 use longshore_common::ids::{ClusterId, Epoch};
 use serde::{Deserialize, Serialize};

@@ -23,6 +23,7 @@ const STEPS: &[(i64, &str, &str)] = &[
     (12, "opened contents", include_str!("../../migrations/sqlite/0012_opened_contents.sql")),
     (13, "shared lanes", include_str!("../../migrations/sqlite/0013_shared_lanes.sql")),
     (14, "submitters", include_str!("../../migrations/sqlite/0014_submitters.sql")),
+    (15, "actions", include_str!("../../migrations/sqlite/0015_actions.sql")),
     (19, "triggers", include_str!("../../migrations/sqlite/0019_triggers.sql")),
 ];
 

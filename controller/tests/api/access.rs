@@ -44,6 +44,7 @@ const CALLS: &[(&str, Takes)] = &[
     ("longshore.v1.Actions/List", Role(Viewer)),
     ("longshore.v1.Actions/ListVersions", Role(Viewer)),
     ("longshore.v1.Actions/Diff", Role(Viewer)),
+    ("longshore.v1.Actions/Advise", Role(Viewer)),
     ("longshore.v1.Actions/Archive", Role(Submitter)),
     ("longshore.v1.Actions/Restore", Role(Submitter)),
     ("longshore.v1.Agents/List", Role(Viewer)),

@@ -1,6 +1,7 @@
 //! The controller as its clients see it: a whole one in this process, on a free port, driven over the wire.
 
 mod access;
+mod actions;
 mod agents;
 mod bad_input;
 mod bytes;

@@ -5,6 +5,7 @@ use super::contract::ContractArgs;
 use super::words;
 use crate::failure::Failure;
 use clap::{Args, ValueEnum};
+use longshore_common::action::{ActionRef, Invocation};
 use longshore_common::fields::FieldErrors;
 use longshore_common::job::spec::SECRETS_FOLDER;
 use longshore_common::job::{
@@ -12,13 +13,13 @@ use longshore_common::job::{
     validate,
 };
 use longshore_common::units::{ByteSize, Cores, HumanDuration};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 
 #[derive(Debug, Default, Args)]
 pub(crate) struct RunArgs {
-    /// The image, and the command to run instead of its own. Flags end at the image
+    /// The image, and the command to run instead of its own; or an action, @NAME or @NAME@VERSION. Flags end here
     #[arg(required = true, trailing_var_arg = true, value_names = ["IMAGE", "COMMAND"])]
     pub(crate) words: Vec<String>,
 
@@ -35,6 +36,9 @@ pub(crate) struct RunArgs {
     #[arg(long = "input", value_name = "NAME=SOURCE", value_parser = words::pair)]
     pub(crate) inputs: Vec<(String, String)>,
 
+    /// A parameter of the action; may be given several times
+    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = words::pair)]
+    pub(crate) set: Vec<(String, String)>,
     /// A variable; without a value it is copied from the shell
     #[arg(short, long, value_name = "NAME[=VALUE]")]
     pub(crate) env: Vec<String>,
@@ -227,6 +231,8 @@ pub(crate) enum Pull {
 pub(crate) struct Plan {
     /// Valid, but for the inputs that are still local folders.
     pub(crate) spec: JobSpec,
+    /// The action that it runs: then of the spec only what it says counts.
+    pub(crate) action: Option<Invocation>,
     pub(crate) folders: BTreeMap<String, PathBuf>,
     /// Values for this job alone, by name.
     pub(crate) secrets: BTreeMap<String, String>,
@@ -237,6 +243,7 @@ impl fmt::Debug for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Plan")
             .field("spec", &self.spec)
+            .field("action", &self.action)
             .field("folders", &self.folders)
             .finish_non_exhaustive()
     }
@@ -247,7 +254,8 @@ impl RunArgs {
     pub(crate) fn plan(&self, shell: &dyn Fn(&str) -> Option<String>) -> Result<Plan, Failure> {
         let (image, command) = self.words.split_first().ok_or_else(|| Failure::usage("name an image"))?;
         self.refused.check(image)?;
-        let mut spec = JobSpec::for_image(image);
+        let action = self.invocation(image, !command.is_empty())?;
+        let mut spec = JobSpec::for_image(if action.is_some() { "action" } else { image });
         let mut folders = BTreeMap::new();
         let mut errors = FieldErrors::new();
         spec.command = (!command.is_empty()).then(|| command.to_vec());
@@ -306,9 +314,12 @@ impl RunArgs {
         if let Err(more) = validate(&spec) {
             errors.merge(more);
         }
+        if action.is_some() {
+            spec.image.clear();
+        }
         let lines: Vec<_> = errors.iter().map(ToString::to_string).collect();
         if lines.is_empty() {
-            Ok(Plan { spec, folders, secrets })
+            Ok(Plan { spec, action, folders, secrets })
         } else {
             Err(Failure::usage(lines.join("\n")))
         }
@@ -316,6 +327,66 @@ impl RunArgs {
 }
 
 impl RunArgs {
+    /// What is said of an action, if it is one: `@NAME`, which no image's name begins with.
+    fn invocation(&self, word: &str, command: bool) -> Result<Option<Invocation>, Failure> {
+        if !word.starts_with('@') {
+            return match self.set.first() {
+                Some((name, value)) => Err(Failure::usage(format!(
+                    "--set {name}={value}: goes with an action, @NAME; a variable of an image is -e {name}={value}"
+                ))),
+                None => Ok(None),
+            };
+        }
+        let action = word.parse::<ActionRef>().map_err(|error| Failure::usage(error.to_string()))?;
+        let mut set = BTreeMap::new();
+        for (name, value) in &self.set {
+            if set.insert(name.clone(), value.clone()).is_some() {
+                return Err(Failure::usage(format!("--set {name}: is given twice")));
+            }
+        }
+        Ok(Some(Invocation { action, set, said: self.said(command) }))
+    }
+
+    /// The fields of the job that the flags say.
+    fn said(&self, command: bool) -> BTreeSet<String> {
+        let Self { limits, retry, outputs, .. } = self;
+        let env =
+            [&self.env, &self.secret_env].iter().any(|list| !list.is_empty()) || !self.env_file.is_empty();
+        let fields = [
+            ("command", command),
+            ("name", self.name.is_some()),
+            ("labels", !self.labels.is_empty()),
+            ("entrypoint", self.entrypoint.is_some()),
+            ("workdir", self.workdir.is_some()),
+            ("user", self.user.is_some()),
+            ("env", env),
+            ("secrets", !self.secret_files.is_empty()),
+            ("network", self.network.is_some()),
+            ("security", self.security.is_some()),
+            ("pull", self.pull.is_some()),
+            ("pin", self.pin),
+            ("agents", !self.agents.is_empty()),
+            ("pool", self.pool.is_some()),
+            ("priority", self.priority.is_some()),
+            ("retry", retry.attempts.is_some() || retry.backoff.is_some() || !retry.retry_on.is_empty()),
+            ("disconnect_tolerance", retry.disconnect_tolerance.is_some()),
+            ("outputs", outputs.says_any()),
+            ("resources.cpu", limits.cpus.is_some()),
+            ("resources.memory", limits.memory.is_some()),
+            ("resources.shm", limits.shm_size.is_some()),
+            ("resources.scratch", limits.scratch.is_some()),
+            ("resources.pids", limits.pids_limit.is_some()),
+            ("resources.gpu", limits.gpus.is_some()),
+            ("resources.exclusive", limits.exclusive),
+            ("deadlines.queue", limits.queue_deadline.is_some()),
+            ("deadlines.prepare", limits.prepare_deadline.is_some()),
+            ("deadlines.run", limits.run_deadline.is_some()),
+            ("deadlines.upload", limits.upload_deadline.is_some()),
+            ("deadlines.stop_grace", limits.stop_timeout.is_some()),
+        ];
+        fields.into_iter().filter(|(_, said)| *said).map(|(path, _)| path.to_owned()).collect()
+    }
+
     /// Names them in the spec; answers the values that come from the shell.
     fn secrets(
         &self,
@@ -389,6 +460,13 @@ impl RetryFlags {
 }
 
 impl OutputArgs {
+    const fn says_any(&self) -> bool {
+        !self.include.is_empty()
+            || !self.exclude.is_empty()
+            || self.max_size.is_some()
+            || self.max_files.is_some()
+    }
+
     fn apply(&self, outputs: &mut Outputs) {
         outputs.include.clone_from(&self.include);
         outputs.exclude.clone_from(&self.exclude);

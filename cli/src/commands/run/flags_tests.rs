@@ -60,7 +60,7 @@ fn unknown_flags_before_the_image_are_errors() {
 
 #[test]
 fn every_flag_reaches_the_spec() {
-    let Plan { spec, folders, secrets: _ } = plan(&[
+    let Plan { spec, folders, .. } = plan(&[
         "--rm",
         "-w",
         "/work",
@@ -227,4 +227,37 @@ fn secrets_are_named_in_the_spec_and_values_of_the_shell_are_beside_it() {
     assert!(!format!("{spec:?}").contains("hunter2"));
     let missing = run(&["--secret-env", "THEIRS", "alpine"]).expect_err("the shell has none");
     assert!(missing.message.contains("THEIRS=SECRET"), "{missing}");
+}
+
+#[test]
+fn an_action_is_run_by_its_name_and_only_what_is_said_of_it_goes_out() {
+    let Plan { spec, action, folders, .. } = plan(&[
+        "--set",
+        "EPOCHS=3",
+        "--set",
+        "FORMAT=mp4=x",
+        "-m",
+        "8g",
+        "-l",
+        "a=b",
+        "--input",
+        "bags=/tmp",
+        "@convert@3",
+    ]);
+    let said = action.expect("an action");
+    assert_eq!((said.action.to_string().as_str(), spec.image.as_str()), ("convert@3", ""));
+    assert_eq!((said.set["EPOCHS"].as_str(), said.set["FORMAT"].as_str()), ("3", "mp4=x"));
+    assert_eq!(said.said.iter().map(String::as_str).collect::<Vec<_>>(), ["labels", "resources.memory"]);
+    assert!(folders.contains_key("bags"));
+    let with_command = plan(&["@convert", "-x"]).action.expect("an action");
+    assert!(with_command.said.contains("command"), "whether it may is the action's to say");
+    for (words, says) in [
+        (&["--set", "A=b", "alpine"][..], "a variable of an image is -e A=b"),
+        (&["@Convert It"], "names no action"),
+        (&["--set", "A=b", "--set", "A=c", "@convert"], "given twice"),
+        (&["-m", "1k", "@convert"], "resources.memory"),
+    ] {
+        let refused = refusal(words);
+        assert!(refused.code == Some(2) && refused.message.contains(says), "{refused:?}");
+    }
 }

@@ -12,6 +12,7 @@ mod words;
 pub(crate) use end::{detail, end_line, exit_code};
 use flags::Plan;
 pub(crate) use flags::{LimitArgs, RunArgs, defaults};
+pub(crate) use words::pair;
 
 use super::{explain, submit};
 use crate::client::Client;
@@ -19,7 +20,8 @@ use crate::failure::{Failure, code};
 use crate::follow::{self, LogRequest, Printer, Screen};
 use crate::output::{FormatArgs, print, say, size, to_json};
 use crate::transfer::download;
-use longshore_common::{job, retry::Backoff, units::plural};
+use longshore_common::job::{self, Input, JobSpec};
+use longshore_common::{retry::Backoff, units::plural};
 use longshore_proto::v1;
 use std::{path::Path, sync::Arc, time::Duration};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -37,7 +39,9 @@ pub(crate) async fn run(client: &Client, args: RunArgs, format: FormatArgs) -> a
     }
     let mut interrupts = signal(SignalKind::interrupt())?;
     let submitted = tokio::select! {
-        submitted = submit::submit(client, plan.spec, &plan.folders, plan.secrets, args.request_id) => submitted?,
+        submitted = submit::submit(
+            client, plan.spec, plan.action.as_ref(), &plan.folders, plan.secrets, args.request_id
+        ) => submitted?,
         _ = interrupts.recv() => {
             return Err(Failure::with_code(code::INTERRUPTED, "interrupted before the job was submitted").into());
         }
@@ -49,8 +53,12 @@ pub(crate) async fn run(client: &Client, args: RunArgs, format: FormatArgs) -> a
         return Ok(0);
     }
     let image = submitted.spec.as_ref().map_or("", |spec| spec.image.as_str());
+    let of = match submitted.action.as_str() {
+        "" => String::new(),
+        name => format!("{name}@{}  ", submitted.action_version),
+    };
     let screen = Arc::new(Screen::default());
-    screen.say(format!("job {}  {image}     Ctrl-C cancels · again leaves it running", submitted.id));
+    screen.say(format!("job {}  {of}{image}     Ctrl-C cancels · again leaves it running", submitted.id));
     let following = Following { client, screen: &screen, format };
     let Some(ended) = Box::pin(following.to_end(&submitted, &mut interrupts)).await? else {
         screen.say(format!("job {0} is being cancelled; its end: longshore wait {0}", submitted.id));
@@ -84,26 +92,47 @@ pub(crate) async fn run(client: &Client, args: RunArgs, format: FormatArgs) -> a
 
 /// The job file on stdout, and on stderr when and where it would run.
 async fn rehearse(client: &Client, plan: &Plan, format: FormatArgs) -> anyhow::Result<i32> {
-    let mut document = job::file::write(&plan.spec);
-    for (name, folder) in &plan.folders {
-        document["inputs"][name.as_str()] = serde_json::json!({ "dir": folder });
+    let mut asked = plan.spec.clone();
+    if plan.action.is_some() {
+        // So that the action sees that there will be one.
+        asked.inputs.extend(plan.folders.keys().map(|name| (name.clone(), not_uploaded())));
     }
-    if !format.write(|| document.clone())? {
-        print(&serde_saphyr::to_string(&document)?)?;
+    let answer = explain::ask(client, &asked, plan.action.as_ref()).await;
+    let whole =
+        match (&answer, &plan.action) {
+            (Ok((_, Some(spec))), _) => Some(JobSpec::try_from(spec.clone()).map_err(|error| {
+                Failure::new(format!("the controller's answer is not understood: {error}"))
+            })?),
+            // Without an answer nobody knows what the action would make of it.
+            (_, Some(_)) => None,
+            (_, None) => Some(plan.spec.clone()),
+        };
+    if let Some(spec) = whole {
+        let mut document = job::file::write(&spec);
+        for (name, folder) in &plan.folders {
+            document["inputs"][name.as_str()] = serde_json::json!({ "dir": folder });
+        }
+        if !format.write(|| document.clone())? {
+            print(&serde_saphyr::to_string(&document)?)?;
+        }
     }
-    match explain::ask(client, &plan.spec).await {
-        Ok(told) => {
+    match answer {
+        Ok((told, _)) => {
             say(explain::text(&told).trim_end());
             Ok(if explain::is_hopeless(&told) { code::PLATFORM } else { 0 })
         }
-        Err(status) if status.code() == tonic::Code::InvalidArgument => {
-            Err(Failure::usage(status.message().to_owned()).into())
+        Err(status) if status.code() == tonic::Code::InvalidArgument || plan.action.is_some() => {
+            Err(client.failure(&status).into())
         }
         Err(status) => {
             say(format!("whether it would run is not known: {}", status.message()));
             Ok(0)
         }
     }
+}
+
+fn not_uploaded() -> Input {
+    Input::Uploaded { id: "not uploaded yet".to_owned() }
 }
 
 /// What it takes to follow a job in front of a person.

@@ -92,6 +92,7 @@ pub const RULES: &[Rule] = &[
     reads("/longshore.v1.Actions/List", VIEWER),
     reads("/longshore.v1.Actions/ListVersions", VIEWER),
     reads("/longshore.v1.Actions/Diff", VIEWER),
+    reads("/longshore.v1.Actions/Advise", VIEWER),
     reads("/longshore.v1.Agents/List", VIEWER),
     reads("/longshore.v1.Agents/Get", VIEWER),
     changes("/longshore.v1.Agents/CreateJoinToken", MACHINES),

@@ -35,25 +35,28 @@ macro_rules! matching {
             rows!("$3"),
             " AS v)) AND ($4 = '{}' OR ",
             has_all!("s.labels", "$4"),
-            ") AND ($5 IS NULL OR j.name = $5) "
+            ") AND ($5 IS NULL OR j.name = $5) AND ($6 IS NULL OR j.action = $6) \
+             AND ($7 IS NULL OR j.action_version = $7) "
         )
     };
 }
 
-const LIST: &str = concat!(view!(), "WHERE ", matching!(), "AND j.id < $6 ORDER BY j.id DESC LIMIT $7");
+const LIST: &str = concat!(view!(), "WHERE ", matching!(), "AND j.id < $8 ORDER BY j.id DESC LIMIT $9");
 pub(in crate::store) const LIST_NAMED: &str =
-    concat!(view!(), "WHERE j.name = $5 AND ", matching!(), "AND j.id < $6 ORDER BY j.id DESC LIMIT $7");
+    concat!(view!(), "WHERE j.name = $5 AND ", matching!(), "AND j.id < $8 ORDER BY j.id DESC LIMIT $9");
 pub(in crate::store) const LIST_UNFINISHED: &str = concat!(
     view!(),
     "WHERE j.finished_at IS NULL AND ",
     matching!(),
-    "AND j.id < $6 ORDER BY j.id DESC LIMIT $7"
+    "AND j.id < $8 ORDER BY j.id DESC LIMIT $9"
 );
+pub(in crate::store) const LIST_OF_ACTION: &str =
+    concat!(view!(), "WHERE j.action = $6 AND ", matching!(), "AND j.id < $8 ORDER BY j.id DESC LIMIT $9");
 const CHANGED: &str = concat!(
     view!(),
     "WHERE ",
     matching!(),
-    "AND ($6 = 0 OR j.finished_at IS NULL) AND j.revision > $7 ORDER BY j.revision LIMIT $8"
+    "AND ($8 = 0 OR j.finished_at IS NULL) AND j.revision > $9 ORDER BY j.revision LIMIT $10"
 );
 
 pub(in crate::store) const EXPIRED: &str = "SELECT id FROM jobs AS o WHERE expires_at <= $1 AND NOT EXISTS \
@@ -136,6 +139,7 @@ impl Store {
     pub(crate) async fn list(&self, filter: &JobFilter, bounds: ListBounds) -> Result<Vec<ViewRow>, Error> {
         let sql = match (filter.unfinished, &filter.name) {
             (_, Some(_)) if !filter.unfinished => LIST_NAMED,
+            (false, None) if filter.action.is_some() => LIST_OF_ACTION,
             (true, _) => LIST_UNFINISHED,
             (false, _) => LIST,
         };
@@ -146,6 +150,8 @@ impl Store {
             .bind(pack_list(filter.states.iter().map(|state| state.as_str())))
             .bind(to_json(&filter.labels))
             .bind(&filter.name)
+            .bind(&filter.action)
+            .bind(filter.action_version.map(i64::from))
             .bind(&before[..])
             .bind(i64::from(bounds.limit))
             .fetch_all(&self.read)
@@ -166,6 +172,8 @@ impl Store {
             .bind(pack_list(filter.states.iter().map(|state| state.as_str())))
             .bind(to_json(&filter.labels))
             .bind(&filter.name)
+            .bind(&filter.action)
+            .bind(filter.action_version.map(i64::from))
             .bind(i64::from(filter.unfinished))
             .bind(signed(revision))
             .bind(i64::from(limit))

@@ -1,5 +1,6 @@
 //! Reads, on connections of their own: they never wait for the writer, and see what is committed.
 
+mod actions;
 mod bytes;
 mod enrolment;
 mod fleet;
@@ -10,6 +11,7 @@ mod secrets;
 mod triggers;
 mod work;
 
+pub(in crate::store) use actions::one as action;
 pub(crate) use holdings::Holdings;
 #[cfg(test)]
 pub(super) use jobs::{EXPIRED, LIST_NAMED, LIST_UNFINISHED};

@@ -2,7 +2,7 @@
 
 use super::{from_json, micros, parse, signed, small, time, to_json, unsigned};
 use crate::{
-    jobs::Submitter,
+    jobs::{JobAction, Submitter},
     lifecycle::{Desired, Ending, Job, Latest},
     store::Error,
 };
@@ -27,6 +27,7 @@ pub(crate) struct JobRow {
     pub(crate) queued_at: Timestamp,
     pub(crate) created_at: Timestamp,
     pub(crate) retry_of: Option<ShortId>,
+    pub(crate) action: Option<JobAction>,
     pub(crate) started_at: Option<Timestamp>,
     pub(crate) expires_at: Option<Timestamp>,
     pub(crate) revision: u64,
@@ -88,6 +89,7 @@ impl JobRow {
                 .try_get::<Option<&str>, _>("retry_of")?
                 .map(|id| parse("a short id", id))
                 .transpose()?,
+            action: action(row)?,
             started_at: time(row.try_get("started_at")?),
             expires_at: time(row.try_get("expires_at")?),
             revision: unsigned(row.try_get("revision")?),
@@ -128,6 +130,15 @@ pub(in crate::store) fn ending(row: &SqliteRow) -> Result<Option<Ending>, Error>
 fn submitter(row: &SqliteRow) -> Result<Option<Submitter>, Error> {
     let Some(token) = row.try_get("submitter")? else { return Ok(None) };
     Ok(Some(Submitter { token, name: row.try_get::<Option<_>, _>("submitter_name")?.unwrap_or_default() }))
+}
+
+fn action(row: &SqliteRow) -> Result<Option<JobAction>, Error> {
+    let (Some(name), Some(version)) =
+        (row.try_get("action")?, row.try_get::<Option<i64>, _>("action_version")?)
+    else {
+        return Ok(None);
+    };
+    Ok(Some(JobAction { name, version: small(version) }))
 }
 
 fn latest(row: &SqliteRow, job: JobId, number: u32) -> Result<Option<Latest>, Error> {
@@ -183,6 +194,8 @@ struct Whole<'a> {
     gpus: u32,
     retry: String,
     retry_of: Option<&'a str>,
+    action: Option<&'a str>,
+    action_version: Option<u32>,
     created_at: i64,
     spec: String,
     labels: String,
@@ -235,6 +248,8 @@ fn whole(new: &NewJobRow) -> Whole<'_> {
         gpus: spec.resources.whole_gpus(),
         retry: to_json(&row.job.retry),
         retry_of: row.retry_of.as_ref().map(ShortId::as_str),
+        action: row.action.as_ref().map(|action| action.name.as_str()),
+        action_version: row.action.as_ref().map(|action| action.version),
         created_at: row.created_at.as_micros(),
         spec: to_json(&**spec),
         labels: to_json(&spec.labels),

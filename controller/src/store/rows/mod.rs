@@ -1,5 +1,6 @@
 //! Rows as Rust sees them, and the one way each value is stored and read back.
 
+pub(super) mod actions;
 pub(super) mod attempts;
 pub(super) mod enrolment;
 pub(super) mod fleet;
@@ -9,6 +10,7 @@ pub(super) mod others;
 pub(super) mod secrets;
 pub(super) mod triggers;
 
+pub(crate) use actions::ActionRequestRow;
 pub(crate) use attempts::{AttemptClose, AttemptRow, AttemptUpdate, GrantedGpu};
 pub(crate) use enrolment::{CredentialRow, JoinTokenRow};
 pub use fleet::AgentEvent;

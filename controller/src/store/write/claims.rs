@@ -201,6 +201,10 @@ impl Tx {
         .bind(requests.as_micros())
         .execute(self.connection())
         .await?;
+        sqlx::query("DELETE FROM action_requests WHERE created_at < $1")
+            .bind(requests.as_micros())
+            .execute(self.connection())
+            .await?;
         Ok(())
     }
 }

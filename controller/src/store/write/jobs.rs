@@ -27,14 +27,15 @@ const VIEWS: &str = concat!(
 
 const INSERT: &str = concat!(
     "INSERT INTO jobs (id, short_id, project, name, lane, rank, queued_at, cpu, memory, scratch, gpus, retry, \
-     retry_of, created_at, state, desired, attempts, handed_back, reported, not_before, queue_deadline, revision, submitter, \
-     submitter_name) \
+     retry_of, action, action_version, created_at, state, desired, attempts, handed_back, reported, not_before, \
+     queue_deadline, revision, submitter, submitter_name) \
      SELECT ",
     bytes!("v.value->>'id'"),
     ", v.value->>'short_id', v.value->>'project', v.value->>'name', v.value->>'lane', \
      CAST(v.value->>'rank' AS BIGINT), CAST(v.value->>'queued_at' AS BIGINT), CAST(v.value->>'cpu' AS BIGINT), \
      CAST(v.value->>'memory' AS BIGINT), CAST(v.value->>'scratch' AS BIGINT), CAST(v.value->>'gpus' AS BIGINT), \
-     v.value->>'retry', v.value->>'retry_of', CAST(v.value->>'created_at' AS BIGINT), v.value->>'state', \
+     v.value->>'retry', v.value->>'retry_of', v.value->>'action', CAST(v.value->>'action_version' AS BIGINT), \
+     CAST(v.value->>'created_at' AS BIGINT), v.value->>'state', \
      v.value->>'desired', 0, 0, 0, CAST(v.value->>'not_before' AS BIGINT), \
      CAST(v.value->>'queue_deadline' AS BIGINT), CAST(v.value->>'revision' AS BIGINT), v.value->>'submitter', \
      v.value->>'submitter_name' FROM ",
@@ -170,18 +171,27 @@ impl Tx {
         }
         let list = jobs::pack_new(new);
         self.run(INSERT, list.clone()).await?;
+        if new.iter().any(|new| new.row.action.is_some()) {
+            self.count_made(list.clone()).await?;
+        }
         self.run(INSERT_SPECS, list).await?;
         self.insert_sources(new).await
     }
 
     pub(crate) async fn update_jobs<'a>(
         &mut self,
-        changed: impl ExactSizeIterator<Item = &'a JobRow>,
+        changed: impl ExactSizeIterator<Item = &'a JobRow> + Clone,
     ) -> Result<(), Error> {
-        if changed.len() > 0 {
-            self.run(UPDATE, jobs::pack_changed(changed)).await?;
+        if changed.len() == 0 {
+            return Ok(());
         }
-        Ok(())
+        let ends = |row: &JobRow| row.action.is_some() && row.job.finished_at.is_some();
+        let any_ends = changed.clone().any(ends);
+        let list = jobs::pack_changed(changed);
+        if any_ends {
+            self.count_ended(list.clone()).await?;
+        }
+        self.run(UPDATE, list).await.map(drop)
     }
 
     pub(crate) async fn insert_attempts<'a>(

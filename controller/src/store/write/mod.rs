@@ -1,5 +1,6 @@
 //! The one transaction at a time that writes. One statement per table and batch, one JSON bind each.
 
+mod actions;
 mod artifacts;
 mod claims;
 mod enrolment;
@@ -13,6 +14,7 @@ mod secrets;
 mod sources;
 mod triggers;
 
+pub(crate) use actions::NewVersion;
 pub(crate) use artifacts::Arrived;
 #[cfg(test)]
 pub(super) use claims::CANDIDATES;
