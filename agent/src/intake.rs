@@ -151,7 +151,7 @@ impl Intake {
         }
         let mut offer = self.machine.offer(lanes)?;
         let before = offer.gpus.len();
-        offer.gpus.retain(|gpu| !orders.gpus.contains_key(&gpu.uuid));
+        offer.gpus.retain(|gpu| orders.of_gpu(gpu).is_none());
         let gone = u32::try_from(before - offer.gpus.len()).unwrap_or(u32::MAX);
         offer.free.gpus = offer.free.gpus.saturating_sub(gone);
         Some(offer)

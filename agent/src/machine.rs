@@ -18,7 +18,7 @@ use crate::{
 use async_trait::async_trait;
 use judge::Patients;
 use longshore_common::{
-    agent::{Capacity, Gpu, Holdings, Inventory, Offer},
+    agent::{Capacity, Gpu, Holdings, Inventory, Keeper, Offer},
     queue::Lane,
     shutdown::Shutdown,
 };
@@ -247,7 +247,12 @@ impl Machine {
             // Its memory may not be free: the next reading says.
             let leaving = gpu.job.as_ref().filter(|_| job.is_none());
             let leaving = leaving.map(|job| format!("{job} has just given it back"));
-            Gpu { busy: stays.or(leaving).or_else(|| gpu.busy.clone()), job, ..gpu.clone() }
+            let keeper = match (&stays, &leaving) {
+                (Some(_), _) => None,
+                (None, Some(_)) => Some(Keeper::Leaving),
+                (None, None) => gpu.keeper,
+            };
+            Gpu { busy: stays.or(leaving).or_else(|| gpu.busy.clone()), keeper, job, ..gpu.clone() }
         };
         self.now.borrow().gpus.iter().map(shown).collect()
     }
@@ -258,6 +263,19 @@ impl Machine {
         let jobs = jobs.into_iter().collect::<Vec<_>>().join(", ");
         (!jobs.is_empty())
             .then(|| format!("over, but not gone: the container of {jobs}; what it was given stays reserved"))
+    }
+
+    /// Why it claims nothing at all, whatever there is.
+    fn closed(&self) -> Option<String> {
+        self.problem().or_else(|| {
+            let foreign = self.now.borrow().foreign;
+            let free = self.free();
+            // What jobs of ours have comes back with their ends: that is for each job to be told.
+            let granted = self.slots.granted().amounts;
+            let ours = granted.cpu_millis > 0 || granted.memory_bytes > 0;
+            let none = free.cpu_millis == 0 || free.memory_bytes == 0;
+            (none && !ours).then(|| capacity::note(&free, &foreign)).flatten()
+        })
     }
 
     /// Why it does not claim, or what else the operator should know.
@@ -320,6 +338,8 @@ impl Reporter for Machine {
             free: self.free(),
             gpus: self.gpus(),
             note: self.note().unwrap_or_default(),
+            closed: self.closed().unwrap_or_default(),
+            slots: self.slots.left(),
             disk_low: self.full_disk().is_some(),
             holdings: self.holdings(),
             caches_bytes: self.caches.list().iter().map(|kept| kept.bytes).fold(0, u64::saturating_add),

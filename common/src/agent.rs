@@ -51,6 +51,8 @@ pub struct Gpu {
     pub job: Option<String>,
     /// Why it is not free although no job of ours has it: `python of anna (pid 4711) holds 22 GiB`.
     pub busy: Option<String>,
+    /// What makes it busy, where that is not for people alone.
+    pub keeper: Option<Keeper>,
     /// Compute capability, major and minor.
     pub capability: Option<(u16, u16)>,
     /// The profile of a MIG instance, `1g.10gb`. A GPU in MIG mode is not offered itself.
@@ -86,6 +88,16 @@ pub struct Holdings {
 impl Holdings {
     /// Of each at most, the newest: a node that has more has what matters among these, and a heartbeat stays small.
     pub const MOST: usize = 500;
+}
+
+/// What makes a GPU busy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Keeper {
+    /// Processes that are not of its job.
+    Stranger,
+    /// A job has just given it back: the next reading says whether it is free.
+    Leaving,
 }
 
 /// How an agent presents itself.

@@ -1,6 +1,6 @@
 //! What operators want of machines, and what happens to machines. Words only: who obeys them is elsewhere.
 
-use crate::clock::Timestamp;
+use crate::{agent::Gpu, clock::Timestamp};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt, str::FromStr, time::Duration};
 
@@ -31,6 +31,13 @@ pub struct Orders {
     pub cordon: Option<Cordon>,
     /// By UUID.
     pub gpus: BTreeMap<String, Cordon>,
+}
+
+impl Orders {
+    /// What is wanted of this GPU, or of the whole one that it is an instance of.
+    pub fn of_gpu(&self, gpu: &Gpu) -> Option<&Cordon> {
+        self.gpus.get(&gpu.uuid).or_else(|| self.gpus.get(gpu.parent.as_ref()?))
+    }
 }
 
 /// A project's jobs, or all, are to wait.

@@ -2,7 +2,7 @@
 
 use super::{Config, OVER, window::Window};
 use crate::host::{GpuProcess, GpuReading};
-use longshore_common::agent::Gpu;
+use longshore_common::agent::{Gpu, Keeper};
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
@@ -125,13 +125,19 @@ impl GpuWatch {
         } else if usage.ours_until.is_none_or(|until| now.duration_since(until) > AFTERGLOW) {
             usage.window.add(now, length, reading.gpu.utilisation_percent.into());
         }
-        let busy = match &reading.fault {
-            Some(fault) => Some(format!("set aside: {fault}")),
-            None if usage.leftover.is_some() => usage.leftover.as_ref().map(|why| format!("reserved: {why}")),
-            None if !self.config.count => None,
-            None => self.stranger(reading, job.is_some().then_some(&containers)),
+        let (busy, keeper) = match &reading.fault {
+            Some(fault) => (Some(format!("set aside: {fault}")), None),
+            None if usage.leftover.is_some() => {
+                (usage.leftover.as_ref().map(|why| format!("reserved: {why}")), None)
+            }
+            None if !self.config.count => (None, None),
+            None => {
+                let who = self.stranger(reading, job.is_some().then_some(&containers));
+                let keeper = who.as_ref().map(|_| Keeper::Stranger);
+                (who, keeper)
+            }
         };
-        Gpu { job, busy, ..reading.gpu.clone() }
+        Gpu { job, busy, keeper, ..reading.gpu.clone() }
     }
 
     /// Who else is on it. On a granted GPU the processes of the job's container are its own, and so may be what no

@@ -219,8 +219,12 @@ pub struct Report {
     pub held: Vec<HeldAttempt>,
     pub free: Capacity,
     pub gpus: Vec<Gpu>,
-    /// Why it does not claim.
+    /// What the operator should know.
     pub note: String,
+    /// Why it claims nothing at all; empty: it does.
+    pub closed: String,
+    /// Grants it still takes.
+    pub slots: u32,
     /// Too little room on a disk to claim.
     pub disk_low: bool,
     /// What lies here; `None`: its engine does not say.

@@ -69,8 +69,8 @@ impl Shares {
 
     /// What tells the controller where they are.
     pub fn labels(&self) -> impl Iterator<Item = (String, String)> {
-        let may = |share: &Share| if share.writable { job::SHARE_WRITABLE } else { job::SHARE_READ_ONLY };
-        self.known.iter().map(move |share| (job::share_label(&share.name), may(share).to_owned()))
+        let may = |share: &Share| job::share_value(share.writable, &share.projects);
+        self.known.iter().map(move |share| (job::share_label(&share.name), may(share)))
     }
 
     /// The folder to mount for an input. Blocks.

@@ -165,7 +165,7 @@ impl Sources {
                 job,
                 busy: gpu.busy.clone().unwrap_or_default(),
                 health: gpu.health.clone().unwrap_or_default(),
-                cordon: orders.gpus.get(&gpu.uuid).map(|cordon| cordon.sentence(now)).unwrap_or_default(),
+                cordon: orders.of_gpu(gpu).map(|cordon| cordon.sentence(now)).unwrap_or_default(),
             }
         };
         let error = link.last_error.unwrap_or_else(|| (now, String::new()));

@@ -204,7 +204,7 @@ pub(super) fn cordon_line(cordon: &v1::Cordon) -> String {
 pub(super) fn cordons(agent: &v1::Agent) -> Vec<String> {
     let gpus = agent.inventory.as_ref().map(|inventory| &inventory.gpus[..]).unwrap_or_default();
     let gpu = |one: &v1::GpuCordon| {
-        let known = gpus.iter().find(|gpu| gpu.uuid == one.gpu);
+        let known = gpus.iter().find(|gpu| gpu.uuid == one.gpu || gpu.parent == one.gpu);
         let name = known.map_or_else(|| one.gpu.clone(), |gpu| format!("GPU {}", gpu.index));
         Some(format!("{name} {}", cordon_line(one.cordon.as_ref()?)))
     };

@@ -47,8 +47,8 @@ fn troubles(machines: &[v1::Agent]) -> Vec<(&str, String)> {
 
 fn trouble(agent: &v1::Agent) -> Option<String> {
     match agents::state(agent) {
-        "online" if agent.note.is_empty() => None,
-        "online" => Some(agent.note.clone()),
+        "online" if agent.closed_because.is_empty() => None,
+        "online" => Some(agent.closed_because.clone()),
         "cordoned" | "draining" | "drained" => agent.cordon.as_ref().map(agents::cordon_line),
         state => Some(format!("{state}, seen {} ago", age(agent.seen_at.as_ref()))),
     }
@@ -114,9 +114,10 @@ mod tests {
 
     #[test]
     fn a_machine_that_can_run_nothing_is_not_well() {
-        let agent = |name: &str, note: &str| v1::Agent {
+        let agent = |name: &str, why: &str| v1::Agent {
             name: name.into(),
-            note: note.into(),
+            note: "GPU 1 is slowed down by heat".into(),
+            closed_because: why.into(),
             state: v1::AgentState::Online as i32,
             ..Default::default()
         };

@@ -53,6 +53,9 @@ impl GpuRequest {
     }
 }
 
+/// Globs of each kind that are told.
+const TOLD: usize = 4;
+
 /// `2 GPUs A100*, not *PCIe*, with 40 GiB`: what a machine must have.
 impl fmt::Display for GpuRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -63,11 +66,18 @@ impl fmt::Display for GpuRequest {
         };
         write!(f, "{} {what}", self.count)?;
         let (not, any): (Vec<_>, Vec<_>) = self.model.iter().partition(|glob| glob.starts_with('!'));
+        let first = |globs: &[&String]| {
+            globs.iter().take(TOLD).map(|glob| glob.trim_start_matches('!').to_owned()).collect::<Vec<_>>()
+        };
         if !any.is_empty() {
-            write!(f, " {}", any.into_iter().map(String::as_str).collect::<Vec<_>>().join("|"))?;
+            write!(f, " {}", first(&any).join("|"))?;
         }
-        for glob in not {
-            write!(f, " not {}", glob.trim_start_matches('!'))?;
+        for glob in first(&not) {
+            write!(f, " not {glob}")?;
+        }
+        let more = any.len().saturating_sub(TOLD) + not.len().saturating_sub(TOLD);
+        if more > 0 {
+            write!(f, " and {more} more")?;
         }
         if self.memory_bytes > 0 {
             write!(f, " with {}", ByteSize(self.memory_bytes).to_tenths())?;
@@ -118,6 +128,8 @@ mod tests {
         asked.nvlink = true;
         let told = "2 GPUs A100* not *PCIe* with 40 GiB, capability 8.0, joined by NVLink";
         assert_eq!(asked.to_string(), told);
+        let many = GpuRequest { model: (0..6).map(|n| format!("A{n}")).collect(), ..GpuRequest::of(1) };
+        assert_eq!(many.to_string(), "1 GPU A0|A1|A2|A3 and 2 more");
         let mig = GpuRequest { mig: Some("1g.10gb".into()), ..GpuRequest::of(1) };
         assert_eq!(mig.to_string(), "1 MIG instance 1g.10gb");
     }

@@ -23,7 +23,7 @@ pub use resources::Resources;
 pub use retry::{RetryPolicy, RetryRule};
 pub use spec::{
     Deadlines, Input, JobSpec, NetworkMode, Outputs, PullPolicy, SHARE_READ_ONLY, SHARE_WRITABLE, Security,
-    ShareInput, share_label,
+    ShareInput, share_access, share_label, share_value,
 };
 pub use state::JobState;
 pub use validate::{check_name, check_secret_name, secret_file, validate};

@@ -171,7 +171,21 @@ pub fn share_label(share: &str) -> String {
     format!("share.{share}")
 }
 
-/// Values of that label.
+/// The value of that label: `writable`, or `read-only:bern,lab` for jobs of these projects alone.
+pub fn share_value(writable: bool, projects: &[String]) -> String {
+    let may = if writable { SHARE_WRITABLE } else { SHARE_READ_ONLY };
+    if projects.is_empty() { may.to_owned() } else { format!("{may}:{}", projects.join(",")) }
+}
+
+/// What such a value means to jobs of this project: whether they may write, or `None` if it is not for them.
+pub fn share_access(value: &str, project: &str) -> Option<bool> {
+    let (may, projects) =
+        value.split_once(':').map_or((value, None), |(may, projects)| (may, Some(projects)));
+    let is_for = projects.is_none_or(|projects| projects.split(',').any(|one| one == project));
+    is_for.then_some(may == SHARE_WRITABLE)
+}
+
+/// What the label's value begins with.
 pub const SHARE_READ_ONLY: &str = "read-only";
 pub const SHARE_WRITABLE: &str = "writable";
 

@@ -1,7 +1,7 @@
 //! Agents: what they are, have and offer.
 
 use super::{WireError, id, lane_answer, required, text};
-use crate::agent::{AgentIdentity, Capacity, Gpu, Holdings, Inventory, LaneAnswer, Offer};
+use crate::agent::{AgentIdentity, Capacity, Gpu, Holdings, Inventory, Keeper, LaneAnswer, Offer};
 use crate::ids::{AgentId, SessionId};
 use crate::queue::Lane;
 use longshore_proto::v1;
@@ -49,6 +49,7 @@ impl From<&Gpu> for v1::Gpu {
             power_limit_watts: gpu.power_limit_watts,
             throttled: gpu.throttled.clone(),
             health: gpu.health.clone().unwrap_or_default(),
+            keeper: keeper_to(gpu.keeper) as i32,
         }
     }
 }
@@ -76,7 +77,25 @@ impl From<v1::Gpu> for Gpu {
             power_limit_watts: message.power_limit_watts,
             throttled: message.throttled,
             health: text(message.health),
+            keeper: keeper_from(message.keeper),
         }
+    }
+}
+
+const fn keeper_to(keeper: Option<Keeper>) -> v1::GpuKeeper {
+    match keeper {
+        None => v1::GpuKeeper::Unspecified,
+        Some(Keeper::Stranger) => v1::GpuKeeper::Stranger,
+        Some(Keeper::Leaving) => v1::GpuKeeper::Leaving,
+    }
+}
+
+/// What a later agent says besides is for people alone.
+fn keeper_from(number: i32) -> Option<Keeper> {
+    match v1::GpuKeeper::try_from(number) {
+        Ok(v1::GpuKeeper::Stranger) => Some(Keeper::Stranger),
+        Ok(v1::GpuKeeper::Leaving) => Some(Keeper::Leaving),
+        Ok(v1::GpuKeeper::Unspecified) | Err(_) => None,
     }
 }
 
@@ -252,6 +271,7 @@ mod tests {
         let gpu = Gpu {
             uuid: "MIG-1".into(),
             busy: Some("python of anna".into()),
+            keeper: Some(Keeper::Stranger),
             capability: Some((9, 0)),
             mig: Some("1g.10gb".into()),
             parent: Some("GPU-1".into()),

@@ -191,13 +191,9 @@ async fn list(
     let filter = filter(caller, request.filter)?;
     let size = page_size(request.page_size, 50, 1_000);
     let page = context.jobs.list(&filter, size, &request.page_token).await.map_err(status::jobs)?;
+    let waits = context.jobs.waits(&page.items).await.map_err(status::jobs)?;
     Ok(v1::ListJobsResponse {
-        jobs: page
-            .items
-            .iter()
-            .zip(context.jobs.waits(&page.items))
-            .map(|(job, waits)| v1::Job { waits, ..views::job(job) })
-            .collect(),
+        jobs: page.items.iter().zip(waits).map(|(job, waits)| v1::Job { waits, ..views::job(job) }).collect(),
         next_page_token: page.next.unwrap_or_default(),
     })
 }

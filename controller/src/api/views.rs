@@ -119,13 +119,14 @@ pub(super) fn explanation(explanation: Explanation) -> v1::JobExplanation {
 pub(super) fn agent(view: &AgentView, caller: &Caller) -> v1::Agent {
     // The GPUs as the last heartbeat told them; the inventory's are those of the start.
     let mut inventory = v1::Inventory::from(&view.inventory);
-    if !view.gpus.is_empty() {
-        inventory.gpus = view.gpus.iter().map(v1::Gpu::from).collect();
-    }
+    inventory.gpus = view.gpus.iter().map(v1::Gpu::from).collect();
     let (seen, others): (Vec<_>, Vec<_>) = view.jobs.iter().partition(|job| caller.sees(&job.project));
     for gpu in &mut inventory.gpus {
-        if others.iter().any(|job| job.job.as_str() == gpu.job) {
-            "another project".clone_into(&mut gpu.job);
+        // A shared one names several.
+        let is_own = |name: &&str| !others.iter().any(|job| job.job.as_str() == *name);
+        let own: Vec<_> = gpu.job.split(", ").filter(is_own).collect();
+        if own.len() < gpu.job.split(", ").count() {
+            gpu.job = own.into_iter().chain(["another project"]).collect::<Vec<_>>().join(", ");
         }
     }
     let held = |job: &&crate::jobs::HeldJob| v1::HeldJob {
@@ -145,6 +146,7 @@ pub(super) fn agent(view: &AgentView, caller: &Caller) -> v1::Agent {
         free: Some(view.free.into()),
         jobs: seen.iter().map(held).collect(),
         note: view.note.clone(),
+        closed_because: view.closed.clone(),
         labels: view.identity.labels.clone().into_iter().collect(),
         pool: view.identity.pool.clone(),
         cordon: orders.cordon,

@@ -7,13 +7,13 @@ use super::{
 };
 use crate::{placement::Machine, store::AgentRow};
 use longshore_common::{
-    agent::{AgentState, Capacity, Holdings, Inventory},
+    agent::{AgentState, Capacity, Gpu, Holdings, Inventory},
     clock::Timestamp,
     fleet::Orders,
     ids::{AgentId, SessionId},
 };
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{Arc, RwLock, RwLockWriteGuard},
     time::Duration,
 };
@@ -49,7 +49,7 @@ pub(super) struct Agents {
 impl Agents {
     pub(super) fn new(rows: Vec<AgentRow>) -> Self {
         let known = rows.into_iter().map(|row| {
-            let report = AgentReport { free: row.inventory.allocatable, ..AgentReport::default() };
+            let report = first_report(&row);
             (
                 row.identity.id,
                 Known { row, session: None, report, unsaved: false, protocol: 1, new: false, holdings: None },
@@ -60,11 +60,7 @@ impl Agents {
 
     pub(super) fn hello(&self, row: AgentRow) {
         let session = Some(row.identity.session);
-        let report = AgentReport {
-            free: row.inventory.allocatable,
-            gpus: row.inventory.gpus.clone(),
-            ..AgentReport::default()
-        };
+        let report = first_report(&row);
         let mut known = self.write();
         let new = known.get(&row.identity.id).is_none_or(|known| known.new);
         known.insert(
@@ -94,6 +90,7 @@ impl Agents {
             if let Some(holdings) = report.holdings.take() {
                 known.holdings = Some(Arc::new(holdings));
             }
+            known.follow(&report.gpus);
             known.report = report;
             known.row.seen_at = Timestamp::now();
             known.unsaved = true;
@@ -112,9 +109,22 @@ impl Agents {
         self.write().remove(&agent);
     }
 
+    /// One of them.
+    pub(super) fn view(&self, agent: AgentId, live: &Live, tolerance: Duration) -> Option<AgentView> {
+        let held = live.jobs_of(agent);
+        let known = self.known.read().expect("nobody panics under this lock");
+        known.get(&agent).map(|known| view(known, held, Timestamp::now(), tolerance))
+    }
+
     pub(super) fn inventory(&self, agent: AgentId) -> Inventory {
         let known = self.known.read().expect("nobody panics under this lock");
         known.get(&agent).map(|known| known.row.inventory.clone()).unwrap_or_default()
+    }
+
+    /// Names of the labels of its own settings.
+    pub(super) fn own_labels(&self, agent: AgentId) -> BTreeSet<String> {
+        let known = self.known.read().expect("nobody panics under this lock");
+        known.get(&agent).map(|known| known.row.identity.labels.keys().cloned().collect()).unwrap_or_default()
     }
 
     /// What jobs may have of all machines together.
@@ -177,6 +187,28 @@ impl Agents {
     }
 }
 
+impl Known {
+    /// GPUs that came or went since the hello count for its size too.
+    fn follow(&mut self, gpus: &[Gpu]) {
+        let inventory = &mut self.row.inventory;
+        let same = inventory.gpus.len() == gpus.len()
+            && inventory.gpus.iter().zip(gpus).all(|(before, now)| before.uuid == now.uuid);
+        if !same {
+            inventory.gpus = gpus.to_vec();
+            inventory.allocatable.gpus = u32::try_from(gpus.len()).unwrap_or(u32::MAX);
+        }
+    }
+}
+
+/// What it has until it says what is free of it.
+fn first_report(row: &AgentRow) -> AgentReport {
+    AgentReport {
+        free: row.inventory.allocatable,
+        gpus: row.inventory.gpus.clone(),
+        ..AgentReport::default()
+    }
+}
+
 fn view(known: &Known, jobs: Vec<HeldJob>, now: Timestamp, tolerance: Duration) -> AgentView {
     let state = if known.session.is_some() {
         AgentState::Online
@@ -194,6 +226,8 @@ fn view(known: &Known, jobs: Vec<HeldJob>, now: Timestamp, tolerance: Duration) 
         gpus: known.report.gpus.clone(),
         jobs,
         note: known.report.note.clone(),
+        closed: known.report.closed.clone(),
+        slots: known.report.slots,
         orders: Orders::default(),
         disk_low: known.report.disk_low,
         holdings: known.holdings.clone(),
@@ -207,20 +241,26 @@ pub(super) fn machine(agent: &AgentView) -> Machine {
     let cordon = agent.orders.cordon.as_ref().map(|cordon| cordon.sentence(Timestamp::now()));
     let note = match (agent.state, &cordon) {
         (AgentState::Online, Some(cordon)) => cordon.as_str(),
-        (AgentState::Online, None) => agent.note.as_str(),
+        (AgentState::Online, None) => agent.closed.as_str(),
         (AgentState::Disconnected, _) => "is disconnected",
         (AgentState::Lost, _) => "is lost: not heard of for longer than its lease",
     };
-    Machine::described((&identity.pool, &identity.labels), &agent.inventory, agent.free, &agent.gpus, note)
+    let now = (agent.free, &agent.gpus[..], agent.slots);
+    Machine::described((&identity.pool, &identity.labels), &agent.inventory, now, note)
 }
 
 /// Jobs of other projects are not named to this one.
 pub(super) fn hide_others(agent: &mut AgentView, project: &str) {
     let AgentView { gpus, jobs, .. } = agent;
     for gpu in gpus {
-        let is_other = |job: &HeldJob| job.project != project && gpu.job.as_deref() == Some(job.job.as_str());
-        if jobs.iter().any(is_other) {
-            gpu.job = Some("of another project".to_owned());
+        let Some(named) = &gpu.job else { continue };
+        // A shared one names several.
+        let is_own =
+            |name: &&str| !jobs.iter().any(|job| job.project != project && job.job.as_str() == *name);
+        let own: Vec<_> = named.split(", ").filter(is_own).collect();
+        if own.len() < named.split(", ").count() {
+            let others = std::iter::once("of another project");
+            gpu.job = Some(own.iter().copied().chain(others).collect::<Vec<_>>().join(", "));
         }
     }
 }

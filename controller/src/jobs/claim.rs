@@ -1,7 +1,7 @@
 //! Claim: the best queued jobs that fit the offer, over all its lanes, several at once.
 
 use super::{
-    Jobs, Shared,
+    Jobs, Shared, agents,
     command::{Call, Command},
     error::Error,
     grants::{open, repeat},
@@ -12,7 +12,7 @@ use super::{
     work::Work,
 };
 use crate::{
-    placement::{self, Candidate, Kept, Machine, Round, Shares},
+    placement::{self, Candidate, Machine, Round, Shares},
     store::{self, CandidateQuery, ClaimRow, Position, Tx, ViewRow},
 };
 use longshore_common::{agent::LaneAnswer, ids::ClaimId, job::JobState, queue::Lane};
@@ -119,7 +119,6 @@ async fn grant(
         }
         round.take(&candidate, &gpus);
         shares.take(candidate.project, candidate.spec);
-        shared.reserved.leave(candidate.id);
         search.placed(&found, true, round.machine.slots == 0);
         last = last.max(Some(order(&found.view)));
         let gpus = round.machine.known(&command.offer.gpus, &gpus);
@@ -148,9 +147,7 @@ async fn grant(
 
 /// Nothing is granted, whatever there is, and nothing is kept.
 async fn closed(shared: &Shared, command: &ClaimCommand, tx: &mut Tx) -> Result<Claimed, store::Error> {
-    if let Some((job, _)) = shared.reserved.of(command.agent) {
-        shared.reserved.leave(job);
-    }
+    shared.reserved.close(|agent| agent == command.agent);
     let mut answer = Claimed::default();
     for lane in &command.offer.lanes {
         let any = !tx.queued_ids(lane, 1).await?.is_empty();
@@ -172,23 +169,31 @@ async fn begin(
     let (fleet, now) = (&work.fleet, work.now);
     let offer = fleet.narrowed(command.agent, &command.offer, now);
     let mut machine = Machine::offered(&offer, &inventory, &holds);
-    if holds.iter().any(|hold| hold.load.shared.is_some()) {
-        // What is free is in the offer; what shared jobs leave of theirs is not.
-        let views = shared.agents.views(&shared.live, shared.config.disconnect_tolerance).into_iter();
-        for mut view in views.filter(|view| view.identity.id == command.agent) {
+    let seated = shared.reserved.of(command.agent);
+    let shares = holds.iter().any(|hold| hold.load.shared.is_some());
+    let mut described = None;
+    if shares || seated.is_some() {
+        let view = shared.agents.view(command.agent, &shared.live, shared.config.disconnect_tolerance);
+        described = view.map(|mut view| {
             fleet.overlay(&mut view, now);
-            machine = machine.sharing(&view.gpus, &holds);
-        }
+            agents::machine(&view).with(&holds)
+        });
+    }
+    if let Some(described) = described.as_ref().filter(|_| shares) {
+        // What is free is in the offer; what shared jobs leave of theirs is not.
+        machine.shared_free.clone_from(&described.shared_free);
     }
     let tenants = shared.projects.tenants(tx).await?.paused(fleet.all_paused(now));
     let mut kept = None;
-    if let Some((job, spec)) = shared.reserved.of(command.agent) {
-        let rows = tx.load_jobs(&[job]).await?;
+    if let Some(seated) = seated {
+        let rows = tx.load_jobs(&[seated.job]).await?;
         if rows.first().is_some_and(|row| row.job.state == JobState::Queued) {
-            kept = Kept::new((job, spec), &machine, (&holds, &inventory.gpus), now);
+            let whole = described.as_ref().unwrap_or(&machine);
+            kept = seated.hold((&machine, whole), &holds, &tenants, now);
+            kept.take_if(|kept| !shared.reserved.stays(kept.job, kept.at().is_some(), now));
         }
         if kept.is_none() {
-            shared.reserved.leave(job);
+            shared.reserved.leave(seated.job);
         }
     }
     Ok(Round { machine, tenants, kept, locality: near.of(command.agent), now })

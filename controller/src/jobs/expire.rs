@@ -59,6 +59,7 @@ impl Jobs {
         self.events(lost.collect()).await?;
         let agent = fleet::Named { id: agent, name: shared.agents.name(agent) };
         shared.agents.forget(agent.id);
+        shared.reserved.close(|one| one == agent.id);
         self.fleet(fleet::Change::Removed { agent, author: author.to_owned() }).await?;
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! Why a job waits, by the same functions as the claim's. Changes nothing.
 
 use super::{
-    Jobs, agents,
+    Jobs,
     claim::candidate,
     error::Error,
     reasons::Weigher,
@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     lifecycle::{Ending, Job},
-    placement::{self, Candidate},
+    placement::Candidate,
     store::{Place, ViewRow},
 };
 use longshore_common::{
@@ -70,8 +70,9 @@ impl Jobs {
     async fn weigher(&self, project: &str) -> Result<Weigher, Error> {
         let tenants = self.inner.shared.projects.tenants(&mut &self.inner.shared.store).await?;
         let paused = self.paused_now(project).map(|why| (project.to_owned(), why));
-        let tenants = tenants.paused(paused.into_iter());
-        Ok(Weigher::new(&self.inner.shared, self.agents(), (project, tenants)))
+        let fleet = self.inner.shared.fleet.now();
+        let tenants = tenants.paused(fleet.all_paused(Timestamp::now())).paused(paused.into_iter());
+        Ok(Weigher::new(&self.inner.shared, self.agents(), (project, &tenants)))
     }
 
     fn paused_now(&self, project: &str) -> Option<String> {
@@ -107,49 +108,30 @@ impl Jobs {
     }
 
     /// For each job of a list why it waits, in a few words; empty for those that do not.
-    pub fn waits(&self, jobs: &[JobView]) -> Vec<String> {
-        let mut seen: HashMap<&str, Vec<_>> = HashMap::new();
-        let (now, fleet) = (Timestamp::now(), self.inner.shared.fleet.now());
-        let mut waits = Vec::with_capacity(jobs.len());
-        for job in jobs {
-            waits.push(match job.state {
-                JobState::Queued => fleet.paused(&job.project, now).unwrap_or_else(|| {
-                    let machines = seen.entry(&job.project).or_insert_with(|| self.machines(&job.project));
-                    in_short(&job.spec, machines)
-                }),
-                JobState::Waiting => follows(job.attempts + 1, job.not_before, now),
-                _ => String::new(),
-            });
+    pub async fn waits(&self, jobs: &[JobView]) -> Result<Vec<String>, Error> {
+        let mut weighers: HashMap<&str, Weigher> = HashMap::new();
+        for job in jobs.iter().filter(|job| job.state == JobState::Queued) {
+            if !weighers.contains_key(&*job.project) {
+                weighers.insert(&job.project, self.weigher(&job.project).await?);
+            }
         }
-        waits
-    }
-
-    /// By name, as jobs of this project may see them.
-    fn machines(&self, project: &str) -> Vec<(String, placement::Machine)> {
-        let shared = &self.inner.shared;
-        let one = |mut agent: super::AgentView| {
-            let holds = shared.live.holds(agent.identity.id);
-            agents::hide_others(&mut agent, project);
-            let machine = agents::machine(&agent).with(&holds);
-            (agent.identity.name, machine)
+        let now = Timestamp::now();
+        let one = |job: &JobView| match job.state {
+            JobState::Queued => {
+                let candidate = Candidate {
+                    id: job.id,
+                    project: &job.project,
+                    spec: &job.spec,
+                    queued_at: job.created_at,
+                };
+                let weigher = weighers.get(&*job.project);
+                let paused = || self.paused_now(&job.project);
+                paused().or_else(|| weigher.map(|all| all.in_short(&candidate))).unwrap_or_default()
+            }
+            JobState::Waiting => follows(job.attempts + 1, job.not_before, now),
+            _ => String::new(),
         };
-        self.agents().into_iter().map(one).collect()
-    }
-}
-
-/// The nearest hope, or the first agent's reason if there is none.
-fn in_short(spec: &JobSpec, machines: &[(String, placement::Machine)]) -> String {
-    let mut reasons = Vec::with_capacity(machines.len());
-    for (name, machine) in machines {
-        match placement::explain(spec, machine) {
-            None => return format!("{name} has room"),
-            Some(reason) => reasons.push((name, reason)),
-        }
-    }
-    match (reasons.iter().find(|(_, reason)| !reason.permanent), reasons.first()) {
-        (Some((name, reason)), _) => format!("{name}: {}", reason.text),
-        (None, Some((name, reason))) => format!("no agent can ever take it; {name}: {}", reason.text),
-        (None, None) => "no agent has ever joined".to_owned(),
+        Ok(jobs.iter().map(one).collect())
     }
 }
 

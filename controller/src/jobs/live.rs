@@ -1,7 +1,11 @@
 //! Attempts that speak for an unfinished job, in memory: what every log line, upload and heartbeat asks for.
 //! Changed only after a commit, filled from the database at start.
 
-use super::{agents::Process, former::Former, types::LiveAttempt};
+use super::{
+    agents::Process,
+    former::Former,
+    types::{HeldJob, LiveAttempt},
+};
 use crate::{
     lifecycle::Refusal,
     placement::{Amounts, Hold, Load},
@@ -67,6 +71,15 @@ pub(super) struct Entry {
 }
 
 impl Entry {
+    fn shown(&self) -> HeldJob {
+        HeldJob {
+            job: self.live.short_id.clone(),
+            project: self.live.project.clone(),
+            attempt: self.live.attempt.number,
+            gpus: self.gpus.clone(),
+        }
+    }
+
     fn hold(&self) -> Hold {
         Hold {
             job: self.live.short_id.clone(),
@@ -75,6 +88,7 @@ impl Entry {
             gpus: self.gpus.clone(),
             until: self.load.until(self.claimed_at, self.started_at, self.exited_at),
             exited: self.exited_at.is_some(),
+            listed: self.listed,
         }
     }
 
@@ -381,17 +395,19 @@ impl Live {
     }
 
     /// Held attempts by agent.
-    pub(super) fn by_agent(&self) -> HashMap<AgentId, Vec<super::types::HeldJob>> {
+    pub(super) fn by_agent(&self) -> HashMap<AgentId, Vec<HeldJob>> {
         let mut held: HashMap<_, Vec<_>> = HashMap::new();
         for entry in self.read().values().filter(|entry| entry.state.is_held()) {
-            held.entry(entry.live.agent).or_default().push(super::types::HeldJob {
-                job: entry.live.short_id.clone(),
-                project: entry.live.project.clone(),
-                attempt: entry.live.attempt.number,
-                gpus: entry.gpus.clone(),
-            });
+            held.entry(entry.live.agent).or_default().push(entry.shown());
         }
         held
+    }
+
+    /// Those of one.
+    pub(super) fn jobs_of(&self, agent: AgentId) -> Vec<HeldJob> {
+        let entries = self.read();
+        let own = entries.values().filter(|entry| entry.live.agent == agent && entry.state.is_held());
+        own.map(Entry::shown).collect()
     }
 
     fn read(&self) -> RwLockReadGuard<'_, HashMap<JobId, Entry>> {

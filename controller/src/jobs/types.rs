@@ -209,8 +209,12 @@ pub struct HeartbeatAnswer {
 pub struct AgentReport {
     pub free: Capacity,
     pub gpus: Vec<Gpu>,
-    /// Why it does not claim; empty: it does.
+    /// What the operator should know.
     pub note: String,
+    /// Why it claims nothing at all; empty: it does.
+    pub closed: String,
+    /// Grants it still takes; `None`: it does not say.
+    pub slots: Option<u32>,
     /// Too little room on a disk to claim.
     pub disk_low: bool,
     /// What lies there; `None`: as told before.
@@ -229,6 +233,10 @@ pub struct AgentView {
     pub gpus: Vec<Gpu>,
     pub jobs: Vec<HeldJob>,
     pub note: String,
+    /// Why it takes nothing at all; empty: it does.
+    pub closed: String,
+    /// Grants it still takes; `None`: it does not say.
+    pub slots: Option<u32>,
     /// What operators want of it.
     pub orders: Orders,
     pub disk_low: bool,

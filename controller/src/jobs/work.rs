@@ -7,6 +7,7 @@ use super::{
     live::{Entry, Live},
     nudges::{Nudges, Stop, Work as Lanes},
     projects::Retention,
+    reserved::Reserved,
     secrets::OwnSecret,
     types::{Change, LiveAttempt},
 };
@@ -239,7 +240,7 @@ impl Work {
     }
 
     /// After the commit: memory follows, and whoever waits is told.
-    pub(super) fn publish(self, live: &Live, agents: &Agents, nudges: &Nudges) {
+    pub(super) fn publish(self, (live, agents, reserved): (&Live, &Agents, &Reserved), nudges: &Nudges) {
         for Opened { attempt, lease, load } in self.granted {
             if let Some(row) = self.jobs.get(&attempt.attempt.job) {
                 live.put(entry(row, &attempt, (lease, load), agents.process(attempt.agent)));
@@ -252,6 +253,9 @@ impl Work {
             let Some(row) = self.jobs.get(id) else { continue };
             if row.job.state.is_terminal() {
                 live.former.forget(*id);
+            }
+            if row.job.state != JobState::Queued {
+                reserved.leave(*id);
             }
             match row.job.latest {
                 Some(latest) if !latest.reported && !row.job.state.is_terminal() => {

@@ -80,10 +80,11 @@ async fn attempt(shared: &Shared, batch: &mut [Command]) -> Result<(), crate::st
         shared.fleet.set(fleet);
         if work.fleet.is_ordered() {
             shared.marks.forget();
+            shared.reserved.close(|agent| work.fleet.is_cordoned(agent, work.now));
         }
         shared.nudges.fleet();
     }
-    work.publish(&shared.live, &shared.agents, &shared.nudges);
+    work.publish((&shared.live, &shared.agents, &shared.reserved), &shared.nudges);
     Ok(())
 }
 

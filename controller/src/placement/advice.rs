@@ -2,7 +2,7 @@
 
 use super::{
     Machine,
-    gpus::{fits_whole, suits},
+    gpus::{self, fits_whole},
 };
 use longshore_common::{
     agent::Gpu,
@@ -66,7 +66,7 @@ fn of_gpus(asked: &GpuRequest, gpus: &[Gpu]) -> Vec<String> {
     if gpus.is_empty() {
         return vec!["resources.gpu: leave it out".to_owned()];
     }
-    let suited = |asked: &GpuRequest| gpus.iter().filter(|gpu| suits(asked, gpu)).count();
+    let suited = |asked: &GpuRequest| gpus::suited(asked, gpus).len();
     let enough = asked.count as usize;
     let largest = gpus.iter().map(|gpu| gpu.memory_bytes).max().unwrap_or(0);
     let mut models: Vec<_> = gpus.iter().map(|gpu| gpu.model.as_str()).collect();

@@ -6,9 +6,12 @@ use super::{
 };
 use longshore_common::{
     agent::Capacity,
-    job::{Input, JobSpec, SHARE_WRITABLE, ShareInput, Version, share_label},
+    job::{Input, JobSpec, SHARE_WRITABLE, ShareInput, Version, share_access, share_label},
     units::{ByteSize, Cores},
 };
+
+/// Of a reason, in bytes: who is on sixteen GPUs still stands in it.
+const LONGEST: usize = 1000;
 
 /// Why a job does not fit a machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,18 +88,35 @@ fn fits_versions(spec: &JobSpec, machine: &Machine) -> Result<(), Reason> {
     Ok(())
 }
 
+/// Whose shares they are is asked of [`may_have`].
 fn fits_shares(spec: &JobSpec, machine: &Machine) -> Result<(), Reason> {
-    for input in spec.inputs.values() {
-        let Input::Share(ShareInput { share, writable, .. }) = input else { continue };
-        match machine.labels.get(&share_label(share)) {
-            None => return Err(lasting(format!("has no share `{share}`"))),
-            Some(may) if *writable && may != SHARE_WRITABLE => {
-                return Err(lasting(format!("has the share `{share}` read-only")));
-            }
-            Some(_) => {}
+    for ShareInput { share, writable, .. } in shares(spec) {
+        let Some(may) = machine.labels.get(&share_label(share)) else {
+            return Err(lasting(format!("has no share `{share}`")));
+        };
+        if *writable && !may.starts_with(SHARE_WRITABLE) {
+            return Err(lasting(format!("has the share `{share}` read-only")));
         }
     }
     Ok(())
+}
+
+/// Whether the machine's shares are for jobs of this project.
+pub fn may_have(project: &str, spec: &JobSpec, machine: &Machine) -> Result<(), Reason> {
+    for ShareInput { share, .. } in shares(spec) {
+        let value = machine.labels.get(&share_label(share));
+        if value.is_some_and(|value| share_access(value, project).is_none()) {
+            return Err(lasting(format!("has the share `{share}`, but not for project `{project}`")));
+        }
+    }
+    Ok(())
+}
+
+fn shares(spec: &JobSpec) -> impl Iterator<Item = &ShareInput> {
+    spec.inputs.values().filter_map(|input| match input {
+        Input::Share(share) => Some(share),
+        _ => None,
+    })
 }
 
 fn fits_amounts(spec: &JobSpec, have: &Capacity, word: &str, permanent: bool) -> Result<(), Reason> {
@@ -107,7 +127,7 @@ fn fits_amounts(spec: &JobSpec, have: &Capacity, word: &str, permanent: bool) ->
         } else {
             format!("needs {need} {what}, {have} {word}")
         };
-        Err(Reason { text, permanent })
+        Err(Reason { text: clipped(text), permanent })
     };
     if asked.cpu_millis > have.cpu_millis {
         return short("cpu", Cores(asked.cpu_millis).to_string(), Cores(have.cpu_millis).to_string());
@@ -129,10 +149,20 @@ fn fits_amounts(spec: &JobSpec, have: &Capacity, word: &str, permanent: bool) ->
     Ok(())
 }
 
-pub(super) const fn lasting(text: String) -> Reason {
-    Reason { text, permanent: true }
+pub(super) fn lasting(text: String) -> Reason {
+    Reason { text: clipped(text), permanent: true }
 }
 
-pub(super) const fn passing(text: String) -> Reason {
-    Reason { text, permanent: false }
+pub(super) fn passing(text: String) -> Reason {
+    Reason { text: clipped(text), permanent: false }
+}
+
+/// It stands in a line of a table, and is stored for every machine that is asked.
+fn clipped(mut text: String) -> String {
+    if text.len() > LONGEST {
+        let end = (0..=LONGEST).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        text.truncate(end);
+        text.push('…');
+    }
+    text
 }

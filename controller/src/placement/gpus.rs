@@ -3,18 +3,19 @@
 
 use super::{
     fit::{Reason, lasting, passing},
+    globs::model_matches,
     machine::{Machine, Whole},
 };
 use longshore_common::{
     agent::Gpu,
-    job::{GpuRequest, JobSpec},
+    job::{GpuRequest, JobSpec, Version},
 };
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Whether the machine would have them if nothing else ran.
 pub(super) fn fits_whole(spec: &JobSpec, whole: &Whole) -> Result<(), Reason> {
     let Some(asked) = &spec.resources.gpu else { return Ok(()) };
-    let suited: Vec<_> = whole.gpus.iter().filter(|gpu| suits(asked, gpu)).collect();
+    let suited = suited(asked, &whole.gpus);
     if suited.len() < asked.count as usize {
         let have = if suited.len() == whole.gpus.len() {
             suited.len().to_string()
@@ -38,7 +39,7 @@ pub(super) fn choose(spec: &JobSpec, machine: &Machine) -> Result<Vec<String>, R
     {
         return Ok(vec![uuid]);
     }
-    let suited: Vec<_> = machine.gpus.iter().filter(|gpu| suits(asked, gpu)).collect();
+    let suited = suited(asked, &machine.gpus);
     let count = asked.count as usize;
     let found = if must_be_joined(asked) { largest_group(&suited) } else { suited.len() };
     if found < count {
@@ -52,8 +53,9 @@ pub(super) fn choose(spec: &JobSpec, machine: &Machine) -> Result<Vec<String>, R
 
 /// The fullest GPU of other shared jobs that has room for one more.
 fn part(asked: &GpuRequest, machine: &Machine) -> Option<String> {
-    let room =
-        machine.shared_free.iter().filter(|(gpu, left)| suits(asked, gpu) && *left >= asked.memory_bytes);
+    let suited = suited(asked, machine.shared_free.iter().map(|(gpu, _)| gpu));
+    let suits = |gpu: &Gpu| suited.iter().any(|one| one.uuid == gpu.uuid);
+    let room = machine.shared_free.iter().filter(|(gpu, left)| *left >= asked.memory_bytes && suits(gpu));
     room.min_by_key(|(gpu, left)| (*left, gpu.index)).map(|(gpu, _)| gpu.uuid.clone())
 }
 
@@ -118,7 +120,7 @@ fn cost(set: &[&Gpu], free: &[Gpu]) -> (u64, bool, bool, usize, u32) {
 fn in_use(asked: &GpuRequest, machine: &Machine) -> String {
     let Some(whole) = &machine.whole else { return String::new() };
     let mut text = String::new();
-    for gpu in whole.gpus.iter().filter(|gpu| suits(asked, gpu)) {
+    for gpu in suited(asked, &whole.gpus) {
         match (&gpu.health, &gpu.busy, &gpu.job) {
             (_, Some(busy), _) => text.push_str(&format!("; GPU {}: {busy}", gpu.index)),
             (Some(health), None, _) => text.push_str(&format!("; GPU {}: set aside: {health}", gpu.index)),
@@ -129,15 +131,28 @@ fn in_use(asked: &GpuRequest, machine: &Machine) -> String {
     text
 }
 
-pub(super) fn suits(asked: &GpuRequest, gpu: &Gpu) -> bool {
-    let able = |least: &longshore_common::job::Version| {
+/// Those that keep every rule. What is alike is asked about once.
+pub(super) fn suited<'a>(asked: &GpuRequest, gpus: impl IntoIterator<Item = &'a Gpu>) -> Vec<&'a Gpu> {
+    let mut known: Vec<(&str, bool)> = Vec::new();
+    let mut is_named = |model: &'a str| match known.iter().find(|(of, _)| *of == model) {
+        Some((_, is)) => *is,
+        None => {
+            let is = named(asked, model);
+            known.push((model, is));
+            is
+        }
+    };
+    gpus.into_iter().filter(|gpu| is_able(asked, gpu) && is_named(&gpu.model)).collect()
+}
+
+fn is_able(asked: &GpuRequest, gpu: &Gpu) -> bool {
+    let able = |least: &Version| {
         let have = gpu.capability.and_then(|(major, minor)| format!("{major}.{minor}").parse().ok());
-        have.is_some_and(|have: longshore_common::job::Version| have.meets(least))
+        have.is_some_and(|have: Version| have.meets(least))
     };
     gpu.memory_bytes >= asked.memory_bytes
         && asked.mig == gpu.mig
         && asked.capability.as_ref().is_none_or(able)
-        && named(asked, &gpu.model)
 }
 
 /// Any of the globs, and none of those that exclude.
@@ -145,13 +160,4 @@ fn named(asked: &GpuRequest, model: &str) -> bool {
     let (not, any): (Vec<_>, Vec<_>) = asked.model.iter().partition(|glob| glob.starts_with('!'));
     (any.is_empty() || any.iter().any(|glob| model_matches(glob, model)))
         && !not.iter().any(|glob| model_matches(glob.trim_start_matches('!'), model))
-}
-
-/// `A100*` means `NVIDIA A100-SXM4-80GB`: the glob may begin at any word of the product name. A pattern that is no
-/// glob matches nothing; `job::validate` refuses it at submit.
-fn model_matches(glob: &str, model: &str) -> bool {
-    let Ok(glob) = globset::GlobBuilder::new(glob).case_insensitive(true).build() else { return false };
-    let glob = glob.compile_matcher();
-    let words = model.match_indices(' ').map(|(at, _)| at + 1);
-    std::iter::once(0).chain(words).any(|at| glob.is_match(&model[at..]))
 }

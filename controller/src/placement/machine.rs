@@ -1,7 +1,7 @@
 //! A machine as placement sees it, and what its jobs hold.
 
 use longshore_common::{
-    agent::{Capacity, Gpu, Inventory, Offer},
+    agent::{Capacity, Gpu, Inventory, Keeper, Offer},
     clock::Timestamp,
     ids::ShortId,
     job::{JobSpec, PullPolicy, Version, canonical},
@@ -67,6 +67,8 @@ pub struct Hold {
     pub until: Timestamp,
     /// Its container has ended: only its files are left.
     pub exited: bool,
+    /// Its agent has said that it has it. What it was granted before may not know of the grant, and offer it again.
+    pub listed: bool,
 }
 
 /// The label every machine has without being told.
@@ -125,20 +127,18 @@ impl Machine {
     pub fn described(
         (pool, labels): (&str, &BTreeMap<String, String>),
         inventory: &Inventory,
-        free: Capacity,
-        gpus: &[Gpu],
+        (free, gpus, slots): (Capacity, &[Gpu], Option<u32>),
         note: &str,
     ) -> Self {
-        let known = if gpus.is_empty() { &inventory.gpus[..] } else { gpus };
-        let is_split = |gpu: &Gpu| known.iter().any(|other| other.parent.as_ref() == Some(&gpu.uuid));
+        let is_split = |gpu: &Gpu| gpus.iter().any(|other| other.parent.as_ref() == Some(&gpu.uuid));
         let machine = Self {
             pool: pool.to_owned(),
             free,
-            gpus: known.iter().filter(|gpu| is_free(gpu) && !is_split(gpu)).cloned().collect(),
-            slots: u32::MAX,
+            gpus: gpus.iter().filter(|gpu| is_free(gpu) && !is_split(gpu)).cloned().collect(),
+            slots: slots.unwrap_or(u32::MAX),
             whole: Some(Whole {
                 allocatable: inventory.allocatable,
-                gpus: known.iter().filter(|gpu| !is_split(gpu)).cloned().collect(),
+                gpus: gpus.iter().filter(|gpu| !is_split(gpu)).cloned().collect(),
             }),
             note: note.to_owned(),
             ..Self::default()
@@ -162,6 +162,10 @@ impl Machine {
         let running = || holds.iter().filter(|hold| !hold.exited);
         self.jobs = running().count();
         self.closed = running().any(|hold| hold.load.exclusive);
+        let before = self.gpus.len();
+        self.gpus.retain(|gpu| !running().any(|hold| !hold.listed && hold.gpus.contains(&gpu.uuid)));
+        let granted = u32::try_from(before - self.gpus.len()).unwrap_or(u32::MAX);
+        self.free.gpus = self.free.gpus.saturating_sub(granted);
         match self.whole.take() {
             Some(whole) => Self { whole: Some(whole.clone()), ..self.sharing(&whole.gpus, holds) },
             None => self,
@@ -230,16 +234,34 @@ impl Machine {
                 (Some((_, left)), Some(part)) if *left + part < gpu.memory_bytes => *left += part,
                 _ => {
                     self.shared_free.retain(|(shared, _)| shared.uuid != gpu.uuid);
-                    if gpu.health.is_none() && !self.gpus.iter().any(|free| free.uuid == gpu.uuid) {
-                        self.gpus.push(Gpu { job: None, ..gpu.clone() });
-                        self.free.gpus += 1;
-                    }
+                    self.gain(gpu);
                 }
             }
+        }
+    }
+
+    /// What no attempt holds any more and its agent still keeps for one: free with the next reading.
+    pub(super) fn free_leaving(&mut self, holds: &[Hold], known: &[Gpu]) {
+        let is_held = |gpu: &&Gpu| holds.iter().any(|hold| !hold.exited && hold.gpus.contains(&gpu.uuid));
+        let is_shared: Vec<_> = self.shared_free.iter().map(|(gpu, _)| gpu.uuid.clone()).collect();
+        for gpu in known.iter().filter(|gpu| !is_held(gpu) && !is_shared.contains(&gpu.uuid)) {
+            self.gain(gpu);
+        }
+    }
+
+    fn gain(&mut self, gpu: &Gpu) {
+        if will_be_free(gpu) && !self.gpus.iter().any(|free| free.uuid == gpu.uuid) {
+            self.gpus.push(Gpu { job: None, busy: None, keeper: None, ..gpu.clone() });
+            self.free.gpus += 1;
         }
     }
 }
 
 const fn is_free(gpu: &Gpu) -> bool {
     gpu.job.is_none() && gpu.busy.is_none() && gpu.health.is_none()
+}
+
+/// Once its job is over. What is cordoned or somebody else's is not.
+const fn will_be_free(gpu: &Gpu) -> bool {
+    gpu.health.is_none() && (gpu.busy.is_none() || matches!(gpu.keeper, Some(Keeper::Leaving)))
 }

@@ -3,6 +3,7 @@
 
 mod advice;
 mod fit;
+mod globs;
 mod gpus;
 mod locality;
 mod machine;
@@ -13,14 +14,14 @@ mod tenants;
 mod tests;
 
 pub use advice::changes;
-pub use fit::{Reason, explain, fit};
+pub use fit::{Reason, explain, fit, may_have};
 pub use locality::{Locality, Neighbour, Sight};
 pub use machine::{Hold, Load, Machine, Whole};
 pub use reserve::{Kept, soonest};
 pub use shares::{Amounts, Shares, Usage};
 pub use tenants::{Held, Tenants};
 
-use longshore_common::{clock::Timestamp, ids::JobId, job::JobSpec};
+use longshore_common::{agent::Gpu, clock::Timestamp, ids::JobId, job::JobSpec};
 
 /// A queued job.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +49,7 @@ impl Round {
         if let Some(reason) = self.tenants.refuse(candidate.project, candidate.spec) {
             return Err(reason);
         }
+        may_have(candidate.project, candidate.spec, &self.machine)?;
         let gpus = fit(candidate.spec, &self.machine)?;
         if let Some(kept) = &self.kept {
             kept.allows(candidate, &gpus, self.now)?;
@@ -61,6 +63,16 @@ impl Round {
     /// Whether another machine is asked first, for a moment: this one is to ask again at once.
     pub fn holds_back(&self, candidate: &Candidate<'_>) -> bool {
         self.locality.holds_back(candidate, self.now)
+    }
+
+    /// When the job begins here at the latest, if nothing new comes; `None`: its project or another job's claim to the
+    /// machine is in its way, or nobody can tell. `holds` and `known` as in [`soonest`].
+    pub fn soonest(&self, candidate: &Candidate<'_>, held: (&[Hold], &[Gpu])) -> Option<Timestamp> {
+        let others = self.kept.as_ref().is_some_and(|kept| kept.job != candidate.id);
+        if others || self.tenants.refuse(candidate.project, candidate.spec).is_some() {
+            return None;
+        }
+        soonest(candidate.spec, &self.machine, held, self.now).map(|(at, _)| at)
     }
 
     /// It is placed: what it got is its own.

@@ -14,22 +14,25 @@ use std::sync::Arc;
 pub struct Kept {
     pub job: JobId,
     pub spec: Arc<JobSpec>,
-    /// When it begins at the latest.
-    pub at: Timestamp,
-    /// The machine as it is then.
-    later: Machine,
+    /// When it begins at the latest, and the machine as it is then; `None`: nothing that ends makes room for it, as
+    /// it seems now.
+    then: Option<(Timestamp, Machine)>,
 }
 
 impl Kept {
-    /// `None`: nothing that ends makes room for it.
     pub fn new(
         (job, spec): (JobId, Arc<JobSpec>),
         machine: &Machine,
         held: (&[Hold], &[Gpu]),
         now: Timestamp,
-    ) -> Option<Self> {
-        let (at, later) = soonest(&spec, machine, held, now)?;
-        Some(Self { job, spec, at, later })
+    ) -> Self {
+        let then = soonest(&spec, machine, held, now);
+        Self { job, spec, then }
+    }
+
+    /// When the job begins at the latest, if that is known.
+    pub fn at(&self) -> Option<Timestamp> {
+        self.then.as_ref().map(|(at, _)| *at)
     }
 
     pub(super) fn allows(
@@ -42,26 +45,30 @@ impl Kept {
         if first || self.is_over_by_then(candidate.spec, now) {
             return Ok(());
         }
-        let mut later = self.later.clone();
-        later.take(candidate.spec, gpus);
-        if fit(&self.spec, &later).is_ok() {
-            return Ok(());
+        if let Some((_, later)) = &self.then {
+            let mut later = later.clone();
+            later.take(candidate.spec, gpus);
+            if fit(&self.spec, &later).is_ok() {
+                return Ok(());
+            }
         }
         Err(passing("is kept for a job that waited long: only what ends before then is taken".to_owned()))
     }
 
     pub(super) fn take(&mut self, candidate: &Candidate<'_>, gpus: &[String], now: Timestamp) {
-        if !self.is_over_by_then(candidate.spec, now) {
-            self.later.take(candidate.spec, gpus);
+        let over = self.is_over_by_then(candidate.spec, now);
+        if let Some((_, later)) = self.then.as_mut().filter(|_| !over) {
+            later.take(candidate.spec, gpus);
         }
     }
 
     fn is_over_by_then(&self, spec: &JobSpec, now: Timestamp) -> bool {
-        Load::of(spec).until(now, None, None) <= self.at
+        self.at().is_some_and(|at| Load::of(spec).until(now, None, None) <= at)
     }
 }
 
-/// `known`: all GPUs of the machine. When the machine has room for the job at the latest, if nothing new comes to it, and what it is like then.
+/// When the machine has room for the job at the latest, if nothing new comes to it, and what it is like then. `known`:
+/// all GPUs of the machine that can be granted.
 pub fn soonest(
     spec: &JobSpec,
     machine: &Machine,
@@ -69,6 +76,10 @@ pub fn soonest(
     now: Timestamp,
 ) -> Option<(Timestamp, Machine)> {
     let mut later = Machine { slots: u32::MAX, ..machine.clone() };
+    if fit(spec, &later).is_ok() {
+        return Some((now, later));
+    }
+    later.free_leaving(holds, known);
     if fit(spec, &later).is_ok() {
         return Some((now, later));
     }

@@ -1,7 +1,10 @@
 use super::*;
 use longshore_common::{
     agent::{Capacity, Gpu, Inventory},
-    job::{GpuRequest, Input, SHARE_READ_ONLY, SHARE_WRITABLE, ShareInput, resources::GIB, share_label},
+    job::{
+        GpuRequest, Input, SHARE_READ_ONLY, SHARE_WRITABLE, ShareInput, resources::GIB, share_label,
+        share_value,
+    },
 };
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -89,6 +92,20 @@ fn a_job_runs_where_its_share_is() {
     };
     let (reads, writes) = (ask(false), ask(true));
     assert_eq!(why(&reads, &machine), ("has no share `data`".into(), true));
+    // The agent refused such a job, and the next one, though another machine would have done.
+    machine.labels.insert(share_label("data"), share_value(true, &["lab".into(), "bern".into()]));
+    let judge = |project: &str| {
+        round(&machine)
+            .judge(&Candidate {
+                id: JobId::new(),
+                project,
+                spec: &writes,
+                queued_at: Timestamp::from_micros(0),
+            })
+            .map_err(|why| why.text)
+    };
+    assert_eq!(judge("lab"), Ok(Vec::new()));
+    assert_eq!(judge("default"), Err("has the share `data`, but not for project `default`".into()));
     machine.labels.insert(share_label("data"), SHARE_READ_ONLY.into());
     assert_eq!(fit(&reads, &machine), Ok(Vec::new()));
     assert_eq!(why(&writes, &machine), ("has the share `data` read-only".into(), true));
@@ -158,7 +175,7 @@ fn reasons_say_what_is_missing_and_whether_waiting_helps() {
 fn selector_and_pool_are_matched_and_arch_is_built_in() {
     let inventory = Inventory { arch: "arm64".into(), ..Inventory::default() };
     let described =
-        Machine::described(("default", &BTreeMap::new()), &inventory, Capacity::default(), &[], "");
+        Machine::described(("default", &BTreeMap::new()), &inventory, (Capacity::default(), &[], None), "");
     assert_eq!(described.labels["arch"], "arm64");
     let machine = machine(8000, 64, vec![]);
     let mut spec = job(1, 1, None);
@@ -244,10 +261,9 @@ fn instances_go_by_profile_and_their_gpu_is_nobodys() {
         ..gpu(index, "NVIDIA A100", 10)
     };
     let all = vec![gpu(0, "NVIDIA A100", 80), part(1, "1g.10gb"), part(2, "2g.20gb")];
-    let inventory =
-        Inventory { gpus: all, allocatable: machine(64_000, 512, vec![]).free, ..Inventory::default() };
+    let inventory = Inventory { allocatable: machine(64_000, 512, vec![]).free, ..Inventory::default() };
     let free = Capacity { gpus: 2, ..inventory.allocatable };
-    let mut split = Machine::described(("default", &BTreeMap::new()), &inventory, free, &[], "");
+    let mut split = Machine::described(("default", &BTreeMap::new()), &inventory, (free, &all, None), "");
     assert_eq!(why(&gpus(|_| {}), &split).0, "needs 1 GPU, has 0 such of 2");
     let mig = |profile: &str| gpus(|gpu| gpu.mig = Some(profile.into()));
     assert_eq!(place(&[mig("2g.20gb"), mig("1g.10gb")], &mut split).grants.len(), 2);
@@ -267,6 +283,7 @@ fn what_shared_jobs_leave_of_a_gpu_is_there_for_the_next_claim() {
         gpus: vec![format!("GPU-{index}")],
         until: Timestamp::from_micros(0),
         exited: false,
+        listed: true,
     };
     let known = [gpu(0, "NVIDIA A10", 24), gpu(1, "NVIDIA A10", 24)];
     // Nothing is free: one GPU is shared, the other is somebody's alone.
@@ -320,6 +337,7 @@ fn hold(gpus: &[&str], spec: &JobSpec, until: i64) -> Hold {
         gpus: gpus.iter().map(|&uuid| uuid.to_owned()).collect(),
         until: Timestamp::from_micros(until * 1_000_000),
         exited: false,
+        listed: true,
     }
 }
 
@@ -339,9 +357,8 @@ fn a_machine_kept_for_a_large_job_takes_what_ends_before_it_or_leaves_its_place(
     let holds = [hold(&["GPU-0"], &one(60), 3600), hold(&["GPU-1"], &one(60), 7200)];
     let large = std::sync::Arc::new(gpus(|gpu| gpu.count = 8));
     let (id, now) = (JobId::new(), Timestamp::from_micros(0));
-    let kept =
-        Kept::new((id, std::sync::Arc::clone(&large)), &pod, (&holds, &known), now).expect("two hours");
-    assert_eq!(kept.at, Timestamp::from_micros(7_200_000_000));
+    let kept = Kept::new((id, std::sync::Arc::clone(&large)), &pod, (&holds, &known), now);
+    assert_eq!(kept.at(), Some(Timestamp::from_micros(7_200_000_000)));
     let round = Round {
         machine: pod.clone(),
         tenants: Tenants::default(),
@@ -363,7 +380,7 @@ fn a_machine_kept_for_a_large_job_takes_what_ends_before_it_or_leaves_its_place(
     assert!(judge(&job(1000, 1, None)).is_ok(), "no GPU, so not in its way");
     let seven = std::sync::Arc::new(gpus(|gpu| gpu.count = 7));
     let holds = [hold(&["GPU-0"], &one(60), 3600), hold(&["GPU-1"], &one(60), 3600)];
-    let kept = Kept::new((id, seven), &pod, (&holds, &known), now);
+    let kept = Some(Kept::new((id, seven), &pod, (&holds, &known), now));
     let mut round = Round { kept, ..round };
     let (first, second) = (one(600), one(600));
     let first = Candidate { id: JobId::new(), project: "default", spec: &first, queued_at: now };

@@ -222,6 +222,8 @@ impl Session {
             disk_low: report.disk_low,
             holdings: news.map(v1::Holdings::from),
             caches_bytes: report.caches_bytes,
+            closed_because: report.closed,
+            slots: Some(report.slots),
         };
         stream.told = report.holdings;
         send(&stream.up, link_request::Message::Heartbeat(heartbeat)).await

@@ -139,6 +139,8 @@ impl Reporter for Told {
             free: Capacity::default(),
             gpus: Vec::new(),
             note: "a note".to_owned(),
+            closed: "a reason".to_owned(),
+            slots: 3,
             disk_low: false,
             holdings: Some(Holdings { images: ["a:1".to_owned()].into(), ..Holdings::default() }),
             caches_bytes: 7,
@@ -253,6 +255,7 @@ async fn a_change_goes_up_at_once_and_orders_come_down() {
     let mut link = rig.welcome().await;
     let first = link.heartbeat().await;
     assert_eq!((first.held.len(), first.note.as_str()), (0, "a note"));
+    assert_eq!((first.closed_because.as_str(), first.slots), ("a reason", Some(3)));
     let held = HeldAttempt {
         attempt: attempt(),
         phase: JobState::Running,

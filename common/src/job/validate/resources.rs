@@ -13,6 +13,9 @@ const MOST_SCRATCH: u64 = 1024 * 1024 * GIB;
 const LEAST_CPU_MILLIS: u32 = 10;
 const MOST_CPU_MILLIS: u32 = 1_000_000;
 const MOST_GPUS: u32 = 64;
+/// Of globs and their bytes: each is tried on the GPUs of every machine, with every claim.
+const MOST_MODELS: usize = 16;
+const LONGEST_MODEL: usize = 64;
 /// Linux has no more process ids.
 const MOST_PIDS: u32 = 4_194_304;
 
@@ -58,13 +61,7 @@ fn check_gpu(gpu: &GpuRequest, errors: &mut FieldErrors) {
     } else if gpu.shared && gpu.memory_bytes == 0 {
         errors.push("resources.gpu.memory", "is not said: a shared GPU is shared by its memory");
     }
-    for (index, text) in gpu.model.iter().enumerate() {
-        let path = match gpu.model.len() {
-            1 => "resources.gpu.model".to_owned(),
-            _ => format!("resources.gpu.model[{index}]"),
-        };
-        errors.take(glob(&path, text.strip_prefix('!').unwrap_or(text)));
-    }
+    check_models(&gpu.model, errors);
     if let Some(profile) = &gpu.mig {
         let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b".+".contains(&b);
         if !(1..=32).contains(&profile.len()) || !profile.bytes().all(plain) {
@@ -76,6 +73,24 @@ fn check_gpu(gpu: &GpuRequest, errors: &mut FieldErrors) {
         }
         if gpu.shared {
             errors.push("resources.gpu.shared", "is for whole GPUs: a MIG instance has one job");
+        }
+    }
+}
+
+fn check_models(globs: &[String], errors: &mut FieldErrors) {
+    if globs.len() > MOST_MODELS {
+        let problem = format!("names {} patterns; at most {MOST_MODELS}", globs.len());
+        return errors.push("resources.gpu.model", problem);
+    }
+    for (index, text) in globs.iter().enumerate() {
+        let path = match globs.len() {
+            1 => "resources.gpu.model".to_owned(),
+            _ => format!("resources.gpu.model[{index}]"),
+        };
+        if text.len() > LONGEST_MODEL {
+            errors.push(path, format!("has {} bytes; at most {LONGEST_MODEL}", text.len()));
+        } else {
+            errors.take(glob(&path, text.strip_prefix('!').unwrap_or(text)));
         }
     }
 }
@@ -134,6 +149,16 @@ mod tests {
                 "resources.gpu.shared"
             ]
         );
+    }
+
+    /// Some thousands of patterns kept the controller from answering anybody.
+    #[test]
+    fn patterns_that_would_stop_the_controller_are_not_taken() {
+        let many = |gpu: &mut GpuRequest| gpu.model = vec!["H0*[0-9]".into(); MOST_MODELS + 1];
+        assert_eq!(gpu(many), ["resources.gpu.model"]);
+        let long = |gpu: &mut GpuRequest| gpu.model = vec!["A".into(), "*a".repeat(LONGEST_MODEL)];
+        assert_eq!(gpu(long), ["resources.gpu.model[1]"]);
+        assert!(gpu(|gpu| gpu.model = vec!["H0*[0-9]".into(); MOST_MODELS]).is_empty());
     }
 
     #[test]

@@ -14,8 +14,7 @@ pub(super) fn reset(
 ) -> Result<v1::ResetGpuHealthResponse, Status> {
     let agent = find_one(context, &request.agent)?;
     caller.touches(agent.identity.id);
-    let known = if agent.gpus.is_empty() { &agent.inventory.gpus } else { &agent.gpus };
-    let Some(uuid) = named(known, &request.gpu) else {
+    let Some(uuid) = named(&agent.gpus, &request.gpu) else {
         let message =
             format!("{} has no GPU `{}`: neither an index nor a UUID", agent.identity.name, request.gpu);
         return Err(status::not_found(message));

@@ -13,12 +13,15 @@ use longshore_common::{
     wire,
 };
 use longshore_proto::v1;
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 use tonic::Status;
 
 /// Of a note: a line in a table, not a report.
 const NOTE: usize = 500;
-/// Labels of one machine that are set here.
+/// Labels of one machine that are set at once; it has twice as many at most.
 const LABELS: usize = 100;
 const LONGEST_DRAIN: Duration = Duration::from_secs(366 * 24 * 3600);
 
@@ -44,7 +47,7 @@ pub(super) async fn cordon(
     }
     let cordon = Cordon { note: note(&request.note)?, author: author(caller), at: now, until, drain: None };
     caller.touches(agent.identity.id);
-    context.jobs.cordon(&agent, gpu, cordon).await.map_err(status::jobs)?;
+    context.jobs.cordon(&agent, gpu.as_ref(), cordon).await.map_err(status::jobs)?;
     Ok(v1::CordonResponse { agent: Some(again(context, caller, &agent)) })
 }
 
@@ -54,14 +57,11 @@ pub(super) async fn uncordon(
     request: v1::UncordonRequest,
 ) -> Result<v1::UncordonResponse, Status> {
     let agent = find_one(context, &request.agent)?;
-    let gone = Gpu { uuid: request.gpu.clone(), ..Gpu::default() };
-    // One that is not there any more may still be cordoned.
-    let gpu = match agent.orders.gpus.contains_key(&request.gpu) {
-        true => Some(&gone),
-        false => gpu(&agent, &request.gpu)?,
-    };
+    let gpus = cordoned(&agent, &request.gpu)?;
     caller.touches(agent.identity.id);
-    context.jobs.uncordon(&agent, gpu, &author(caller)).await.map_err(status::jobs)?;
+    for gpu in gpus {
+        context.jobs.uncordon(&agent, gpu.as_ref(), &author(caller)).await.map_err(status::jobs)?;
+    }
     Ok(v1::UncordonResponse { agent: Some(again(context, caller, &agent)) })
 }
 
@@ -115,7 +115,8 @@ pub(super) async fn label(
         labels.insert(name, value);
     }
     errors.into_result(()).map_err(status::invalid)?;
-    super::super::at_most("labels", labels.len(), LABELS)?;
+    let all: BTreeSet<_> = agent.identity.labels.keys().chain(labels.keys()).collect();
+    super::super::at_most("labels", labels.len().max(all.len() / 2), LABELS)?;
     caller.touches(agent.identity.id);
     context.jobs.label_agent(&agent, labels, &author(caller)).await.map_err(status::jobs)?;
     Ok(v1::LabelResponse { agent: Some(again(context, caller, &agent)) })
@@ -144,22 +145,43 @@ fn is_label(name: &str) -> bool {
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-/".contains(&byte))
 }
 
-/// By index or UUID; `None`: the machine.
-fn gpu<'a>(agent: &'a AgentView, text: &str) -> Result<Option<&'a Gpu>, Status> {
+/// By index or UUID; `None`: the machine. Instances have the index of the GPU they are parts of: it means that one.
+fn gpu(agent: &AgentView, text: &str) -> Result<Option<Gpu>, Status> {
     if text.is_empty() {
         return Ok(None);
     }
-    let known = if agent.gpus.is_empty() { &agent.inventory.gpus } else { &agent.gpus };
-    let found = known.iter().find(|gpu| gpu.uuid == text || gpu.index.to_string() == text);
+    let exactly = agent.gpus.iter().find(|gpu| gpu.uuid == text);
+    let part = || agent.gpus.iter().find(|gpu| gpu.parent.as_deref() == Some(text));
+    let by_index = || agent.gpus.iter().find(|gpu| gpu.index.to_string() == text);
+    let whole =
+        |gpu: &Gpu| Gpu { uuid: gpu.parent.clone().unwrap_or_else(|| gpu.uuid.clone()), ..gpu.clone() };
+    let found = exactly.cloned().or_else(|| part().or_else(by_index).map(whole));
     found.map(Some).ok_or_else(|| {
-        let all: Vec<_> = known.iter().map(|gpu| format!("{} {}", gpu.index, gpu.uuid)).collect();
+        let all: Vec<_> = agent.gpus.iter().map(|gpu| format!("{} {}", gpu.index, gpu.uuid)).collect();
         let all =
             if all.is_empty() { "it has none".to_owned() } else { format!("it has {}", all.join(", ")) };
         status::not_found(format!("no GPU `{text}` on agent {}: {all}", agent.identity.name))
     })
 }
 
+/// Those that are cordoned of what the text means: the GPU, and by its index its instances too.
+fn cordoned(agent: &AgentView, text: &str) -> Result<Vec<Option<Gpu>>, Status> {
+    // One that is not there any more may still be cordoned.
+    if agent.orders.gpus.contains_key(text) {
+        return Ok(vec![Some(Gpu { uuid: text.to_owned(), ..Gpu::default() })]);
+    }
+    let Some(whole) = gpu(agent, text)? else { return Ok(vec![None]) };
+    let parts = agent
+        .gpus
+        .iter()
+        .filter(|gpu| gpu.parent.as_ref() == Some(&whole.uuid) && agent.orders.gpus.contains_key(&gpu.uuid));
+    Ok(std::iter::once(whole.clone()).chain(parts.cloned()).map(Some).collect())
+}
+
 fn again(context: &Context, caller: &Caller, agent: &AgentView) -> v1::Agent {
     let now = context.jobs.agent(&agent.identity.id.to_string());
     views::agent(now.as_ref().unwrap_or(agent), caller)
 }
+
+#[cfg(test)]
+mod tests;

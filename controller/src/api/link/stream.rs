@@ -27,6 +27,8 @@ use tonic::{Status, Streaming};
 pub(super) type Down = Pin<Box<dyn Stream<Item = Result<v1::LinkResponse, Status>> + Send>>;
 
 const HELLO_PATIENCE: Duration = Duration::from_secs(10);
+/// Of one machine, with their instances: each may be an event with every heartbeat.
+const MOST_GPUS: usize = 512;
 /// Messages on their way down; the agent reads them at once, or it is stuck.
 const WAITING: usize = 64;
 
@@ -252,6 +254,10 @@ impl Session {
             // Of a process that has gone: what it listed is for its successor to say.
             return Err(Refused::Over);
         }
+        if heartbeat.gpus.len() > MOST_GPUS {
+            let problem = format!("lists {} GPUs; at most {MOST_GPUS}", heartbeat.gpus.len());
+            return Err(Refused::Message(WireError::new("heartbeat.gpus", problem)));
+        }
         let sequence = heartbeat.sequence;
         let held = heartbeat.held.into_iter().map(HeldAttempt::try_from).collect::<Result<_, _>>()?;
         let agent = self.linked.agent();
@@ -259,6 +265,8 @@ impl Session {
             free: heartbeat.free.map(Into::into).unwrap_or_default(),
             gpus: heartbeat.gpus.into_iter().map(Gpu::from).collect(),
             note: heartbeat.note,
+            closed: heartbeat.closed_because,
+            slots: heartbeat.slots,
             disk_low: heartbeat.disk_low,
             holdings: heartbeat.holdings.map(Into::into),
             caches_bytes: heartbeat.caches_bytes,

@@ -12,8 +12,8 @@ use longshore_common::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Events that are kept. A machine that comes and goes every minute fills a week of them.
-const KEPT: u64 = 10_000;
+/// Events of one machine that are kept: a day of one that comes and goes every minute. None pushes out another's.
+const KEPT: u32 = 2_000;
 
 /// Who it is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +57,8 @@ pub(in crate::jobs) enum Change {
     Label {
         agent: Named,
         labels: BTreeMap<String, Option<String>>,
+        /// Those of its own settings: of others nothing needs to be remembered once they are taken away.
+        own: BTreeSet<String>,
         author: String,
     },
     Removed {
@@ -122,7 +124,7 @@ pub(in crate::jobs) async fn apply(
         })
         .collect();
     if !events.is_empty() {
-        tx.insert_agent_events(&events, draft.revision.saturating_sub(KEPT)).await?;
+        tx.insert_agent_events(&events, KEPT).await?;
     }
     Ok(draft.revision)
 }
@@ -140,10 +142,11 @@ impl Fleet {
             }
             Change::Expire(names) => self.expire(names, now, &mut outcome),
             Change::Drained(agent) => self.drained(agent, now, &mut outcome),
-            Change::Label { agent, labels, author } => {
+            Change::Label { agent, labels, own, author } => {
                 let standing = self.standings.entry(agent.id).or_default();
                 let before = standing.labels.clone();
                 standing.labels.extend(labels.clone());
+                standing.labels.retain(|name, value| value.is_some() || own.contains(name));
                 if standing.labels != before {
                     outcome.tell(agent, Kind::Labelled, labelled(labels), author);
                 }

@@ -39,8 +39,8 @@ impl Jobs {
         labels: BTreeMap<String, Option<String>>,
         author: &str,
     ) -> Result<(), Error> {
-        let author = author.to_owned();
-        self.fleet(Change::Label { agent: named(agent), labels, author }).await.map(drop)
+        let (author, own) = (author.to_owned(), self.inner.shared.agents.own_labels(agent.identity.id));
+        self.fleet(Change::Label { agent: named(agent), labels, own, author }).await.map(drop)
     }
 
     /// The jobs of the project, or of all, wait until they are resumed.
@@ -88,7 +88,7 @@ impl Jobs {
         let now = Timestamp::now();
         let fleet = self.inner.shared.fleet.now();
         let views = self.agents();
-        if fleet.due().is_some_and(|due| due <= now) {
+        if fleet.has_ended(now) {
             let names = views.iter().map(|view| (view.identity.id, view.identity.name.clone()));
             self.fleet(Change::Expire(names.collect())).await?;
         }
@@ -106,7 +106,7 @@ impl Jobs {
             }
         }
         let soon = draining.then(|| now.plus(DRAINING));
-        let due = self.inner.shared.fleet.now().due().filter(|due| *due > now);
+        let due = self.inner.shared.fleet.now().due(now);
         Ok([soon, due].into_iter().flatten().min())
     }
 

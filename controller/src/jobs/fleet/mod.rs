@@ -8,6 +8,8 @@ mod told;
 
 pub(crate) use told::FleetWatch;
 
+#[cfg(test)]
+pub(super) use change::Happening;
 pub(super) use change::{Change, Named, apply};
 
 use super::types::AgentView;
@@ -112,14 +114,13 @@ impl Fleet {
         standing.orders.cordon.as_ref().filter(|cordon| cordon.holds(now))
     }
 
-    fn gpu_cordon(&self, agent: AgentId, uuid: &str, now: Timestamp) -> Option<&Cordon> {
-        let standing = self.standings.get(&agent)?;
-        standing.orders.gpus.get(uuid).filter(|cordon| cordon.holds(now))
-    }
-
     /// Whether a claim of this machine is granted nothing, whatever is queued.
     pub(super) fn is_closed(&self, agent: AgentId, now: Timestamp) -> bool {
         self.pauses.contains_key(ALL) || self.cordon(agent, now).is_some()
+    }
+
+    pub(super) fn is_cordoned(&self, agent: AgentId, now: Timestamp) -> bool {
+        self.cordon(agent, now).is_some()
     }
 
     /// What a machine may be granted of what it offers, with the labels that it has by now.
@@ -128,7 +129,8 @@ impl Fleet {
         let mut offer = offer.clone();
         label(&mut offer.labels, &standing.labels);
         let before = offer.gpus.len();
-        offer.gpus.retain(|gpu| self.gpu_cordon(agent, &gpu.uuid, now).is_none());
+        let orders = self.orders(agent, now);
+        offer.gpus.retain(|gpu| orders.of_gpu(gpu).is_none());
         let gone = u32::try_from(before - offer.gpus.len()).unwrap_or(u32::MAX);
         offer.free.gpus = offer.free.gpus.saturating_sub(gone);
         Cow::Owned(offer)
@@ -141,7 +143,7 @@ impl Fleet {
         label(&mut view.identity.labels, &standing.labels);
         view.orders = self.orders(id, now);
         for gpu in view.gpus.iter_mut().chain(&mut view.inventory.gpus) {
-            if let Some(cordon) = view.orders.gpus.get(&gpu.uuid) {
+            if let Some(cordon) = view.orders.of_gpu(gpu) {
                 let was_free = gpu.job.is_none() && gpu.busy.is_none();
                 set_aside(gpu, &cordon.sentence(now));
                 if was_free {
@@ -194,16 +196,26 @@ impl Fleet {
         self.standings.iter().filter(move |(_, standing)| drains(standing)).map(|(id, _)| *id)
     }
 
-    /// When something of it ends by itself next.
-    fn due(&self) -> Option<Timestamp> {
+    /// Whether a cordon's time is over that is not ended yet.
+    fn has_ended(&self, now: Timestamp) -> bool {
+        let orders = |standing: &Standing| {
+            let mut all = standing.orders.gpus.values().chain(&standing.orders.cordon);
+            all.any(|cordon| !cordon.holds(now))
+        };
+        self.standings.values().any(orders)
+    }
+
+    /// When something of it ends by itself next, after `now`.
+    fn due(&self, now: Timestamp) -> Option<Timestamp> {
         let of = |standing: &Standing| {
             let orders = &standing.orders;
-            let gpus = orders.gpus.values().filter_map(|cordon| cordon.until).min();
+            let gpus =
+                orders.gpus.values().filter_map(|cordon| cordon.until).filter(|until| *until > now).min();
             let whole = orders.cordon.as_ref().and_then(|cordon| cordon.until);
             let deadline = orders.cordon.as_ref().and_then(|cordon| cordon.drain?.deadline);
             [gpus, whole, deadline].into_iter().flatten().collect::<Vec<_>>()
         };
-        self.standings.values().flat_map(of).min()
+        self.standings.values().flat_map(of).filter(|due| *due > now).min()
     }
 }
 

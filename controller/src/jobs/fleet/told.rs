@@ -7,7 +7,7 @@ use super::{
 };
 use crate::jobs::{AgentView, Error, Jobs};
 use longshore_common::{
-    agent::AgentState,
+    agent::{AgentState, Gpu, Keeper},
     clock::Timestamp,
     fleet::AgentEventKind as Kind,
     ids::{AgentId, SessionId},
@@ -91,6 +91,11 @@ impl FleetWatch {
                 self.told.insert(row.identity.id, Told::of(link));
             }
         }
+        for event in shared.store.told_of_agents().await? {
+            if let Some(told) = self.told.get_mut(&event.agent) {
+                told.remember(event.kind, &event.detail);
+            }
+        }
         self.loaded = true;
         Ok(())
     }
@@ -137,6 +142,16 @@ impl Told {
         }
     }
 
+    /// It was told before this process began.
+    fn remember(&mut self, kind: Kind, detail: &str) {
+        match (kind, uuid(detail)) {
+            (Kind::GpuSick, Some(uuid)) => drop(self.sick.insert(uuid.to_owned())),
+            (Kind::GpuWell, Some(uuid)) => drop(self.sick.remove(uuid)),
+            (Kind::Note, _) => self.note = words(detail),
+            _ => {}
+        }
+    }
+
     fn link(&mut self, view: &AgentView, known: bool, patient: bool) -> Option<(Kind, String)> {
         let (session, now) = (view.identity.session, Timestamp::now());
         let away = |since: Timestamp| {
@@ -177,22 +192,23 @@ impl Told {
             match &gpu.health {
                 Some(why) if !was => {
                     self.sick.insert(gpu.uuid.clone());
-                    news.push((Kind::GpuSick, format!("GPU {} {}: {why}", gpu.index, gpu.uuid)));
+                    news.push((Kind::GpuSick, format!("{}: {why}", gpu_name(gpu))));
                 }
                 None if was => {
                     self.sick.remove(&gpu.uuid);
-                    news.push((Kind::GpuWell, format!("GPU {} {}", gpu.index, gpu.uuid)));
+                    news.push((Kind::GpuWell, gpu_name(gpu)));
                 }
                 _ => {}
             }
             // What an operator keeps back is no stranger's.
-            let kept = view.orders.gpus.contains_key(&gpu.uuid);
-            let stranger = gpu.busy.as_ref().filter(|_| gpu.job.is_some() && gpu.health.is_none() && !kept);
+            let kept = view.orders.of_gpu(gpu).is_some();
+            let foreign = gpu.keeper == Some(Keeper::Stranger) && gpu.job.is_some() && !kept;
+            let stranger = gpu.busy.as_ref().filter(|_| foreign && gpu.health.is_none());
             let told = self.disturbed.contains(&gpu.uuid);
             match stranger {
                 Some(who) if !told => {
                     self.disturbed.insert(gpu.uuid.clone());
-                    news.push((Kind::GpuStranger, format!("GPU {} {}: {who}", gpu.index, gpu.uuid)));
+                    news.push((Kind::GpuStranger, format!("{}: {who}", gpu_name(gpu))));
                 }
                 None if told => drop(self.disturbed.remove(&gpu.uuid)),
                 _ => {}
@@ -203,7 +219,7 @@ impl Told {
 
     /// Numbers in it move all the time; words do not.
     fn is_news(&mut self, note: &str, now: Instant) -> bool {
-        let words: String = note.chars().filter(|letter| !letter.is_ascii_digit()).collect();
+        let words = words(note);
         let soon = self.noted.is_some_and(|at| now.saturating_duration_since(at) < NOTES);
         if words == self.note || soon {
             return false;
@@ -213,119 +229,19 @@ impl Told {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::jobs::types::AgentView;
-    use longshore_common::agent::{AgentIdentity, Gpu, Inventory};
-
-    fn view(identity: &AgentIdentity, state: AgentState, note: &str) -> AgentView {
-        AgentView {
-            identity: identity.clone(),
-            inventory: Inventory::default(),
-            state,
-            seen_at: Timestamp::now(),
-            free: longshore_common::agent::Capacity::default(),
-            gpus: Vec::new(),
-            jobs: Vec::new(),
-            note: note.to_owned(),
-            orders: longshore_common::fleet::Orders::default(),
-            disk_low: false,
-            holdings: None,
-            caches_bytes: 0,
-        }
-    }
-
-    fn identity() -> AgentIdentity {
-        AgentIdentity {
-            id: AgentId::new(),
-            name: "gpu-04".into(),
-            version: "0.2.0".into(),
-            boot_id: "b".into(),
-            session: SessionId::new(),
-            labels: std::collections::BTreeMap::new(),
-            pool: "default".into(),
-        }
-    }
-
-    fn kinds(watch: &mut FleetWatch, view: &AgentView, at: Instant) -> Vec<Kind> {
-        watch.compare(std::slice::from_ref(view), at).into_iter().map(|one| one.kind).collect()
-    }
-
-    #[test]
-    fn links_are_told_once_each_and_one_that_was_lost_is_back() {
-        use AgentState::{Disconnected, Lost, Online};
-        let mut watch = FleetWatch { loaded: true, ..FleetWatch::default() };
-        let (mut one, at) = (identity(), watch.started + COMING);
-        assert_eq!(kinds(&mut watch, &view(&one, Online, ""), at), [Kind::Joined]);
-        assert_eq!(kinds(&mut watch, &view(&one, Online, ""), at), []);
-        assert_eq!(kinds(&mut watch, &view(&one, Disconnected, ""), at), [Kind::Disconnected]);
-        assert_eq!(kinds(&mut watch, &view(&one, Disconnected, ""), at), []);
-        assert_eq!(kinds(&mut watch, &view(&one, Online, ""), at), [Kind::Connected]);
-        one.session = SessionId::new();
-        assert_eq!(kinds(&mut watch, &view(&one, Online, ""), at), [Kind::Connected], "another process");
-        assert_eq!(kinds(&mut watch, &view(&one, Lost, ""), at), [Kind::Lost]);
-        assert_eq!(kinds(&mut watch, &view(&one, Online, ""), at), [Kind::Back]);
-        assert!(watch.compare(&[], at).is_empty());
-        assert_eq!(kinds(&mut watch, &view(&one, Online, ""), at), [Kind::Joined], "it had been removed");
-    }
-
-    #[test]
-    fn a_new_controller_waits_for_its_agents_before_it_says_that_they_are_gone() {
-        let mut watch = FleetWatch { loaded: true, ..FleetWatch::default() };
-        let (one, start) = (identity(), watch.started);
-        watch.told.insert(one.id, Told::of(Link::Up(None)));
-        let gone = view(&one, AgentState::Disconnected, "");
-        assert_eq!(kinds(&mut watch.clone(), &gone, start), []);
-        assert_eq!(kinds(&mut watch.clone(), &gone, start + COMING), [Kind::Disconnected]);
-        assert_eq!(kinds(&mut watch, &view(&one, AgentState::Online, ""), start), []);
-    }
-
-    #[test]
-    fn a_sick_gpu_is_told_once_and_when_it_is_well() {
-        let mut watch = FleetWatch { loaded: true, ..FleetWatch::default() };
-        let (one, start) = (identity(), watch.started);
-        let mut beat = |health: Option<&str>| {
-            let gpu = Gpu { uuid: "GPU-1".into(), health: health.map(str::to_owned), ..Gpu::default() };
-            let view = AgentView { gpus: vec![gpu], ..view(&one, AgentState::Online, "") };
-            kinds(&mut watch, &view, start)
-        };
-        assert_eq!(beat(None), [Kind::Joined]);
-        assert_eq!(beat(Some("Xid 79")), [Kind::GpuSick]);
-        assert_eq!(beat(Some("Xid 79")), []);
-        assert_eq!(beat(None), [Kind::GpuWell]);
-    }
-
-    #[test]
-    fn a_stranger_on_a_jobs_gpu_is_told_once_until_gone() {
-        let mut watch = FleetWatch { loaded: true, ..FleetWatch::default() };
-        let (one, start) = (identity(), watch.started);
-        let mut beat = |job: Option<&str>, busy: Option<&str>| {
-            let own = |text: Option<&str>| text.map(str::to_owned);
-            let gpu = Gpu { uuid: "GPU-1".into(), job: own(job), busy: own(busy), ..Gpu::default() };
-            let view = AgentView { gpus: vec![gpu], ..view(&one, AgentState::Online, "") };
-            kinds(&mut watch, &view, start)
-        };
-        assert_eq!(beat(None, Some("python of anna")), [Kind::Joined]);
-        assert_eq!(beat(Some("k3m9q2xw"), None), []);
-        assert_eq!(beat(Some("k3m9q2xw"), Some("python of anna")), [Kind::GpuStranger]);
-        assert_eq!(beat(Some("k3m9q2xw"), Some("python of anna")), []);
-        assert_eq!(beat(Some("k3m9q2xw"), None), []);
-        assert_eq!(beat(Some("k3m9q2xw"), Some("python of anna")), [Kind::GpuStranger]);
-    }
-
-    #[test]
-    fn a_note_is_told_when_its_words_change_and_a_disk_once() {
-        let mut watch = FleetWatch { loaded: true, ..FleetWatch::default() };
-        let (one, start) = (identity(), watch.started);
-        let mut beat = |note: &str, disk_low, at| {
-            let view = AgentView { disk_low, ..view(&one, AgentState::Online, note) };
-            kinds(&mut watch, &view, at)
-        };
-        assert_eq!(beat("others use 3 GiB", false, start), [Kind::Joined, Kind::Note]);
-        assert_eq!(beat("others use 4 GiB", false, start + NOTES), []);
-        assert_eq!(beat("full", true, start + NOTES), [Kind::DiskLow, Kind::Note]);
-        assert_eq!(beat("", true, start + NOTES), [], "too soon");
-        assert_eq!(beat("", false, start + NOTES * 2), [Kind::Note]);
-    }
+/// `GPU 2 GPU-5f0c…`, as it begins what is told.
+fn gpu_name(gpu: &Gpu) -> String {
+    format!("GPU {} {}", gpu.index, gpu.uuid)
 }
+
+/// Out of what was told.
+fn uuid(detail: &str) -> Option<&str> {
+    detail.strip_prefix("GPU ")?.split(' ').nth(1).map(|uuid| uuid.trim_end_matches(':'))
+}
+
+fn words(note: &str) -> String {
+    note.chars().filter(|letter| !letter.is_ascii_digit()).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -4,12 +4,12 @@ use super::*;
 use crate::identity::{Project, Settings, Weight};
 use longshore_common::job::GpuRequest;
 
-async fn project(bench: &Bench, name: &str, weight: u32) {
+pub(super) async fn project(bench: &Bench, name: &str, weight: u32) {
     let settings = Settings { weight: Weight::new(weight).expect("in range"), ..Settings::default() };
     bench.jobs.put_project(Project { settings, ..Project::new(name) }).await.expect("stored");
 }
 
-async fn many(
+pub(super) async fn many(
     bench: &Bench,
     project: &str,
     spec: JobSpec,
@@ -27,14 +27,14 @@ async fn many(
     submitted.into_iter().map(|answer| answer.expect("taken").job.id).collect()
 }
 
-fn with_gpus(count: u32, minutes: u64) -> JobSpec {
+pub(super) fn with_gpus(count: u32, minutes: u64) -> JobSpec {
     let mut spec = spec();
     spec.resources.gpu = Some(GpuRequest::of(count));
     spec.deadlines.run = std::time::Duration::from_secs(minutes * 60);
     spec
 }
 
-fn gpu(index: u32) -> Gpu {
+pub(super) fn gpu(index: u32) -> Gpu {
     Gpu {
         index,
         uuid: format!("GPU-{index}"),
@@ -45,7 +45,7 @@ fn gpu(index: u32) -> Gpu {
 }
 
 /// An offer of these GPUs.
-fn free(gpus: &[u32], slots: u32) -> Offer {
+pub(super) fn free(gpus: &[u32], slots: u32) -> Offer {
     let mut offer = offer(16, slots);
     offer.gpus = gpus.iter().map(|index| gpu(*index)).collect();
     offer.free.gpus = u32::try_from(gpus.len()).expect("few");
@@ -78,7 +78,8 @@ async fn a_large_job_that_waited_long_is_not_overtaken_for_ever() {
     let agent = identity("a");
     bench.jobs.hello(agent.clone(), inventory(64, (0..4).map(gpu).collect())).await.expect("stored");
     let stream = many(&bench, "default", with_gpus(1, 600), 1).await;
-    assert_eq!(bench.claim(agent.id, free(&[0, 1, 2, 3], 1)).await.grants[0].attempt.job, stream[0]);
+    let first = bench.claim(agent.id, free(&[0, 1, 2, 3], 1)).await;
+    assert_eq!(first.grants[0].attempt.job, stream[0]);
     let large = bench.submit(with_gpus(4, 60)).await;
     let stream = many(&bench, "default", with_gpus(1, 1200), 5).await;
     let passed = bench.claim(agent.id, free(&[1, 2, 3], 1)).await;
@@ -96,8 +97,12 @@ async fn a_large_job_that_waited_long_is_not_overtaken_for_ever() {
     let short = many(&bench, "default", with_gpus(1, 5), 1).await;
     let backfilled = bench.claim(agent.id, free(&[2, 3], 2)).await;
     assert_eq!(backfilled.grants.iter().map(|grant| grant.attempt.job).collect::<Vec<_>>(), short);
+    for grant in [first, passed, backfilled].iter().flat_map(|claimed| &claimed.grants) {
+        bench.finish(report(grant.attempt, Outcome::Succeeded)).await.expect("taken");
+    }
     let begun = bench.claim(agent.id, free(&[0, 1, 2, 3], 2)).await;
     assert_eq!(begun.grants.iter().map(|grant| grant.attempt.job).collect::<Vec<_>>(), [large.id]);
+    bench.finish(report(begun.grants[0].attempt, Outcome::Succeeded)).await.expect("taken");
     assert_eq!(bench.claim(agent.id, free(&[0, 1], 2)).await.grants.len(), 2, "and it is kept no more");
 }
 

@@ -244,7 +244,7 @@ async fn jobs_of_a_paused_project_wait_and_say_so_and_others_pass_them() {
     assert!(bench.claim(agent.identity.id, offer(16, 4)).await.grants.is_empty());
     let why = explained(&bench, job.id).await;
     assert!(why.starts_with("next in line; project default is paused by anna since"), "{why}");
-    let waits = bench.jobs.waits(&[bench.jobs.get(job.id).await.expect("there")]);
+    let waits = bench.jobs.waits(&[bench.jobs.get(job.id).await.expect("there")]).await.expect("read");
     assert!(waits[0].contains("is paused by anna"), "{waits:?}");
     let other = NewJob {
         request_id: None,
@@ -289,4 +289,58 @@ async fn orderly_restarts_in_a_row_are_not_taken_for_crashes() {
         later(Duration::from_secs(5)).await;
     }
     assert!(fenced);
+}
+
+/// A drain whose deadline is past was due for ever, and hid what is due next.
+#[tokio::test]
+async fn a_drain_past_its_deadline_hides_no_later_end() {
+    let bench = Bench::new().await;
+    for name in ["gpu-04", "gpu-05"] {
+        Agent::join(&bench, name).await;
+    }
+    bench.jobs.cordon(&view(&bench, "gpu-04"), None, drain(Some(Duration::ZERO))).await.expect("stored");
+    let until = Timestamp::now().plus(Duration::from_secs(3));
+    let booked = Cordon { until: Some(until), ..cordon("") };
+    bench.jobs.cordon(&view(&bench, "gpu-05"), None, booked).await.expect("stored");
+    let mut watch = FleetWatch::default();
+    bench.jobs.sweep_fleet(&mut watch).await.expect("swept");
+    let before = bench.jobs.agent_events(0, None, 100).await.expect("read").len();
+    assert_eq!(bench.jobs.sweep_fleet(&mut watch).await.expect("swept"), Some(until));
+    assert_eq!(bench.jobs.agent_events(0, None, 100).await.expect("read").len(), before);
+}
+
+#[tokio::test]
+async fn labels_that_nobody_has_any_more_are_not_remembered() {
+    let bench = Bench::new().await;
+    Agent::join(&bench, "gpu-04").await;
+    let set = |value: Option<&str>| BTreeMap::from([("site".to_owned(), value.map(str::to_owned))]);
+    bench.jobs.label_agent(&view(&bench, "gpu-04"), set(Some("bern")), "anna").await.expect("stored");
+    bench.jobs.label_agent(&view(&bench, "gpu-04"), set(None), "anna").await.expect("stored");
+    let id = view(&bench, "gpu-04").identity.id;
+    let standing = bench.jobs.inner.shared.store.standings().await.expect("read").remove(&id);
+    assert!(standing.is_none_or(|standing| standing.labels.is_empty()));
+}
+
+/// One agent's events pushed everybody else's out.
+#[tokio::test]
+async fn a_noisy_machine_pushes_out_its_own_events_alone() {
+    use crate::jobs::fleet::{Change, Happening, Named};
+    let bench = Bench::new().await;
+    let happened = |agent: &Named, count: usize| {
+        let one = Happening {
+            agent: agent.clone(),
+            kind: Kind::Note,
+            detail: String::new(),
+            author: String::new(),
+        };
+        Change::Happened(vec![one; count])
+    };
+    let [quiet, noisy] = ["quiet", "noisy"].map(|name| Named { id: AgentId::new(), name: name.into() });
+    bench.jobs.fleet(happened(&quiet, 1)).await.expect("stored");
+    for _ in 0..3 {
+        bench.jobs.fleet(happened(&noisy, 1000)).await.expect("stored");
+    }
+    let kept =
+        async |agent: &Named| bench.jobs.agent_events(0, Some(agent.id), 9000).await.expect("read").len();
+    assert_eq!((kept(&quiet).await, kept(&noisy).await), (1, 2000));
 }

@@ -2,6 +2,7 @@
 //! giving another [`Bench::open`].
 
 mod agents;
+mod agrees;
 mod attempts;
 mod claims;
 mod deaths;
@@ -13,6 +14,7 @@ mod lists;
 mod locality;
 mod manifests;
 mod quotas;
+mod seats;
 mod sources;
 mod submits;
 mod trace;

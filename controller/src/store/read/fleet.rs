@@ -52,6 +52,16 @@ impl Store {
         rows.iter().map(AgentEvent::read).collect()
     }
 
+    /// What was told of GPUs' health and of notes, in order.
+    pub(crate) async fn told_of_agents(&self) -> Result<Vec<AgentEvent>, Error> {
+        let rows = sqlx::query(
+            "SELECT * FROM agent_events WHERE kind IN ('gpu_sick', 'gpu_well', 'note') ORDER BY revision",
+        )
+        .fetch_all(&self.read)
+        .await?;
+        rows.iter().map(AgentEvent::read).collect()
+    }
+
     /// The last of each agent's events that say whether it is linked.
     pub(crate) async fn last_links(&self) -> Result<Vec<AgentEvent>, Error> {
         let rows = sqlx::query(

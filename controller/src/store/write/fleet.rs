@@ -4,9 +4,10 @@ use super::Tx;
 use crate::store::{
     AgentEvent, Error, Standing,
     dialect::{bytes, rows},
-    rows::{fleet, signed, to_json},
+    rows::{fleet, to_json},
 };
 use longshore_common::{fleet::Pause, ids::AgentId};
+use std::collections::BTreeSet;
 
 const INSERT_EVENTS: &str = concat!(
     "INSERT INTO agent_events (revision, at, agent_id, agent, kind, detail, author) \
@@ -52,13 +53,20 @@ impl Tx {
         Ok(())
     }
 
-    /// Those up to `forget` go.
-    pub(crate) async fn insert_agent_events(&mut self, new: &[AgentEvent], forget: u64) -> Result<(), Error> {
+    /// Of each agent that they are about the newest `kept` stay.
+    pub(crate) async fn insert_agent_events(&mut self, new: &[AgentEvent], kept: u32) -> Result<(), Error> {
         self.run(INSERT_EVENTS, fleet::pack_events(new)).await?;
-        sqlx::query("DELETE FROM agent_events WHERE revision <= $1")
-            .bind(signed(forget))
+        let agents: BTreeSet<_> = new.iter().map(|event| event.agent).collect();
+        for agent in agents {
+            sqlx::query(
+                "DELETE FROM agent_events WHERE agent_id = $1 AND revision <= (SELECT revision FROM agent_events \
+                 WHERE agent_id = $1 ORDER BY revision DESC LIMIT 1 OFFSET $2)",
+            )
+            .bind(&agent.as_bytes()[..])
+            .bind(i64::from(kept))
             .execute(self.connection())
             .await?;
+        }
         Ok(())
     }
 }
