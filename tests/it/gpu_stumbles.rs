@@ -85,7 +85,8 @@ async fn a_job_on_an_instance_outlives_a_stumble_of_its_gpu() {
 #[tokio::test]
 async fn an_error_of_one_instance_is_no_note_of_the_job_beside_it() {
     let node = Node::start(vec![divided()]).await;
-    let run = [("FAKE_RUN", "3s")];
+    // Long enough for the error to be heard on a machine that is busy otherwise.
+    let run = [("FAKE_RUN", "20s")];
     let (one, other) = (node.submit(on_a_part(&run)).await, node.submit(on_a_part(&run)).await);
     node.gpus_of(&one).await;
     node.gpus_of(&other).await;
