@@ -88,6 +88,8 @@ pub(super) fn example() -> AgentConfig {
     example.capacity.cpu_millis = Some(64_000);
     example.capacity.memory_bytes = Some(256 << 30);
     example.capacity.scratch_bytes = Some(2 << 40);
+    example.caches.max_bytes = Some(500 << 30);
+    example.caches.each_bytes = Some(100 << 30);
     example.host.nvml_library = Some("/usr/lib/x86_64-linux-gnu/libnvidia-ml.so.1".into());
     example.runtime.host = Some("unix:///var/run/docker.sock".to_owned());
     example.runtime.docker_config = Some("/root/.docker/config.json".into());
