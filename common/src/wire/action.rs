@@ -251,6 +251,7 @@ fn said(message: &v1::JobSpec) -> BTreeSet<String> {
     };
     whole("name", take(&mut rest.name));
     whole("image", take(&mut rest.image));
+    whole("caches", take(&mut rest.caches));
     whole("pull", take(&mut rest.pull));
     whole("contract", take(&mut rest.contract));
     whole("access", take(&mut rest.access));

@@ -354,6 +354,7 @@ impl RunArgs {
             [&self.env, &self.secret_env].iter().any(|list| !list.is_empty()) || !self.env_file.is_empty();
         let fields = [
             ("command", command),
+            ("caches", !self.caches.is_empty()),
             ("name", self.name.is_some()),
             ("labels", !self.labels.is_empty()),
             ("entrypoint", self.entrypoint.is_some()),
