@@ -5,10 +5,11 @@ use crate::{
     blobs::s3,
     enrolment, http, identity, jobs, log_store,
     pki::{self, Policy},
-    reconcile, secrets, triggers,
+    reconcile, run_keys, secrets, triggers,
 };
 use serde::{Deserialize, Serialize};
 use std::{
+    collections::BTreeMap,
     fmt,
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
@@ -43,6 +44,8 @@ pub struct ControllerConfig {
     pub triggers: triggers::Config,
     /// Where triggers may look for new objects.
     pub object_sources: Vec<triggers::SourceConfig>,
+    /// What makes run keys, by the name that projects choose one by.
+    pub minters: BTreeMap<String, run_keys::Config>,
 }
 
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,6 +86,7 @@ impl Default for ControllerConfig {
             enrolment: enrolment::Config::default(),
             triggers: triggers::Config::default(),
             object_sources: Vec::new(),
+            minters: BTreeMap::new(),
         }
     }
 }

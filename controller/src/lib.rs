@@ -20,6 +20,7 @@ pub mod log_store;
 pub mod pki;
 pub mod placement;
 pub mod reconcile;
+pub mod run_keys;
 pub mod secrets;
 mod start;
 pub mod store;

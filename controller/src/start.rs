@@ -17,6 +17,7 @@ use crate::{
     log_store::{Files, LogStore},
     pki::{self, Pki, Policy},
     reconcile::Reconcilers,
+    run_keys::{self, RunKeys},
     secrets::{self, Secrets},
     store::{self, Store},
     triggers::{self, SourceError, Sources, Triggers},
@@ -52,6 +53,8 @@ pub enum StartError {
     #[error(transparent)]
     Secrets(#[from] secrets::Error),
     #[error(transparent)]
+    RunKeys(#[from] run_keys::Error),
+    #[error(transparent)]
     Blobs(#[from] blobs::Error),
     #[error(transparent)]
     Pki(#[from] pki::Error),
@@ -77,6 +80,7 @@ impl StartError {
             Self::Jobs(error) => error.is_transient(),
             Self::Identity(error) => error.is_transient(),
             Self::Secrets(error) => error.is_transient(),
+            Self::RunKeys(error) => error.is_transient(),
             Self::Blobs(error) => error.is_transient(),
             Self::Queue(error) => error.is_transient(),
             Self::BrokerUsers(error) => error.is_transient(),
@@ -145,6 +149,7 @@ impl Controller {
         let jobs = Jobs::start(store.clone(), config.jobs.clone()).await?;
         let identity = Identity::start(&jobs, &data_dir, &config.limits, shutdown.clone()).await?;
         let secrets = Secrets::start(&jobs, &config.secrets, &data_dir).await?;
+        let run_keys = RunKeys::open(&config.minters, (&jobs, &secrets, &store)).await?;
         let logs: Arc<dyn LogStore> = Arc::new(logs);
         let bytes = (Arc::clone(&blobs), Arc::clone(&logs));
         let mut reconcilers =
@@ -157,7 +162,8 @@ impl Controller {
         }
         let disk = Disk::watch(&data_dir, config.disk_floor_bytes, shutdown.clone());
         let triggers = open_triggers(&config, &jobs, (&identity, &secrets), &disk).await?;
-        let reconcilers = reconcilers.with_triggers(&triggers, &shutdown);
+        let reconcilers =
+            reconcilers.with_triggers(&triggers, &shutdown).with_run_keys(run_keys.clone(), &jobs, &shutdown);
         let context = Arc::new(Context {
             enrolment,
             base_url: base_url.clone(),
@@ -177,6 +183,7 @@ impl Controller {
             shutdown: shutdown.clone(),
             identity,
             secrets,
+            run_keys,
             actions: Actions::new(&jobs),
             jobs,
         });

@@ -6,6 +6,9 @@ use tokio::time::Instant;
 pub(super) const SHORTEST: Duration = Duration::from_millis(250);
 pub(super) const LONGEST: Duration = Duration::from_secs(2);
 
+/// At most between two looks at files that count as memory: what is written meanwhile is the overshoot.
+pub(super) const FILES: Duration = Duration::from_millis(500);
+
 /// The end of a length that starts at `now`. A length beyond what the clock can say is a century.
 pub(super) fn after(now: Instant, length: Duration) -> Instant {
     const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);

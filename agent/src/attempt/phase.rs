@@ -168,6 +168,9 @@ fn exited(exit: &Exit, disk_full: bool, limits: Limits, notes: &mut Vec<String>)
 /// A real signal and an `exit 128+n` look alike to the engine: the sentence names both.
 fn exit_sentence(code: i32) -> String {
     let signal = match code {
+        125 => return "exited with 125 (as `docker run` does when it fails itself)".to_owned(),
+        126 => return "exited with 126 (a command may not be executed: permission denied?)".to_owned(),
+        127 => return "exited with 127 (a command was not found)".to_owned(),
         129 => "SIGHUP",
         130 => "SIGINT",
         131 => "SIGQUIT",
@@ -176,7 +179,7 @@ fn exit_sentence(code: i32) -> String {
         135 => "SIGBUS",
         136 => "SIGFPE",
         137 => "SIGKILL",
-        139 => "SIGSEGV",
+        139 => "SIGSEGV, invalid memory access",
         141 => "SIGPIPE",
         143 => "SIGTERM",
         _ => return format!("exited with {code}"),

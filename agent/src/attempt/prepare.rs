@@ -2,7 +2,7 @@
 
 use super::{Attempt, Cause, Cut, MOMENT, Tools, engine_backoff, secrets, stop::StopSignal};
 use crate::{
-    contracts::plain,
+    contracts,
     images::InUse,
     inputs, journal,
     logs::LogSink,
@@ -161,7 +161,7 @@ impl Attempt {
             command: spec.command.clone(),
             workdir: spec.workdir.clone(),
             user: spec.user.clone(),
-            env: plain::env(&self.grant, &self.tools().container_env),
+            env: contracts::env(&self.grant, &self.tools().container_env),
             resources: spec.resources.clone(),
             gpus: gpus.clone(),
             network: walls.network(spec),
@@ -171,6 +171,7 @@ impl Attempt {
             secrets: SecretMounts::default(),
             shares: Pins::new(),
             caches: BTreeMap::new(),
+            files_in_memory: spec.files_in_memory(),
         }
     }
 }

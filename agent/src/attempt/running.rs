@@ -89,6 +89,7 @@ struct Alarms {
     look: Option<Instant>,
     looked: Instant,
     disk: DiskWatch,
+    files: DiskWatch,
 }
 
 impl Alarms {
@@ -114,6 +115,7 @@ impl Attempt {
             look: Some(now + deadlines::SHORTEST),
             looked: now,
             disk: DiskWatch::default(),
+            files: DiskWatch::default(),
         };
         self.started_at = Some(started_at);
         self.holding.has_container(&container.0);
@@ -232,6 +234,8 @@ impl Attempt {
         let grace = self.grant.spec.deadlines.stop_grace;
         match self.ending.stopped {
             Some(Cause::HandingBack) => grace.min(self.tools().leave_grace),
+            // As the kernel does it: a grace is time to write on.
+            Some(Cause::FilesOverMemory { .. }) => Duration::ZERO,
             _ => grace,
         }
     }
@@ -246,7 +250,7 @@ impl Attempt {
         let now = Instant::now();
         let limit = self.grant.spec.resources.scratch_bytes;
         let wait = match sample {
-            Ok(Sample { usage, memory_bytes, disk_bytes, opens_gpus, .. }) => {
+            Ok(sample @ Sample { usage, memory_bytes, disk_bytes, opens_gpus, .. }) => {
                 if let Some(may) = opens_gpus.filter(|_| !self.grant.gpus.is_empty()) {
                     self.holding.opens_gpus(may);
                 }
@@ -255,7 +259,13 @@ impl Attempt {
                 if disk_bytes > limit && self.ending.stopped.is_none() {
                     self.stop(Cause::DiskLimit { used: disk_bytes, limit }, calls, alarms).await;
                 }
-                alarms.disk.next(disk_bytes, limit, now - alarms.looked)
+                if let Some(cause) = self.over_memory(&sample)
+                    && self.ending.stopped.is_none()
+                {
+                    self.stop(cause, calls, alarms).await;
+                }
+                let wait = alarms.disk.next(disk_bytes, limit, now - alarms.looked);
+                wait.min(self.until_over_memory(&sample, alarms, now))
             }
             Err(Error::Ends { outcome: Outcome::DiskLimit, detail }) => {
                 if self.ending.stopped.is_none() {
@@ -270,6 +280,23 @@ impl Attempt {
         alarms.look = Some(now + wait);
     }
 
+    /// Whether its files and its memory together are more than its memory limit, under a contract that says so.
+    fn over_memory(&self, sample: &Sample) -> Option<Cause> {
+        let Sample { own_bytes: files, held_bytes: held, .. } = *sample;
+        let limit = self.grant.spec.resources.memory_bytes;
+        let over = self.grant.spec.files_in_memory() && files.saturating_add(held) > limit;
+        over.then_some(Cause::FilesOverMemory { files, held, limit })
+    }
+
+    /// What is written meanwhile is what it can be over.
+    fn until_over_memory(&self, sample: &Sample, alarms: &mut Alarms, now: Instant) -> Duration {
+        if !self.grant.spec.files_in_memory() {
+            return Duration::MAX;
+        }
+        let (used, limit) = (sample.own_bytes + sample.held_bytes, self.grant.spec.resources.memory_bytes);
+        alarms.files.next(used, limit, now - alarms.looked).min(deadlines::FILES)
+    }
+
     /// What it left, where that is not known yet or says why it failed.
     async fn last_look(&mut self, runtime: &dyn Runtime, container: &ContainerId, exit: &Exit) {
         if exit.code == 0 && self.usage != Usage::default() {
@@ -278,6 +305,15 @@ impl Attempt {
         if let Ok(Ok(sample)) = tokio::time::timeout(LAST_LOOK, runtime.usage(container)).await {
             self.used(sample.usage, sample.disk_bytes);
             self.ending.disk_full = sample.disk_full;
+            // Its memory is gone with it: what its files alone took counts.
+            if exit.code != 0
+                && !exit.oom_flag
+                && !exit.engine_restarted
+                && let Some(cause) = self.over_memory(&sample)
+                && self.ending.stopped.is_none()
+            {
+                self.ending.stop(cause);
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 
 use super::{Attempt, Cause, Cut};
 use crate::{
+    contracts,
     link::{self, Controller},
     logs::Masker,
     runtime::SecretMounts,
@@ -41,6 +42,7 @@ impl Attempt {
         let spec = &self.grant.spec;
         let wrong = |detail| Cut::Failed(Outcome::InputFailed, detail);
         let mut env = self.secrets.env(spec).map_err(wrong)?;
+        env.extend(contracts::secret_env(spec, &self.secrets).map_err(wrong)?);
         let told = match &self.secrets.trigger {
             Some(told) => Some(tell(told.clone(), dir, &mut env).await?),
             None => None,
@@ -107,6 +109,9 @@ pub(super) async fn fetch(controller: &dyn Controller, grant: &Grant) -> Result<
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
     loop {
         match controller.fetch_secrets(grant.attempt).await {
+            Ok(Secrets { no_run_key: Some(why), .. }) => {
+                return Err(Cut::Failed(Outcome::RunKeyFailed, why));
+            }
             Ok(secrets) => return Ok(secrets),
             Err(link::Error::Fenced(_)) => return Err(Cause::Revoked.into()),
             Err(link::Error::Refused(detail)) => {

@@ -1,7 +1,7 @@
 //! Why an attempt is stopped before its own end. Cancel (user), revoke (lease) and leave (process) are three
 //! different words; the strongest one said counts.
 
-use longshore_common::{agent::StopReason, job::Outcome};
+use longshore_common::{agent::StopReason, job::Outcome, units::ByteSize};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -19,6 +19,12 @@ pub enum Cause {
     RunDeadline(Duration),
     DiskLimit {
         used: u64,
+        limit: u64,
+    },
+    /// What it wrote into its own files counts as memory, and is too much.
+    FilesOverMemory {
+        files: u64,
+        held: u64,
         limit: u64,
     },
     /// What it wrote cannot be measured, by its own doing; the text says how.
@@ -77,6 +83,14 @@ impl Cause {
                 Outcome::DiskLimit,
                 format!("the container wrote {} MiB, its limit is {} MiB", used >> 20, limit >> 20),
             ),
+            Self::FilesOverMemory { files, held, limit } => {
+                let [files, held, limit] = [files, held, limit].map(|bytes| ByteSize(*bytes).rounded());
+                let detail = format!(
+                    "the container wrote {files} into its own files and held {held} of memory; both together may \
+                     be {limit}, its memory limit"
+                );
+                (Outcome::FilesOverMemory, detail)
+            }
             Self::Unmeasurable(detail) | Self::NoRoom(detail) => (Outcome::DiskLimit, detail.clone()),
             Self::VramLimit { used, limit } => (
                 Outcome::VramLimit,

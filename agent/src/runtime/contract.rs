@@ -250,5 +250,6 @@ pub fn sample_spec() -> ContainerSpec {
         secrets: SecretMounts::default(),
         shares: Pins::new(),
         caches: BTreeMap::new(),
+        files_in_memory: false,
     }
 }

@@ -375,7 +375,15 @@ impl Runtime for Fake {
             disk_peak_bytes: disk_bytes,
             ..Usage::default()
         };
-        Ok(Sample { usage, memory_bytes: 0, disk_bytes, disk_full: false, opens_gpus })
+        Ok(Sample {
+            usage,
+            memory_bytes: 0,
+            disk_bytes,
+            own_bytes: disk_bytes,
+            held_bytes: 0,
+            disk_full: false,
+            opens_gpus,
+        })
     }
 
     async fn remove(&self, container: &ContainerId) -> Result<(), Error> {

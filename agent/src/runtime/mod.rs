@@ -241,6 +241,8 @@ pub struct ContainerSpec {
     pub shares: Pins,
     /// Path in the container to folder, writable.
     pub caches: BTreeMap<String, PathBuf>,
+    /// What it writes into its own files counts against its memory limit.
+    pub files_in_memory: bool,
 }
 
 /// What a container is told and nobody else.
@@ -381,6 +383,10 @@ pub struct Sample {
     /// Working set: page cache that can be dropped is not in it.
     pub memory_bytes: u64,
     pub disk_bytes: u64,
+    /// Of these, the container's own files: its writable layer and the volumes of its image.
+    pub own_bytes: u64,
+    /// Memory that nothing but its end gives back: page cache of files is not in it.
+    pub held_bytes: u64,
     /// It has a hard limit and nothing more goes in.
     pub disk_full: bool,
     /// Whether its control group lets it open GPUs; `None`: that is not to be seen.

@@ -46,6 +46,10 @@ pub struct Secrets {
     pub login: Option<RegistryLogin>,
     /// What started the job, if a trigger did. Told to its container; no secret, and not masked.
     pub trigger: Option<TriggerFile>,
+    /// Made for this attempt, of a contract that has one.
+    pub run_key: Option<Value>,
+    /// Why there should be one and is none.
+    pub no_run_key: Option<String>,
 }
 
 /// What a trigger tells a job.
@@ -61,20 +65,23 @@ impl Secrets {
     /// Everything that a log must not show.
     pub fn to_mask(&self) -> impl Iterator<Item = &[u8]> {
         let passwords = self.login.iter().map(|login| login.password.bytes());
-        self.values.values().map(Value::bytes).chain(passwords)
+        let key = self.run_key.iter().map(Value::bytes);
+        self.values.values().map(Value::bytes).chain(passwords).chain(key)
     }
 
     /// Variables with their values, or what is wrong with one.
     pub fn env(&self, spec: &JobSpec) -> Result<BTreeMap<String, Value>, String> {
-        let named = spec.secret_env.iter().map(|(variable, name)| {
-            let value = self.get(name)?;
-            let text = std::str::from_utf8(value.bytes()).is_ok_and(|text| !text.contains('\0'));
-            if !text {
-                return Err(format!("secret `{name}` is not text: no variable can hold it, a file can"));
-            }
-            Ok((variable.clone(), value.clone()))
-        });
-        named.collect()
+        let named = spec.secret_env.iter();
+        named.map(|(variable, name)| Ok((variable.clone(), self.text(name)?.clone()))).collect()
+    }
+
+    /// One that a variable can hold.
+    pub fn text(&self, name: &str) -> Result<&Value, String> {
+        let value = self.get(name)?;
+        if std::str::from_utf8(value.bytes()).is_ok_and(|text| !text.contains('\0')) {
+            return Ok(value);
+        }
+        Err(format!("secret `{name}` is not text: no variable can hold it, a file can"))
     }
 
     /// Names of files with their contents.
@@ -104,10 +111,16 @@ mod tests {
         let login = RegistryLogin { host: "r".into(), username: "u".into(), password: Value::new("hunter2") };
         let values =
             [("t", "hunter2"), ("k", "hunter2")].map(|(name, value)| (name.to_owned(), Value::new(value)));
-        let secrets = Secrets { values: values.into(), login: Some(login), trigger: None };
+        let secrets = Secrets {
+            values: values.into(),
+            login: Some(login),
+            run_key: Some(Value::new("key")),
+            no_run_key: None,
+            trigger: None,
+        };
         assert_eq!(secrets.env(&spec).expect("text")["TOKEN"].bytes(), b"hunter2");
         assert_eq!(secrets.files(&spec).expect("there")["id"].bytes(), b"hunter2");
-        assert_eq!(secrets.to_mask().count(), 3);
+        assert_eq!(secrets.to_mask().count(), 4);
         assert!(!format!("{secrets:?}").contains("hunter2"));
         spec.secret_env.insert("OTHER".into(), "gone".into());
         assert!(secrets.env(&spec).expect_err("it is not there").contains("`gone`"));

@@ -72,6 +72,8 @@ pub(crate) struct PutArgs {
     /// Who may start processes in its running containers: nobody, operators, or who submitted the job too
     #[arg(long, value_enum, value_name = "WHO")]
     exec: Option<Exec>,
+    #[command(flatten)]
+    kleinkram: KleinkramArgs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -89,6 +91,23 @@ impl From<Exec> for v1::ExecPolicy {
             Exec::Own => Self::Own,
         }
     }
+}
+
+/// What its jobs under contract kleinkram get that do not say it themselves; an empty text takes one away.
+#[derive(Debug, Args)]
+struct KleinkramArgs {
+    /// Kleinkram's project, for jobs under contract kleinkram that name none
+    #[arg(long, value_name = "UUID")]
+    kleinkram_project_uuid: Option<String>,
+    /// Where Kleinkram's API is
+    #[arg(long, value_name = "URL")]
+    kleinkram_api_endpoint: Option<String>,
+    /// Where Kleinkram's object store is
+    #[arg(long, value_name = "URL")]
+    kleinkram_s3_endpoint: Option<String>,
+    /// What makes the run keys: a name of the controller's configuration
+    #[arg(long, value_name = "NAME")]
+    kleinkram_minter: Option<String>,
 }
 
 /// A value, or `none`.
@@ -158,6 +177,12 @@ fn changed(mut project: v1::Project, args: PutArgs) -> v1::Project {
         project.exec = v1::ExecPolicy::from(exec) as i32;
     }
     images.require_digest = args.require_digest.unwrap_or(images.require_digest);
+    let kleinkram = project.kleinkram.get_or_insert_default();
+    let set = |field: &mut String, given: Option<String>| *field = given.unwrap_or(std::mem::take(field));
+    set(&mut kleinkram.project_uuid, args.kleinkram.kleinkram_project_uuid);
+    set(&mut kleinkram.api_endpoint, args.kleinkram.kleinkram_api_endpoint);
+    set(&mut kleinkram.s3_endpoint, args.kleinkram.kleinkram_s3_endpoint);
+    set(&mut kleinkram.minter, args.kleinkram.kleinkram_minter);
     project
 }
 
@@ -207,6 +232,7 @@ pub(super) fn show(project: &v1::Project, format: FormatArgs) -> anyhow::Result<
         ("deny images", images.deny.join(" ")),
         ("need digest", digest.to_owned()),
         ("exec", exec_word(project.exec()).to_owned()),
+        ("kleinkram", kleinkram(&project.kleinkram.clone().unwrap_or_default())),
         ("retention", retention.map(|length| HumanDuration(length).to_string()).unwrap_or_default()),
         ("age", age(project.created_at.as_ref())),
     ];
@@ -224,6 +250,18 @@ fn exec_word(policy: v1::ExecPolicy) -> &'static str {
         v1::ExecPolicy::Operator | v1::ExecPolicy::Unspecified => "operator (operators of the project)",
         v1::ExecPolicy::Own => "own (who submitted the job, and operators)",
     }
+}
+
+/// What is set.
+fn kleinkram(set: &v1::ProjectKleinkram) -> String {
+    let named = [
+        ("project", &set.project_uuid),
+        ("api", &set.api_endpoint),
+        ("s3", &set.s3_endpoint),
+        ("minter", &set.minter),
+    ];
+    let set = named.into_iter().filter(|(_, value)| !value.is_empty());
+    set.map(|(name, value)| format!("{name} {value}")).collect::<Vec<_>>().join(", ")
 }
 
 /// `by anna, 2h ago: store is full`.

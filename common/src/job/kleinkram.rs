@@ -24,6 +24,23 @@ pub struct Kleinkram {
     pub files_in_memory: bool,
 }
 
+impl Kleinkram {
+    /// Takes from `usual` what is not said.
+    pub fn complete_from(&mut self, usual: &Self) {
+        let fields = [
+            (&mut self.project_uuid, &usual.project_uuid),
+            (&mut self.mission_uuid, &usual.mission_uuid),
+            (&mut self.api_endpoint, &usual.api_endpoint),
+            (&mut self.s3_endpoint, &usual.s3_endpoint),
+        ];
+        for (field, usual) in fields {
+            if field.is_none() {
+                field.clone_from(usual);
+            }
+        }
+    }
+}
+
 impl Default for Kleinkram {
     fn default() -> Self {
         Self {

@@ -59,6 +59,8 @@ pub enum Outcome {
     GpuDisturbed,
     GpuIdle,
     VramLimit,
+    FilesOverMemory,
+    RunKeyFailed,
 }
 
 /// One row of the table.
@@ -82,7 +84,7 @@ pub struct UnknownOutcome(pub String);
 
 impl Outcome {
     /// One of each, `exit_code` with 1, `gpu_fault` without a number.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 30] = [
         Self::Succeeded,
         Self::ExitCode(1),
         Self::OomKilled,
@@ -111,6 +113,8 @@ impl Outcome {
         Self::GpuDisturbed,
         Self::GpuIdle,
         Self::VramLimit,
+        Self::FilesOverMemory,
+        Self::RunKeyFailed,
     ];
 
     /// This outcome's row of the table.
@@ -144,6 +148,8 @@ impl Outcome {
             Self::GpuDisturbed => &TABLE[25],
             Self::GpuIdle => &TABLE[26],
             Self::VramLimit => &TABLE[27],
+            Self::FilesOverMemory => &TABLE[28],
+            Self::RunKeyFailed => &TABLE[29],
         }
     }
 
@@ -227,7 +233,7 @@ use Blame::{External, Nobody, Platform, User};
 use JobState::{Failed, TimedOut};
 
 #[rustfmt::skip]
-const TABLE: [Row; 28] = [
+const TABLE: [Row; 30] = [
     row("succeeded", (JobState::Succeeded, Nobody, false), Some(0),
         "the main process exited with 0 and every artifact is stored",
         ""),
@@ -312,6 +318,12 @@ const TABLE: [Row; 28] = [
     row("vram_limit", (Failed, User, false), Some(125),
         "the job took more memory of a shared GPU than it asked for",
         "longshore retry JOB --gpus 1,shared,memory=SIZE"),
+    row("files_over_memory", (Failed, User, false), Some(137),
+        "what the container wrote into its own files, which count as memory under its contract, passed the memory limit",
+        "write to /tmp_disk or /out, or longshore retry JOB --memory SIZE, or kleinkram.files_in_memory: false"),
+    row("run_key_failed", (Failed, External, true), Some(125),
+        "the minter of the project made no run key for the attempt",
+        "the detail names the minter; whoever runs the controller looks at it (docs/operator.md)"),
 ];
 
 #[cfg(test)]

@@ -269,6 +269,11 @@ impl JobSpec {
         }
     }
 
+    /// Whether each of its attempts gets a run key that is made for it.
+    pub fn mints_key(&self) -> bool {
+        self.contract == KLEINKRAM && self.kleinkram.as_ref().is_none_or(|said| said.key.is_none())
+    }
+
     /// Whether what the container writes into its own files counts against its memory limit.
     pub fn files_in_memory(&self) -> bool {
         self.contract == KLEINKRAM && self.kleinkram.as_ref().is_none_or(|said| said.files_in_memory)

@@ -105,7 +105,11 @@ pub(crate) async fn parts(context: &Context) -> Vec<v1::Part> {
         Ok(detail) => v1::Part { name: "queue users".to_owned(), healthy: true, detail },
         Err(detail) => v1::Part { name: "queue users".to_owned(), healthy: false, detail },
     });
-    [database, queue, store, disk].into_iter().chain(users).collect()
+    let keys = context.run_keys.health().map(|health| match health {
+        Ok(detail) => v1::Part { name: "run keys".to_owned(), healthy: true, detail },
+        Err(detail) => v1::Part { name: "run keys".to_owned(), healthy: false, detail },
+    });
+    [database, queue, store, disk].into_iter().chain(users).chain(keys).collect()
 }
 
 async fn part(name: &str, asked: impl Future<Output = Result<String, String>>) -> v1::Part {

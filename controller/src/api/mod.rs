@@ -28,7 +28,7 @@ pub use waiters::Waiters;
 use crate::{
     actions::Actions, blobs::Blobs, broker_users::BrokerUsers, counters::Counters, disk::Disk,
     enrolment::Enrolment, execs::Execs, identity::Identity, jobs::Jobs, links::Links, log_store::LogStore,
-    secrets::Secrets, triggers::Triggers,
+    run_keys::RunKeys, secrets::Secrets, triggers::Triggers,
 };
 use longshore_common::{queue::Publisher, shutdown::Shutdown};
 use longshore_proto::v1;
@@ -116,6 +116,7 @@ pub struct Context {
     pub secrets: Secrets,
     pub triggers: Triggers,
     pub actions: Actions,
+    pub run_keys: RunKeys,
     pub logs: Arc<dyn LogStore>,
     pub blobs: Arc<dyn Blobs>,
     pub publisher: Arc<dyn Publisher>,

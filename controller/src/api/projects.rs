@@ -5,11 +5,14 @@ use super::{
     agents::orders::{author, note},
     auth, secrets, status, views,
 };
-use crate::identity::{Caller, DEFAULT_PROJECT, ExecPolicy, Project, Quotas, Settings, Weight};
+use crate::identity::{
+    Caller, DEFAULT_PROJECT, ExecPolicy, KleinkramSettings, Project, Quotas, Settings, Weight,
+};
 use longshore_common::{
     clock::Timestamp,
     fields::{FieldError, FieldErrors},
     fleet::Pause,
+    job::kleinkram::shapes,
     wire,
 };
 use longshore_proto::v1;
@@ -28,7 +31,7 @@ impl v1::projects_server::Projects for Service {
         let caller = auth::caller(&request)?;
         let request = request.into_inner();
         let asked = wire::required("project", request.project).map_err(status::invalid)?;
-        let settings = settings(&asked).map_err(status::invalid)?;
+        let settings = settings(&self.0, &asked).map_err(status::invalid)?;
         caller.touches_project(&asked.name);
         let known = self.0.identity.project(&asked.name).ok();
         if request.create && known.is_some() {
@@ -126,7 +129,24 @@ fn shown(context: &Context, project: &Project) -> v1::Project {
     views::project(project, None, context.jobs.paused(Some(&project.name)).as_ref())
 }
 
-fn settings(asked: &v1::Project) -> Result<Settings, FieldErrors> {
+fn kleinkram(context: &Context, asked: v1::ProjectKleinkram, errors: &mut FieldErrors) -> KleinkramSettings {
+    let text = |text: String| if text.is_empty() { None } else { Some(text) };
+    let settings = KleinkramSettings {
+        project_uuid: text(asked.project_uuid),
+        api_endpoint: text(asked.api_endpoint),
+        s3_endpoint: text(asked.s3_endpoint),
+        minter: text(asked.minter),
+    };
+    shapes("project.kleinkram", &settings.usual(), errors);
+    if let Some(name) = &settings.minter
+        && let Err(problem) = context.run_keys.knows(name)
+    {
+        errors.push("project.kleinkram.minter", problem);
+    }
+    settings
+}
+
+fn settings(context: &Context, asked: &v1::Project) -> Result<Settings, FieldErrors> {
     let mut errors = FieldErrors::new();
     let quotas = asked.quotas.unwrap_or_default();
     let images = asked.images.clone().unwrap_or_default();
@@ -163,6 +183,7 @@ fn settings(asked: &v1::Project) -> Result<Settings, FieldErrors> {
         images: errors.take(images).unwrap_or_default(),
         retention: errors.take(retention).flatten(),
         weight: errors.take(weight).unwrap_or_default(),
+        kleinkram: kleinkram(context, asked.kleinkram.clone().unwrap_or_default(), &mut errors),
     };
     errors.into_result(settings)
 }

@@ -6,7 +6,7 @@ use crate::jobs::{self, JobAction, NewJob, Order, Submitted, Submitter};
 use crate::secrets;
 use longshore_common::{
     fields::{FieldError, FieldErrors},
-    job::{self, JobSpec},
+    job::{self, JobSpec, Kleinkram},
     wire::{self, status::Refusal},
 };
 use longshore_proto::v1;
@@ -105,13 +105,14 @@ pub(super) async fn asked(
     job::check_name("project", &project).map_err(status::invalid)?;
     access::project(context, caller, &project)?;
     let spec = asked.spec.unwrap_or_default();
-    let spec = match asked.action {
+    let mut spec = match asked.action {
         Some(run) => {
             let (invocation, said) = wire::submitted_run(run, spec).map_err(status::invalid)?;
             context.actions.job(&project, &invocation, &said).await.map_err(status::run)?.0
         }
         None => wire::submitted_spec(spec).map_err(status::invalid)?,
     };
+    context.jobs.complete(&project, &mut spec).map_err(status::invalid)?;
     Ok((project, spec))
 }
 
@@ -149,13 +150,21 @@ async fn read(context: &Context, caller: &Caller, mut request: v1::SubmitRequest
         let mut named = JobSpec::for_image("");
         named.secret_env = spec.secret_env.clone().into_iter().collect();
         named.secret_files = spec.secret_files.clone().into_iter().collect();
+        named.kleinkram = spec.kleinkram.clone().map(Kleinkram::from);
         let own: Vec<_> = request.secrets.keys().map(String::as_str).collect();
         if !is_repeat(context, &project, request_id.as_deref()).await? {
             context.secrets.check(&project, &named, &own, &mut errors);
         }
     }
     let spec = match request.spec.map(wire::submitted_spec) {
-        Some(Ok(spec)) => Some(spec),
+        Some(Ok(spec)) => {
+            if !is_repeat(context, &project, request_id.as_deref()).await?
+                && let Err(more) = context.jobs.complete(&project, &mut spec.clone())
+            {
+                errors.merge(more);
+            }
+            Some(spec)
+        }
         Some(Err(more)) => {
             errors.merge(more);
             None

@@ -2,7 +2,7 @@
 
 use crate::{
     actions::ActionView,
-    identity::{Caller, ExecPolicy, Project, Quotas, Token},
+    identity::{Caller, ExecPolicy, KleinkramSettings, Project, Quotas, Token},
     jobs::{AgentView, AttemptView, Ending, Explanation, JobView, StoredArtifact},
     store::AuditRow,
 };
@@ -203,6 +203,17 @@ pub(super) fn project(project: &Project, used: Option<&Quotas>, paused: Option<&
             ExecPolicy::Operator => v1::ExecPolicy::Operator,
             ExecPolicy::Own => v1::ExecPolicy::Own,
         } as i32,
+        kleinkram: Some(kleinkram(&project.settings.kleinkram)),
+    }
+}
+
+fn kleinkram(settings: &KleinkramSettings) -> v1::ProjectKleinkram {
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    v1::ProjectKleinkram {
+        project_uuid: text(&settings.project_uuid),
+        api_endpoint: text(&settings.api_endpoint),
+        s3_endpoint: text(&settings.s3_endpoint),
+        minter: text(&settings.minter),
     }
 }
 

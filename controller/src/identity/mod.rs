@@ -10,7 +10,7 @@ mod token;
 pub use caller::{Caller, Who};
 pub use error::{Denied, Error};
 pub use limits::{Config, Limits};
-pub use project::{ExecPolicy, Project, Quotas, Settings, Weight};
+pub use project::{ExecPolicy, KleinkramSettings, Project, Quotas, Settings, Weight};
 pub use token::Token;
 
 use crate::{jobs::Jobs, store::TokenRow};

@@ -1,6 +1,9 @@
 //! A tenant and its settings.
 
-use longshore_common::{clock::Timestamp, job::ImagePolicy};
+use longshore_common::{
+    clock::Timestamp,
+    job::{ImagePolicy, Kleinkram},
+};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -24,6 +27,7 @@ pub struct Settings {
     pub weight: Weight,
     /// Who may start a process in a running job's container.
     pub exec: ExecPolicy,
+    pub kleinkram: KleinkramSettings,
 }
 
 /// Who may start another process in the container of a running job.
@@ -37,6 +41,29 @@ pub enum ExecPolicy {
     Operator,
     /// Whoever submitted the job, beside operators.
     Own,
+}
+
+/// What jobs under contract `kleinkram` get that do not say it themselves.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct KleinkramSettings {
+    pub project_uuid: Option<String>,
+    pub api_endpoint: Option<String>,
+    pub s3_endpoint: Option<String>,
+    /// Of the controller's configuration: makes the run keys.
+    pub minter: Option<String>,
+}
+
+impl KleinkramSettings {
+    /// As a job would say it.
+    pub fn usual(&self) -> Kleinkram {
+        Kleinkram {
+            project_uuid: self.project_uuid.clone(),
+            api_endpoint: self.api_endpoint.clone(),
+            s3_endpoint: self.s3_endpoint.clone(),
+            ..Kleinkram::default()
+        }
+    }
 }
 
 /// How much of a contended fleet a project has beside one of weight 1.

@@ -28,6 +28,11 @@ impl Jobs {
         live.check(attempt).inspect_err(|_| live.former.is_asked_for(attempt))
     }
 
+    /// Whether an agent has this attempt, and its lease has not run out. Touches memory only.
+    pub fn holds(&self, attempt: AttemptRef) -> bool {
+        self.inner.shared.live.has(attempt)
+    }
+
     /// Keeps one page of a manifest aside until `finish` commits it. A repeat replaces.
     pub async fn put_manifest(
         &self,

@@ -166,6 +166,11 @@ impl Live {
         self.read().get(&job).map(|entry| (entry.live.clone(), entry.state))
     }
 
+    pub(super) fn has(&self, attempt: AttemptRef) -> bool {
+        let entries = self.read();
+        entries.get(&attempt.job).is_some_and(|entry| entry.live.attempt == attempt && entry.state.is_held())
+    }
+
     /// An agent says hello. What its machine was started anew under is known from then on, whatever comes first: its
     /// report or its heartbeat.
     pub(super) fn greeted(&self, agent: AgentId, process: &Process) {

@@ -14,8 +14,9 @@ use crate::{
     store::{self, JobRow, NewJobRow, RequestRow, Source, Tx, ViewRow},
 };
 use longshore_common::{
+    fields::FieldErrors,
     ids::{JobId, ShortId},
-    job::{Input, JobSpec},
+    job::{Input, JobSpec, KLEINKRAM, kleinkram},
 };
 use sha2::{Digest as _, Sha256};
 use std::{
@@ -41,12 +42,13 @@ impl Jobs {
         let digest = digest(&new, sent.as_deref());
         let shared = &self.inner.shared;
         let project = shared.projects.get(&new.project);
+        let complete = self.complete(&new.project, &mut new.spec);
         let allowed =
             shared.config.images.check(&new.spec.image).and_then(|()| {
                 project.map_or(Ok(()), |project| project.settings.images.check(&new.spec.image))
             });
         let refused = match allowed {
-            Ok(()) => match self.check_inputs(&mut new).await?.err() {
+            Ok(()) => match incomplete(complete).or(self.check_inputs(&mut new).await?.err()) {
                 Some(error) => Some(error),
                 None => self.is_full(&new.project).await?,
             },
@@ -55,6 +57,17 @@ impl Jobs {
             }
         };
         Ok(Checked { new, action, digest, refused })
+    }
+
+    /// Puts in what the settings of the project say of its contract; answers what is missing still.
+    pub fn complete(&self, project: &str, spec: &mut JobSpec) -> Result<(), FieldErrors> {
+        if spec.contract != KLEINKRAM {
+            return Ok(());
+        }
+        let known = self.inner.shared.projects.get(project);
+        let settings = known.map(|known| known.settings.kleinkram.clone()).unwrap_or_default();
+        spec.kleinkram.get_or_insert_default().complete_from(&settings.usual());
+        kleinkram::complete(spec, project, settings.minter.is_some())
     }
 
     /// Names of other jobs become their ids now: a name means its newest job only at this moment.
@@ -260,6 +273,12 @@ fn add(new: &NewJob, action: Option<&JobAction>, work: &mut Work) -> ViewRow {
     };
     row.revision = work.add(NewJobRow { row: row.clone(), spec: Arc::clone(&spec) });
     ViewRow { row, spec, spec_bytes: 0, agent: None }
+}
+
+/// The first of what is missing: whoever submits through the API was told all of it.
+fn incomplete(complete: Result<(), FieldErrors>) -> Option<SubmitError> {
+    let first = complete.err()?.into_iter().next()?;
+    Some(SubmitError::BadInput { field: first.path, message: first.message })
 }
 
 fn no_input(id: &str) -> String {

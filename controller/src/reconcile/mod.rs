@@ -8,13 +8,17 @@ mod expire;
 mod fleet;
 mod publish;
 mod retention;
+mod run_keys;
 #[cfg(test)]
 mod tests;
 mod triggers;
 
 pub use publish::Lag;
 
-use crate::{blobs::Blobs, broker_users::BrokerUsers, jobs::Jobs, log_store::LogStore, triggers::Triggers};
+use crate::{
+    blobs::Blobs, broker_users::BrokerUsers, jobs::Jobs, log_store::LogStore, run_keys::RunKeys,
+    triggers::Triggers,
+};
 use driver::drive;
 use longshore_common::{queue::Publisher, shutdown::Shutdown, tasks};
 use serde::{Deserialize, Serialize};
@@ -102,6 +106,13 @@ impl Reconcilers {
             tasks::spawn("trigger-objects", drive(triggers::Objects::new(all.clone()), shutdown.clone())),
             tasks::spawn("trigger-firings", drive(triggers::Firings(all.clone()), shutdown.clone())),
         ]);
+        self
+    }
+
+    /// With the loop that takes back run keys.
+    pub fn with_run_keys(mut self, keys: RunKeys, jobs: &Jobs, shutdown: &Shutdown) -> Self {
+        let keys = run_keys::Keys::new(keys, jobs);
+        self.loops.push(tasks::spawn("run-keys", drive(keys, shutdown.clone())));
         self
     }
 

@@ -44,6 +44,11 @@ impl SecretText {
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
+
+    /// For the one place that it is made for.
+    pub(crate) fn reveal(&self) -> &str {
+        &self.0
+    }
 }
 
 impl fmt::Debug for Config {

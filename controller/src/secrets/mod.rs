@@ -18,7 +18,7 @@ use keys::Key;
 use longshore_common::{
     clock::Timestamp,
     fields::FieldErrors,
-    ids::JobId,
+    ids::{AttemptRef, JobId},
     job::{self, JobSpec},
 };
 use std::{
@@ -224,7 +224,9 @@ impl Secrets {
         let variables =
             spec.secret_env.iter().map(|(variable, name)| (format!("env.{variable}.secret"), name));
         let files = spec.secret_files.keys().map(|name| (format!("secrets.{name}"), name));
-        for (path, name) in variables.chain(files) {
+        let key = spec.kleinkram.iter().filter_map(|said| said.key.as_ref());
+        let key = key.map(|name| ("kleinkram.key.secret".to_owned(), name));
+        for (path, name) in variables.chain(files).chain(key) {
             if !own.contains(&name.as_str()) && self.row(project, SecretKind::Secret, name).is_none() {
                 let hint = format!("`longshore secrets set {name}` makes one");
                 errors.push(path, format!("project `{project}` has no secret `{name}`; {hint}"));
@@ -234,7 +236,8 @@ impl Secrets {
 
     /// Whether an attempt at this job has anything to fetch.
     pub fn seals(&self, project: &str, spec: &JobSpec) -> bool {
-        !spec.secrets().is_empty() || self.row(project, SecretKind::Registry, registry(&spec.image)).is_some()
+        let has_any = !spec.secrets().is_empty() || spec.mints_key();
+        has_any || self.row(project, SecretKind::Registry, registry(&spec.image)).is_some()
     }
 
     /// Everything that an attempt at this job may know.
@@ -256,6 +259,28 @@ impl Secrets {
             opened.login = Some((host.to_owned(), row.username.clone(), password));
         }
         Ok(opened)
+    }
+
+    /// With the id of the data key.
+    pub(crate) async fn seal_run_key(
+        &self,
+        project: &str,
+        attempt: &AttemptRef,
+        value: &[u8],
+    ) -> Result<(i64, Vec<u8>), Error> {
+        let (key_id, key) = self.key().await?;
+        Ok((key_id, key.seal(&aad(RUN, project, &run(attempt)), value)))
+    }
+
+    pub(crate) fn open_run_key(
+        &self,
+        project: &str,
+        attempt: &AttemptRef,
+        key_id: i64,
+        sealed: &[u8],
+    ) -> Result<Zeroizing<String>, Error> {
+        let value = self.unseal(key_id, &aad(RUN, project, &run(attempt)), sealed)?;
+        String::from_utf8(value.to_vec()).map(Zeroizing::new).map_err(|_| Error::WrongKey)
     }
 
     /// A password for `purpose`: always the same until the data key is another. Nothing stored tells it.
@@ -312,6 +337,12 @@ impl Secrets {
 }
 
 const OWN: &str = "job";
+const RUN: &str = "run";
+
+/// Names an attempt, also after a restored backup.
+fn run(attempt: &AttemptRef) -> String {
+    format!("{attempt}@{}", attempt.epoch.0)
+}
 
 /// What a value is for. No part holds the separator.
 fn aad(kind: &str, project: &str, name: &str) -> Vec<u8> {

@@ -1,7 +1,7 @@
 //! Another wrapping key, or another data key, for the database of a stopped controller: in one transaction, or not at
 //! all.
 
-use super::{Config, Error, OWN, aad, keys, keys::Key};
+use super::{Config, Error, OWN, RUN, aad, keys, keys::Key, run};
 use crate::{
     jobs,
     store::{self, DataKeyRow, Store},
@@ -31,6 +31,7 @@ async fn within(store: &Store, old: &Key, new: &Path, renew: bool) -> Result<usi
         .map_err(|error| Error::KeyFile { path: new.to_owned(), message: error.to_string() })?;
     let mut rows = store.secret_rows().await.map_err(failed)?;
     let mut own = store.all_job_secrets().await.map_err(failed)?;
+    let mut runs = store.run_keys().await.map_err(failed)?;
     let count = rows.len() + own.len();
     if renew && let Some(last) = keys.last_key_value().map(|(id, _)| *id) {
         let (fresh, id) = (Key::random(), last + 1);
@@ -47,6 +48,12 @@ async fn within(store: &Store, old: &Key, new: &Path, renew: bool) -> Result<usi
             let place = aad(OWN, project, &secret.name);
             (secret.sealed, secret.key_id) = (again(secret.key_id, &place, &secret.sealed)?, id);
         }
+        for row in &mut runs {
+            let place = aad(RUN, &row.project, &run(&row.attempt));
+            if let Some((key, sealed)) = &row.sealed {
+                row.sealed = Some((id, again(*key, &place, sealed)?));
+            }
+        }
         keys = [(id, (fresh, Timestamp::now()))].into();
     }
     let wrapped = |(id, (key, created_at)): (&i64, &(Key, Timestamp))| DataKeyRow {
@@ -58,6 +65,9 @@ async fn within(store: &Store, old: &Key, new: &Path, renew: bool) -> Result<usi
     tx.replace_data_keys(&keys.iter().map(wrapped).collect::<Vec<_>>()).await.map_err(failed)?;
     for row in &rows {
         tx.put_secret(row).await.map_err(failed)?;
+    }
+    for row in &runs {
+        tx.put_run_key(row).await.map_err(failed)?;
     }
     let own: Vec<_> = own.into_iter().map(|(job, _, secret)| (job, secret)).collect();
     tx.put_job_secrets(&own).await.map_err(failed)?;

@@ -128,7 +128,9 @@ impl Controller for GrpcController {
             kind: told.kind,
             content: told.content.to_vec(),
         });
-        Ok(Secrets { values, login, trigger })
+        let run_key = Some(answer.run_key).filter(|key| !key.is_empty()).map(Value::new);
+        let no_run_key = Some(answer.no_run_key).filter(|why| !why.is_empty());
+        Ok(Secrets { values, login, trigger, run_key, no_run_key })
     }
 
     async fn open_uploads(

@@ -8,7 +8,7 @@ use bollard::models::{
     RestartPolicy, RestartPolicyNameEnum,
 };
 use longshore_common::{
-    job::{NetworkMode, Outcome, Security, spec::SECRETS_FOLDER},
+    job::{NetworkMode, Outcome, Resources, Security, spec::SECRETS_FOLDER},
     trigger::TRIGGER_FOLDER,
 };
 use std::{collections::HashMap, path::Path};
@@ -109,9 +109,15 @@ fn host_config(spec: &ContainerSpec, node: &Node<'_>) -> Result<HostConfig, Erro
         device_requests: node.gpus.request(spec),
         storage_opt: node
             .layer_quota
-            .then(|| HashMap::from([("size".to_owned(), spec.resources.scratch_bytes.to_string())])),
+            .then(|| HashMap::from([("size".to_owned(), layer_limit(spec).to_string())])),
         ..Default::default()
     })
+}
+
+/// Of the container's own files, where the engine can hold them to it.
+fn layer_limit(spec: &ContainerSpec) -> u64 {
+    let Resources { memory_bytes, scratch_bytes, .. } = spec.resources;
+    if spec.files_in_memory { scratch_bytes.min(memory_bytes) } else { scratch_bytes }
 }
 
 fn devices(extra: &[Device]) -> Result<Option<Vec<DeviceMapping>>, Error> {

@@ -54,7 +54,9 @@ impl Meter {
 #[derive(Debug)]
 pub(super) struct Places {
     group: Option<Group>,
-    /// Writable layer, `/out`, `/tmp_disk`, the image's own volumes.
+    /// Writable layer and the image's own volumes.
+    own: Vec<PathBuf>,
+    /// `/out` and `/tmp_disk`.
     folders: Vec<PathBuf>,
     /// The file system of `/out` and `/tmp_disk`, if they have one of their own.
     disk: Option<PathBuf>,
@@ -68,6 +70,16 @@ enum Group {
     V2(PathBuf),
 }
 
+/// What the kernel says of a group.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Reading {
+    usage: Usage,
+    /// Without page cache that can be dropped.
+    working_set: u64,
+    /// Processes' own and shared memory.
+    held: u64,
+}
+
 pub(super) async fn sample(engine: &Engine, id: &ContainerId, live: &Live) -> Result<Sample, Error> {
     let places = places(engine, id, live).await?;
     let measured = tokio::task::spawn_blocking({
@@ -75,30 +87,40 @@ pub(super) async fn sample(engine: &Engine, id: &ContainerId, live: &Live) -> Re
         move || {
             let opens_gpus = access::opens_gpus(Path::new(GROUPS), &id);
             let fill = places.disk.as_deref().map_or_else(|| Ok(Fill::default()), sized::fill);
-            (places.group.as_ref().and_then(Group::read), disk::bytes(&places.folders), fill, opens_gpus)
+            let folders = disk::bytes(&places.own).and_then(|own| Ok((own, disk::bytes(&places.folders)?)));
+            (places.group.as_ref().and_then(Group::read), folders, fill, opens_gpus)
         }
     });
     let (usage, folder_bytes, fill, opens_gpus) = measured.await.map_err(|panic| {
         Error::ends(Outcome::RuntimeError, format!("measure the container's use: {panic}"))
     })?;
-    let folder_bytes = folder_bytes.map_err(|error| {
+    let (own_bytes, folder_bytes) = folder_bytes.map_err(|error| {
         let outcome = if error.is_evasion() { Outcome::DiskLimit } else { Outcome::RuntimeError };
         Error::ends(outcome, error.to_string())
     })?;
     let fill = fill.map_err(|error| {
         Error::ends(Outcome::RuntimeError, format!("measure the container's file system: {error}"))
     })?;
-    let (usage, memory_bytes) = match usage {
+    let Reading { usage, working_set, held } = match usage {
         Some(measured) => measured,
         None if places.group.is_none() && !live.has_ended() => ask(engine, id).await?,
         // The container has ended and its group with it: the highest readings stand.
-        None => (Usage::default(), 0),
+        None => Reading::default(),
     };
     let layer_bytes = if places.ask_layer { ask_layer(engine, id).await? } else { 0 };
-    let disk_bytes = folder_bytes.saturating_add(layer_bytes).saturating_add(fill.bytes);
+    let own_bytes = own_bytes.saturating_add(layer_bytes);
+    let disk_bytes = folder_bytes.saturating_add(own_bytes).saturating_add(fill.bytes);
     let mut meter = live.usage.lock().unwrap_or_else(PoisonError::into_inner);
     let usage = meter.raise(Usage { disk_peak_bytes: disk_bytes, ..usage });
-    Ok(Sample { usage, memory_bytes, disk_bytes, disk_full: fill.is_full, opens_gpus })
+    Ok(Sample {
+        usage,
+        memory_bytes: working_set,
+        disk_bytes,
+        own_bytes,
+        held_bytes: held,
+        disk_full: fill.is_full,
+        opens_gpus,
+    })
 }
 
 async fn places(engine: &Engine, id: &ContainerId, live: &Live) -> Result<Arc<Places>, Error> {
@@ -123,26 +145,23 @@ pub(super) fn remember(id: &ContainerId, live: &Live, found: &ContainerInspectRe
     }
     let layer = found.graph_driver.as_ref().and_then(|driver| driver.data.get("UpperDir").map(PathBuf::from));
     let ask_layer = layer.is_none();
-    let mounts = found.mounts.iter().flatten().filter(|mount| mount.rw == Some(true) && is_own(mount, found));
-    let writable = mounts.filter_map(|mount| mount.source.as_ref()).map(PathBuf::from);
-    let (sized, folders): (Vec<_>, Vec<_>) = writable.partition(|folder| sized_disk(folder).is_some());
+    let at = |wanted: fn(&MountPoint) -> bool| {
+        let mounts = found.mounts.iter().flatten().filter(move |mount| wanted(mount));
+        mounts.filter_map(|mount| mount.source.as_ref()).map(PathBuf::from)
+    };
+    // Shares, caches and what an operator opens to all outlive the container: they are not its use.
+    let scratch = at(|mount| matches!(mount.destination.as_deref(), Some("/out" | "/tmp_disk")));
+    let volumes = at(|mount| mount.typ.as_deref() == Some("volume") && mount.rw == Some(true));
+    let (sized, folders): (Vec<_>, Vec<_>) = scratch.partition(|folder| sized_disk(folder).is_some());
     let places = Arc::new(Places {
         group: Group::find(Path::new(GROUPS), &id.0),
-        folders: layer.into_iter().chain(folders).collect(),
+        own: layer.into_iter().chain(volumes).collect(),
+        folders,
         disk: sized.first().and_then(|folder| sized_disk(folder)),
         ask_layer,
     });
     meter.places = Some(Arc::clone(&places));
     places
-}
-
-/// Folders from elsewhere, as shares and caches, outlive the container: what lies there is not its use. Volumes of the
-/// image are.
-fn is_own(mount: &MountPoint, found: &ContainerInspectResponse) -> bool {
-    let out = found.mounts.iter().flatten().find(|mount| mount.destination.as_deref() == Some("/out"));
-    let home = out.and_then(|out| out.source.as_deref()).and_then(|out| Scratch::home(Path::new(out)));
-    let (Some(home), Some(source)) = (home, &mount.source) else { return true };
-    mount.typ.as_deref() != Some("bind") || Path::new(source).starts_with(home)
 }
 
 /// Reads CPU and memory a few times in the first moments, for the container may be over before anybody asks: its group
@@ -152,7 +171,7 @@ pub(super) async fn glance(id: &ContainerId, live: &Live) -> Infallible {
         let name = id.0.clone();
         tokio::task::spawn_blocking(move || {
             let group = known.or_else(|| Group::find(Path::new(GROUPS), &name))?;
-            Some((group.read()?.0, group))
+            Some((group.read()?.usage, group))
         })
     };
     let mut group = None;
@@ -193,7 +212,7 @@ async fn ask_layer(engine: &Engine, id: &ContainerId) -> Result<u64, Error> {
 }
 
 /// The engine's statistics, read once.
-async fn ask(engine: &Engine, id: &ContainerId) -> Result<(Usage, u64), Error> {
+async fn ask(engine: &Engine, id: &ContainerId) -> Result<Reading, Error> {
     let client = engine.client().await?;
     let options = StatsOptions { stream: false, one_shot: true };
     let mut answers = std::pin::pin!(client.api.stats(&id.0, Some(options)));
@@ -202,7 +221,7 @@ async fn ask(engine: &Engine, id: &ContainerId) -> Result<(Usage, u64), Error> {
         Some(Err(error)) if status(&error) != Some(404) => {
             return Err(engine.failed("read the container's statistics", &error));
         }
-        _ => return Ok((Usage::default(), 0)),
+        _ => return Ok(Reading::default()),
     };
     let nanos = stats.cpu_stats.and_then(|cpu| cpu.cpu_usage).and_then(|usage| usage.total_usage);
     let memory = stats.memory_stats.unwrap_or_default();
@@ -211,7 +230,8 @@ async fn ask(engine: &Engine, id: &ContainerId) -> Result<(Usage, u64), Error> {
         memory_peak_bytes: memory.max_usage.or(memory.usage).unwrap_or(0),
         ..Usage::default()
     };
-    Ok((usage, memory.usage.unwrap_or(0)))
+    // It does not say what is page cache: files are not counted twice.
+    Ok(Reading { usage, working_set: memory.usage.unwrap_or(0), held: 0 })
 }
 
 impl Group {
@@ -227,14 +247,15 @@ impl Group {
         })
     }
 
-    /// What was used, and the working set now. `None`: the group is gone.
-    fn read(&self) -> Option<(Usage, u64)> {
-        let (cpu_micros, memory_peak_bytes, now, cache) = match self {
+    /// `None`: the group is gone.
+    fn read(&self) -> Option<Reading> {
+        let (cpu_micros, memory_peak_bytes, now, cache, held) = match self {
             Self::V1 { memory, cpu } => (
                 number(&cpu.join("cpuacct.usage"))? / 1000,
                 number(&memory.join("memory.max_usage_in_bytes"))?,
                 number(&memory.join("memory.usage_in_bytes")),
                 keyed(&memory.join("memory.stat"), "total_inactive_file "),
+                ["total_rss ", "total_shmem "].map(|key| keyed(&memory.join("memory.stat"), key)),
             ),
             Self::V2(group) => (
                 keyed(&group.join("cpu.stat"), "usage_usec")?,
@@ -242,10 +263,12 @@ impl Group {
                 number(&group.join("memory.peak")).or_else(|| number(&group.join("memory.current")))?,
                 number(&group.join("memory.current")),
                 keyed(&group.join("memory.stat"), "inactive_file "),
+                ["anon ", "shmem "].map(|key| keyed(&group.join("memory.stat"), key)),
             ),
         };
         let working_set = now.unwrap_or(0).saturating_sub(cache.unwrap_or(0));
-        Some((Usage { cpu_micros, memory_peak_bytes, ..Usage::default() }, working_set))
+        let usage = Usage { cpu_micros, memory_peak_bytes, ..Usage::default() };
+        Some(Reading { usage, working_set, held: held.into_iter().flatten().sum() })
     }
 }
 
@@ -279,18 +302,21 @@ mod tests {
         write(v1.path(), "memory/docker/c1/memory.max_usage_in_bytes", "4096\n");
         write(v1.path(), "cpuacct/docker/c1/cpuacct.usage", "7000\n");
         write(v1.path(), "memory/docker/c1/memory.usage_in_bytes", "3000\n");
-        write(v1.path(), "memory/docker/c1/memory.stat", "inactive_file 1\ntotal_inactive_file 1000\n");
-        let (usage, memory) = Group::find(v1.path(), "c1").expect("found").read().expect("read");
-        assert_eq!((usage.cpu_micros, usage.memory_peak_bytes, memory), (7, 4096, 2000));
+        let stat = "inactive_file 1\ntotal_inactive_file 1000\ntotal_rss 30\ntotal_shmem 5\n";
+        write(v1.path(), "memory/docker/c1/memory.stat", stat);
+        let read = Group::find(v1.path(), "c1").expect("found").read().expect("read");
+        assert_eq!((read.usage.cpu_micros, read.usage.memory_peak_bytes, read.working_set), (7, 4096, 2000));
+        assert_eq!(read.held, 35);
 
         let v2 = tempfile::tempdir().expect("a folder");
         let scope = "system.slice/docker-c1.scope";
         write(v2.path(), &format!("{scope}/cpu.stat"), "usage_usec 9\nuser_usec 5\n");
         write(v2.path(), &format!("{scope}/memory.current"), "100\n");
         write(v2.path(), &format!("{scope}/memory.peak"), "200\n");
-        write(v2.path(), &format!("{scope}/memory.stat"), "anon 5\ninactive_file 40\n");
-        let (usage, memory) = Group::find(v2.path(), "c1").expect("found").read().expect("read");
-        assert_eq!((usage.cpu_micros, usage.memory_peak_bytes, memory), (9, 200, 60));
+        write(v2.path(), &format!("{scope}/memory.stat"), "anon 5\ninactive_file 40\nshmem 2\n");
+        let read = Group::find(v2.path(), "c1").expect("found").read().expect("read");
+        assert_eq!((read.usage.cpu_micros, read.usage.memory_peak_bytes, read.working_set), (9, 200, 60));
+        assert_eq!(read.held, 7);
         assert_eq!(Group::find(v2.path(), "c2"), None);
     }
 }

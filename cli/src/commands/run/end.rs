@@ -49,7 +49,9 @@ pub(crate) fn detail(job: &v1::Job, outcome: &v1::Outcome) -> String {
 
 /// What to try; of a memory limit twice as much.
 fn hint(job: &v1::Job, outcome: &v1::Outcome) -> String {
-    match memory_limit(job, outcome) {
+    let files = outcome.name == Outcome::FilesOverMemory.name();
+    let limit = if files { asked_memory(job) } else { memory_limit(job, outcome) };
+    match limit {
         Some(limit) => outcome.hint.replace("SIZE", &ByteSize(limit.saturating_mul(2)).to_string()),
         None => outcome.hint.clone(),
     }
@@ -57,8 +59,11 @@ fn hint(job: &v1::Job, outcome: &v1::Outcome) -> String {
 
 /// Of a job that passed it.
 fn memory_limit(job: &v1::Job, outcome: &v1::Outcome) -> Option<u64> {
-    let limit = job.spec.as_ref()?.resources.as_ref()?.memory_bytes?;
-    (outcome.name == Outcome::OomKilled.name() && limit > 0).then_some(limit)
+    asked_memory(job).filter(|_| outcome.name == Outcome::OomKilled.name())
+}
+
+fn asked_memory(job: &v1::Job) -> Option<u64> {
+    job.spec.as_ref()?.resources.as_ref()?.memory_bytes.filter(|limit| *limit > 0)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! What an attempt may know, for the agent that has it.
 
 use super::{Caller, Context, live, status};
+use crate::{lifecycle::Refusal, run_keys};
 use longshore_proto::v1;
 use tonic::Status;
 
@@ -19,7 +20,20 @@ pub(super) async fn fetch(
         username,
         password: password.to_vec().into(),
     });
-    let mut answer = v1::FetchSecretsResponse { values: values.collect(), login, trigger: None };
+    let (run_key, no_run_key) = if job.spec.mints_key() {
+        match context.run_keys.key(attempt, &job).await {
+            Ok(key) => (key.as_bytes().to_vec(), String::new()),
+            Err(run_keys::Error::NoKey(why)) => (Vec::new(), why),
+            Err(run_keys::Error::Over) => return Err(status::of_refusal(&Refusal::Fenced).into()),
+            Err(error) if error.is_transient() => return Err(Status::unavailable(error.to_string())),
+            Err(error) => return Err(Status::internal(error.to_string())),
+        }
+    } else {
+        Default::default()
+    };
+    let run_key = run_key.into();
+    let mut answer =
+        v1::FetchSecretsResponse { values: values.collect(), login, run_key, no_run_key, trigger: None };
     if let Some(origin) = &job.spec.trigger {
         let file = context.triggers.file_of(&job.project, origin).await.map_err(status::triggers)?;
         let file =

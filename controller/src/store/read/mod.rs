@@ -7,6 +7,7 @@ mod fleet;
 mod holdings;
 mod identity;
 mod jobs;
+mod run_keys;
 mod secrets;
 mod triggers;
 mod work;

@@ -7,6 +7,7 @@ pub(super) mod fleet;
 pub(super) mod identity;
 pub(super) mod jobs;
 pub(super) mod others;
+pub(super) mod run_keys;
 pub(super) mod secrets;
 pub(super) mod triggers;
 
@@ -18,6 +19,7 @@ pub(crate) use fleet::Standing;
 pub(crate) use identity::{AuditRow, TokenRow};
 pub(crate) use jobs::{JobRow, NewJobRow, ViewRow};
 pub(crate) use others::{AgentRow, RequestRow};
+pub(crate) use run_keys::RunKeyRow;
 pub use secrets::SecretKind;
 pub(crate) use secrets::{DataKeyRow, SecretRow};
 pub(crate) use triggers::{FiringRow, FiringState, PutTrigger, Record, TriggerRow};

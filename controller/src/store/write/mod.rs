@@ -10,6 +10,7 @@ mod inputs;
 mod jobs;
 mod others;
 mod remove;
+mod run_keys;
 mod secrets;
 mod sources;
 mod triggers;
