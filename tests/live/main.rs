@@ -17,6 +17,7 @@ mod hard;
 mod hostile_out;
 mod https;
 mod inputs;
+mod kleinkram;
 mod lanes;
 mod limits;
 mod logins;
