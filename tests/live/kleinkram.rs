@@ -4,9 +4,7 @@ mod keys;
 mod limits;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use longshore_proto::v1::{
-    GpuRequest, Job, JobSpec, Kleinkram, Stream, SubmitRequest,
-};
+use longshore_proto::v1::{GpuRequest, Job, JobSpec, Kleinkram, Stream, SubmitRequest};
 use longshore_tests::env::{
     Client, Cluster, docker_output, embedded, fresh_dir, image_with, outcome, program, shell, words,
 };
@@ -42,13 +40,15 @@ fn sample() -> PathBuf {
 /// `run key mission access good|revoked`, one line each.
 fn minted(store: &std::path::Path) -> Vec<Vec<String>> {
     let mut command = Command::new(program(&["python3"], "python3"));
-    let done = command.arg(sample()).arg("--store").arg(store).arg("--list").output().expect("run the minter");
+    let done =
+        command.arg(sample()).arg("--store").arg(store).arg("--list").output().expect("run the minter");
     let text = String::from_utf8_lossy(&done.stdout).into_owned();
     text.lines().map(|line| line.split(' ').map(str::to_owned).collect()).collect()
 }
 
 fn settle(cluster: &Cluster) {
-    let set = ["projects", "set", "default", "--kleinkram-project-uuid", PROJECT, "--kleinkram-minter", "sample"];
+    let set =
+        ["projects", "set", "default", "--kleinkram-project-uuid", PROJECT, "--kleinkram-minter", "sample"];
     let endpoints = ["--kleinkram-api-endpoint", API, "--kleinkram-s3-endpoint", S3];
     cluster.cli().call(&[&set[..], &endpoints].concat()).expect(0);
 }
@@ -74,9 +74,8 @@ fn lines() -> String {
         ("/guide_000.sh", include_str!("kleinkram/guide_000.sh")),
         ("/guide_001.sh", include_str!("kleinkram/guide_001.sh")),
     ];
-    let put = files.map(|(path, text)| {
-        format!("echo {} | base64 -d >{path} && chmod +x {path}", STANDARD.encode(text))
-    });
+    let put = files
+        .map(|(path, text)| format!("echo {} | base64 -d >{path} && chmod +x {path}", STANDARD.encode(text)));
     format!("RUN {}\nENTRYPOINT [\"/guide_001.sh\"]", put.join(" && "))
 }
 
@@ -133,7 +132,10 @@ async fn six_variables_and_their_five_deprecated_names_have_equal_values() {
     let out = printed(&client, &job).await;
     assert_eq!(out.matches("same ").count(), 5, "{out}");
     assert!(out.contains(&format!("{PROJECT} {MISSION} {API} {S3}\n")), "{out}");
-    assert!(out.contains(&format!("{}\n1\n", job.uuid)), "the job is the action, and S3 had no other name: {out}");
+    assert!(
+        out.contains(&format!("{}\n1\n", job.uuid)),
+        "the job is the action, and S3 had no other name: {out}"
+    );
 }
 
 #[tokio::test]
@@ -225,7 +227,8 @@ async fn what_is_missing_or_misshapen_is_told_at_once_with_where_to_set_it() {
         assert!(told.contains(part), "{part}: {told}");
     }
     let told = cluster.cli().call(&["--project", "bare", "run", "--contract", "kleinkram", "a"]).stderr;
-    for part in ["kleinkram.mission_uuid", "projects set bare --kleinkram-api-endpoint URL", "kleinkram.key"] {
+    for part in ["kleinkram.mission_uuid", "projects set bare --kleinkram-api-endpoint URL", "kleinkram.key"]
+    {
         assert!(told.contains(part), "{part}: {told}");
     }
     let told = cluster.cli().call(&["projects", "set", "bare", "--kleinkram-minter", "smaple"]);

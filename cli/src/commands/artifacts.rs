@@ -6,7 +6,10 @@ use crate::output::{FormatArgs, Table, print, say, size, to_json};
 use crate::transfer::download::{self, Fetched};
 use clap::{Args, Subcommand};
 use globset::{Glob, GlobSetBuilder};
-use longshore_common::{units::plural, wire};
+use longshore_common::{
+    units::{HumanDuration, plural},
+    wire,
+};
 use longshore_proto::v1;
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -17,6 +20,8 @@ pub(crate) enum Command {
     Ls(LsArgs),
     /// Fetch them, verified, into a folder
     Get(GetArgs),
+    /// Print a link that opens them in any browser, for a while
+    Link(LinkArgs),
 }
 
 #[derive(Debug, Args)]
@@ -39,6 +44,23 @@ pub(crate) struct GetArgs {
     /// Into this folder
     #[arg(long, default_value = ".", value_name = "DIR")]
     out: PathBuf,
+    /// All of them as one tar archive with the top folder out/
+    #[arg(long, conflicts_with = "paths")]
+    archive: bool,
+    /// Of this attempt instead of the last one
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    attempt: u32,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LinkArgs {
+    job: String,
+    /// Links to these files instead of the folder
+    #[arg(value_name = "PATH")]
+    paths: Vec<String>,
+    /// How long it is good: at most 7d, and never longer than the job is kept
+    #[arg(long, value_name = "TIME", default_value = "4h")]
+    expires: HumanDuration,
     /// Of this attempt instead of the last one
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     attempt: u32,
@@ -47,7 +69,9 @@ pub(crate) struct GetArgs {
 pub(crate) async fn run(client: &Client, command: Command, format: FormatArgs) -> anyhow::Result<i32> {
     match command {
         Command::Ls(args) => ls(client, args, format).await,
+        Command::Get(args) if args.archive => archive(client, args, format).await,
         Command::Get(args) => get(client, args, format).await,
+        Command::Link(args) => link(client, args, format).await,
     }
 }
 
@@ -63,6 +87,44 @@ async fn ls(client: &Client, args: LsArgs, format: FormatArgs) -> anyhow::Result
         table.row(vec![size(artifact.size), digest, shown(artifact)]);
     }
     print(&table.render())?;
+    Ok(0)
+}
+
+async fn linked(client: &Client, request: v1::LinkResultsRequest) -> anyhow::Result<v1::LinkResultsResponse> {
+    let call = || {
+        let (mut jobs, request) = (client.jobs(), request.clone());
+        async move { jobs.link_results(request).await }
+    };
+    Ok(client.ask_again(call).await?)
+}
+
+async fn link(client: &Client, args: LinkArgs, format: FormatArgs) -> anyhow::Result<i32> {
+    let request = v1::LinkResultsRequest {
+        job: args.job,
+        attempt: args.attempt,
+        valid: Some(wire::duration_to(args.expires.0)),
+        paths: args.paths.into_iter().map(|path| path.into_bytes().into()).collect(),
+    };
+    let answer = linked(client, request).await?;
+    if format.write(|| to_json("LinkResultsResponse", &answer))? {
+        return Ok(0);
+    }
+    let link = answer.link.unwrap_or_default();
+    let lines = if answer.files.is_empty() { vec![link.folder, link.archive] } else { answer.files };
+    print(&(lines.join("\n") + "\n"))?;
+    Ok(0)
+}
+
+async fn archive(client: &Client, args: GetArgs, format: FormatArgs) -> anyhow::Result<i32> {
+    let request =
+        v1::LinkResultsRequest { job: args.job.clone(), attempt: args.attempt, ..Default::default() };
+    let link = linked(client, request).await?.link.unwrap_or_default();
+    let target = args.out.join(format!("{}.tar", args.job.replace('/', "_")));
+    let bytes = download::archive(client, &link.archive, &target).await?;
+    let value = || json!({ "job": args.job, "archive": target.display().to_string(), "bytes": bytes });
+    if !format.write(value)? {
+        say(format!("{} → {}", size(bytes), target.display()));
+    }
     Ok(0)
 }
 

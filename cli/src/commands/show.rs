@@ -44,6 +44,12 @@ fn describe(answer: &v1::GetJobResponse) -> String {
     if job.outcome.is_some() {
         lines.add("end", end_line(&job).join("\n"));
     }
+    for hint in &answer.hints {
+        lines.add("hint", told(hint));
+    }
+    if let Some(result) = &answer.result {
+        lines.add("result", format!("{}\n{}", result.folder, result.archive));
+    }
     lines.add("submitted", format!("{} ago", age(job.created_at.as_ref())));
     lines.add("agent", &job.agent);
     lines.add("lane", &job.lane);
@@ -76,6 +82,16 @@ fn describe(answer: &v1::GetJobResponse) -> String {
         text.push_str(&format!("\n{}", sizing::text(sizing)));
     }
     text
+}
+
+/// The advice, and the line that it is about.
+pub(crate) fn told(hint: &v1::Hint) -> String {
+    if hint.line.is_empty() {
+        return hint.text.clone();
+    }
+    let line: String =
+        hint.line.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).take(160).collect();
+    format!("{}\n  {}", hint.text, line.trim())
 }
 
 #[derive(Default)]

@@ -1,8 +1,9 @@
 //! Committed files of attempts. Only manifests are believed, never the object store's own listing.
 
 use super::{Context, at_most, jobs::resolve, page_size, status, views};
-use crate::{identity::Caller, jobs::AttemptView};
+use crate::{identity::Caller, jobs::AttemptView, results};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
+use longshore_common::wire;
 use longshore_proto::v1;
 use tonic::Status;
 
@@ -48,6 +49,34 @@ pub(super) async fn urls(
         keys.push(artifact.key);
     }
     Ok(v1::GetArtifactUrlsResponse { urls: sign(context, keys).await? })
+}
+
+pub(super) async fn link(
+    context: &Context,
+    caller: &Caller,
+    request: v1::LinkResultsRequest,
+) -> Result<v1::LinkResultsResponse, Status> {
+    at_most("paths", request.paths.len(), URLS)?;
+    let valid = request.valid.as_ref().map(|valid| wire::duration_from("valid", valid)).transpose();
+    let valid = valid.map_err(status::invalid)?.unwrap_or(results::USUAL);
+    if valid.is_zero() || valid > results::LONGEST {
+        return Err(status::field("valid", "is not between a moment and 7 days"));
+    }
+    let none = || status::not_found("the job has left no files, or none yet: they are stored at its end");
+    let attempt = find_attempt(context, caller, &request.job, request.attempt).await?.ok_or_else(none)?;
+    let job = context.jobs.get(attempt.attempt.job).await.map_err(status::jobs)?;
+    let link = results::link(&context.jobs, &context.base_url, (&job, &attempt), valid).ok_or_else(none)?;
+    let paths: Vec<Vec<u8>> = request.paths.iter().map(|path| path.to_vec()).collect();
+    let found = context.jobs.find_artifacts(&attempt, &paths).await.map_err(status::jobs)?;
+    let mut files = Vec::with_capacity(paths.len());
+    for (path, artifact) in paths.iter().zip(found) {
+        if artifact.is_none() {
+            let path = String::from_utf8_lossy(path);
+            return Err(status::not_found(format!("the job left no file `{path}`")));
+        }
+        files.push(link.file(path));
+    }
+    Ok(v1::LinkResultsResponse { link: Some(views::result_link(link)), files })
 }
 
 /// Addresses to read from, in order.

@@ -1,9 +1,11 @@
 //! The service `Jobs`: the simple calls here, the others in files of their own.
 
 use super::{Context, artifacts, at_most, auth, exec, inputs, logs, page_size, status, submit, views, watch};
+use crate::hints;
 use crate::identity::Caller;
-use crate::jobs::{Error, JobFilter, Removed, WholeJob};
-use longshore_common::{fields::FieldErrors, ids::JobId, wire};
+use crate::jobs::{AttemptView, Error, JobFilter, JobView, Removed, WholeJob};
+use crate::results;
+use longshore_common::{agent::Usage, fields::FieldErrors, ids::JobId, job::Outcome, wire};
 use longshore_proto::v1;
 use std::sync::Arc;
 use tonic::{Request, Response, Status, Streaming};
@@ -104,6 +106,13 @@ impl v1::jobs_server::Jobs for Service {
         artifacts::urls(&self.0, &auth::caller(&request)?, request.into_inner()).await.map(Response::new)
     }
 
+    async fn link_results(
+        &self,
+        request: Request<v1::LinkResultsRequest>,
+    ) -> Answer<v1::LinkResultsResponse> {
+        artifacts::link(&self.0, &auth::caller(&request)?, request.into_inner()).await.map(Response::new)
+    }
+
     async fn upload_inputs(
         &self,
         request: Request<v1::UploadInputsRequest>,
@@ -177,10 +186,35 @@ async fn get(
     let id = resolve(context, caller, &request.job).await?;
     let WholeJob { job, attempts, waiting } = context.jobs.whole(id).await.map_err(status::jobs)?;
     let waiting = waiting.map(views::explanation);
+    let (result, hints) = (result(context, &job, &attempts), hints(context, &job, &attempts).await);
     let short = job.short_id.as_str();
     let sizing = views::sizing(&job, &attempts);
     let attempts = attempts.iter().map(|attempt| views::attempt(attempt, short)).collect();
-    Ok(v1::GetJobResponse { job: Some(views::job(&job)), attempts, waiting, sizing })
+    Ok(v1::GetJobResponse { job: Some(views::job(&job)), attempts, waiting, sizing, result, hints })
+}
+
+fn result(context: &Context, job: &JobView, attempts: &[AttemptView]) -> Option<v1::ResultLink> {
+    let last = attempts.last()?;
+    results::link(&context.jobs, &context.base_url, (job, last), results::USUAL).map(views::result_link)
+}
+
+/// About the end of one that ended badly.
+async fn hints(context: &Context, job: &JobView, attempts: &[AttemptView]) -> Vec<v1::Hint> {
+    let Some(ending) = job.ending.as_ref().filter(|ending| ending.outcome != Outcome::Succeeded) else {
+        return Vec::new();
+    };
+    let (usage, lines) = match attempts.last() {
+        Some(last) => (last.usage, hints::last_lines(&*context.logs, last).await),
+        None => (Usage::default(), Vec::new()),
+    };
+    let facts = hints::Facts {
+        outcome: &ending.outcome,
+        detail: &ending.detail,
+        spec: &job.spec,
+        usage: &usage,
+        lines: &lines,
+    };
+    hints::assess(&facts).into_iter().map(views::hint).collect()
 }
 
 async fn list(

@@ -2,8 +2,10 @@
 
 use crate::{
     actions::ActionView,
+    hints::Hint,
     identity::{Caller, ExecPolicy, KleinkramSettings, Project, Quotas, Token},
     jobs::{AgentView, AttemptView, Ending, Explanation, JobView, StoredArtifact},
+    results::Link,
     store::AuditRow,
 };
 use longshore_common::{fleet::Pause, job::sizing, wire};
@@ -215,6 +217,15 @@ fn kleinkram(settings: &KleinkramSettings) -> v1::ProjectKleinkram {
         s3_endpoint: text(&settings.s3_endpoint),
         minter: text(&settings.minter),
     }
+}
+
+pub(super) fn result_link(link: Link) -> v1::ResultLink {
+    let Link { folder, archive, expires } = link;
+    v1::ResultLink { folder, archive, expires_at: Some(wire::timestamp_to(expires)) }
+}
+
+pub(super) fn hint(hint: Hint) -> v1::Hint {
+    v1::Hint { name: hint.name.to_owned(), text: hint.text, line: hint.line.unwrap_or_default() }
 }
 
 pub(super) fn audit(line: &AuditRow) -> v1::AuditEntry {

@@ -3,6 +3,7 @@
 
 use super::Blobs;
 use bytes::Bytes;
+use futures::TryStreamExt as _;
 use longshore_common::artifact::part_size;
 use reqwest::{Client, StatusCode};
 use std::time::Duration;
@@ -19,7 +20,17 @@ pub async fn run(blobs: &dyn Blobs, prefix: &str) {
     abort(blobs, &client, &format!("{prefix}/aborted")).await;
     denied(blobs, &client, &format!("{prefix}/denied")).await;
     expired(blobs, &client, &format!("{prefix}/expired")).await;
+    content(blobs, &format!("{prefix}/content")).await;
     delete(blobs, prefix).await;
+}
+
+async fn content(blobs: &dyn Blobs, key: &str) {
+    assert!(blobs.content(key).await.expect("asked").is_none(), "it was never stored");
+    let bytes = Bytes::from(vec![7; 700_000]);
+    blobs.put(key, bytes.clone()).await.expect("stored");
+    let (size, pieces) = blobs.content(key).await.expect("asked").expect("it is there");
+    let read: Vec<Bytes> = pieces.try_collect().await.expect("read");
+    assert!(size == 700_000 && read.concat() == bytes, "it reads back");
 }
 
 async fn single(blobs: &dyn Blobs, client: &Client, key: &str) {

@@ -2,14 +2,14 @@
 //! A file has its name only when all its bytes are on the disk. Must never build a path from a caller's text.
 
 use super::{
-    Blobs, Error, digest_of_key,
+    Blobs, Content, Error, digest_of_key,
     room::Room,
     ticket::{Action, Denied, Signer, Ticket},
     writer::{self, Sink, WriteError},
 };
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::Stream;
+use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use longshore_common::artifact::{UploadTarget, part_size};
 use sha2::{Digest as _, Sha256};
 use std::{
@@ -18,6 +18,10 @@ use std::{
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
+use tokio_util::io::ReaderStream;
+
+/// What is read from a file at a time.
+const CHUNK: usize = 256 << 10;
 
 #[derive(Clone, Debug)]
 pub struct Directory(Arc<Inner>);
@@ -136,6 +140,14 @@ impl Inner {
 
 #[async_trait]
 impl Blobs for Directory {
+    async fn content(&self, key: &str) -> Result<Option<(u64, Content)>, Error> {
+        let found = self.read(key).await.map_err(|error| Error::Unreachable(error.to_string()))?;
+        Ok(found.map(|(file, size)| {
+            let bytes = ReaderStream::with_capacity(tokio::fs::File::from_std(file), CHUNK);
+            (size, bytes.map_err(|error| Error::Unreachable(error.to_string())).boxed())
+        }))
+    }
+
     async fn open_upload(&self, key: &str, size: u64, valid: Duration) -> Result<UploadTarget, Error> {
         check_key(key)?;
         let expires = now_seconds() + valid.as_secs();

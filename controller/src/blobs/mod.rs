@@ -17,8 +17,12 @@ pub use writer::WriteError;
 use crate::identity::DEFAULT_PROJECT;
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::stream::BoxStream;
 use longshore_common::artifact::UploadTarget;
 use std::{fmt, time::Duration};
+
+/// Bytes of an object.
+pub type Content = BoxStream<'static, Result<Bytes, Error>>;
 
 #[async_trait]
 pub trait Blobs: Send + Sync + fmt::Debug {
@@ -33,6 +37,9 @@ pub trait Blobs: Send + Sync + fmt::Debug {
 
     /// A signed GET address.
     async fn get_url(&self, key: &str, valid: Duration) -> Result<String, Error>;
+
+    /// Size and bytes of a stored object, or `None`. Read as they are asked for.
+    async fn content(&self, key: &str) -> Result<Option<(u64, Content)>, Error>;
 
     /// Size of a stored object, or `None`.
     async fn size(&self, key: &str) -> Result<Option<u64>, Error>;

@@ -1,9 +1,10 @@
 //! Objects in a bucket of S3 or a compatible store (MinIO, Garage, Ceph). Addresses are signed here, without a
 //! call; bytes of jobs never pass through the controller. The bucket is the operator's: never made, never removed.
 
-use super::{Blobs, Error};
+use super::{Blobs, Content, Error};
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::{StreamExt as _, stream};
 use longshore_common::artifact::{UploadTarget, part_size};
 use reqwest::{Client, Method, Response, StatusCode, header};
 use rusty_s3::{
@@ -16,6 +17,8 @@ use url::Url;
 
 /// How long the controller's own calls' signatures hold: one try.
 const CALL: Duration = Duration::from_secs(60);
+/// Between two pieces of an object that is read.
+const STALL: Duration = Duration::from_secs(60);
 /// What one DeleteObjects call takes at most.
 const DELETE_BATCH: usize = 1_000;
 /// S3 refuses addresses that are valid for longer.
@@ -179,6 +182,37 @@ impl S3 {
 
 #[async_trait]
 impl Blobs for S3 {
+    async fn content(&self, key: &str) -> Result<Option<(u64, Content)>, Error> {
+        let full = self.key(key);
+        let url = self.bucket.get_object(Some(&self.credentials), &full).sign(CALL);
+        // A large object takes longer than a call may; one that stalls is cut below.
+        let response = self.client.get(url).timeout(LONGEST).send().await;
+        let response = response.map_err(|error| self.unreachable(&error))?;
+        if response.status() == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        let Some(size) = response.content_length().filter(|_| response.status().is_success()) else {
+            return Err(match self.text(response, "reading an object").await {
+                Ok(_) => Error::Refused(format!("{}: no size in the answer for {full}", self.place)),
+                Err(error) => error,
+            });
+        };
+        let place = self.place.clone();
+        let bytes = stream::try_unfold(response, move |mut response| {
+            let place = place.clone();
+            async move {
+                let failed =
+                    |why: &str| Error::Unreachable(format!("{place} {why} while an object was read"));
+                match tokio::time::timeout(STALL, response.chunk()).await {
+                    Ok(Ok(chunk)) => Ok(chunk.map(|chunk| (chunk, response))),
+                    Ok(Err(_)) => Err(failed("hung up")),
+                    Err(_) => Err(failed("went silent")),
+                }
+            }
+        });
+        Ok(Some((size, bytes.boxed())))
+    }
+
     async fn open_upload(&self, key: &str, size: u64, valid: Duration) -> Result<UploadTarget, Error> {
         let (key, valid) = (self.key(key), valid.min(LONGEST));
         let part_size = part_size(size);

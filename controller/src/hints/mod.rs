@@ -67,22 +67,22 @@ pub(crate) async fn last_lines(logs: &dyn LogStore, attempt: &AttemptView) -> Ve
     let key = attempt.attempt.into();
     let wanted = [Stream::Stdout, Stream::Stderr];
     let Ok(from) = log_store::tail(logs, key, LINES, &wanted).await else { return Vec::new() };
-    let (mut text, mut at) = (Vec::new(), from);
+    let (mut read, mut at) = (0, from);
     // What one of them wrote last is not cut by what the other wrote.
     let mut streams = [Vec::new(), Vec::new()];
-    while text.len() < LOG {
+    while read < LOG {
         let Ok(mut bytes) = logs.read(key, at, LOG).await else { break };
         if bytes.is_empty() {
             break;
         }
         at += bytes.len() as u64;
+        read += bytes.len();
         while let Ok(Some((record, used))) = decode(&bytes) {
             bytes = bytes.slice(used..);
             let Some(stream) = wanted.iter().position(|stream| *stream == record.header.stream) else {
                 continue;
             };
             streams[stream].extend_from_slice(&record.data);
-            text.extend_from_slice(&record.data);
         }
     }
     let lines = streams.iter().flat_map(|bytes| {

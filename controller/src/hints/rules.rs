@@ -28,6 +28,14 @@ fn has_no_gpu(facts: &Facts<'_>) -> bool {
     facts.spec.resources.gpu.is_none()
 }
 
+fn never_ran(facts: &Facts<'_>) -> bool {
+    facts.outcome.name() != "exit_code"
+}
+
+fn is_not_of_a_gpu(facts: &Facts<'_>) -> bool {
+    !facts.lines.iter().any(|line| line.to_lowercase().contains("cuda out of memory"))
+}
+
 fn is_kleinkram(facts: &Facts<'_>) -> bool {
     facts.spec.contract == KLEINKRAM
 }
@@ -63,7 +71,7 @@ pub(super) const RULES: &[Rule] = &[
         name: "image_not_found",
         outcomes: &["image_not_found"],
         texts: &[&["failed to resolve reference", "not found"], &["manifest", "unknown", "docker"], &["repository does not exist or may require"]],
-        when: Some(|facts| facts.outcome.name() != "exit_code"),
+        when: Some(never_ran),
         text: "the image could not be found: check its name and tag, and that it was pushed",
     },
     Rule {
@@ -105,7 +113,7 @@ pub(super) const RULES: &[Rule] = &[
             &["memoryerror"], &["cannot allocate memory"], &["std::bad_alloc"], &["out of memory: kill"], &["oom-kill"],
             &["javascript heap out of memory"], &["java.lang.outofmemoryerror"], &["unable to allocate", "array"],
         ],
-        when: Some(|facts| !facts.lines.iter().any(|line| line.to_lowercase().contains("cuda out of memory"))),
+        when: Some(is_not_of_a_gpu),
         text: "memory ran out: ask for more (--memory SIZE; `longshore show` says what it used), or keep less of it at a time",
     },
     Rule {
@@ -206,8 +214,16 @@ pub(super) const RULES: &[Rule] = &[
 ];
 
 const NO_GPU: &[&[&str]] = &[
-    &["no cuda-capable device"], &["found no nvidia driver"], &["cuda driver version is insufficient"],
-    &["libcuda.so", "cannot open shared object"], &["nvidia-smi", "not found"], &["torch not compiled with cuda enabled"],
-    &["cuda_error_no_device"], &["failed call to cuinit"], &["no gpu", "found"], &["could not select device driver", "gpu"],
-    &["libnvidia-ml.so", "cannot open shared object"], &["attempting to deserialize object on a cuda device"],
+    &["no cuda-capable device"],
+    &["found no nvidia driver"],
+    &["cuda driver version is insufficient"],
+    &["libcuda.so", "cannot open shared object"],
+    &["nvidia-smi", "not found"],
+    &["torch not compiled with cuda enabled"],
+    &["cuda_error_no_device"],
+    &["failed call to cuinit"],
+    &["no gpu", "found"],
+    &["could not select device driver", "gpu"],
+    &["libnvidia-ml.so", "cannot open shared object"],
+    &["attempting to deserialize object on a cuda device"],
 ];

@@ -32,11 +32,27 @@ fn real_last_lines_bring_the_advice_that_helps() {
     let no_driver = "Traceback (most recent call last):\n  File \"/app/train.py\", line 3, in <module>\n\
         RuntimeError: Found no NVIDIA driver on your system. Please check that you have an NVIDIA GPU";
     let table: [(JobSpec, &str, &[&str]); 17] = [
-        (action(), "CLI version 0.50.2 is outdated. Please update your CLI: pip install --upgrade kleinkram", &["client_outdated"]),
-        (action(), "httpx.HTTPStatusError: Client error '426 Upgrade Required' for url 'https://api/x'", &["client_outdated"]),
-        (plain(), "numpy.core._exceptions._ArrayMemoryError: Unable to allocate 7.45 GiB for an array with shape (1000000000,)", &["memory"]),
+        (
+            action(),
+            "CLI version 0.50.2 is outdated. Please update your CLI: pip install --upgrade kleinkram",
+            &["client_outdated"],
+        ),
+        (
+            action(),
+            "httpx.HTTPStatusError: Client error '426 Upgrade Required' for url 'https://api/x'",
+            &["client_outdated"],
+        ),
+        (
+            plain(),
+            "numpy.core._exceptions._ArrayMemoryError: Unable to allocate 7.45 GiB for an array with shape (1000000000,)",
+            &["memory"],
+        ),
         (plain(), "terminate called after throwing an instance of 'std::bad_alloc'", &["memory"]),
-        (gpu.clone(), "torch.cuda.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 MiB", &["gpu_memory"]),
+        (
+            gpu.clone(),
+            "torch.cuda.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 MiB",
+            &["gpu_memory"],
+        ),
         (plain(), "OSError: [Errno 28] No space left on device: '/tmp_disk/a'", &["disk"]),
         (plain(), "cp: error writing '/out/x': Disk quota exceeded", &["disk"]),
         (plain(), no_driver, &["gpu_not_requested"]),
@@ -46,7 +62,11 @@ fn real_last_lines_bring_the_advice_that_helps() {
         (plain(), "PermissionError: [Errno 13] Permission denied: '/out/report.json'", &["out_not_writable"]),
         (plain(), "mkdir: can't create directory '/out/a/b': Permission denied", &["out_not_writable"]),
         (action(), "chown: changing ownership of '/data': Operation not permitted", &["privilege_missing"]),
-        (plain(), "standard_init_linux.go:228: exec user process caused: exec format error", &["wrong_processor"]),
+        (
+            plain(),
+            "standard_init_linux.go:228: exec user process caused: exec format error",
+            &["wrong_processor"],
+        ),
         (plain(), "curl: (6) Could not resolve host: api.example.org", &["name_not_resolved"]),
         (plain(), "RuntimeError: can't start new thread", &["too_many_processes"]),
     ];

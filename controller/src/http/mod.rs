@@ -6,6 +6,7 @@ mod hooks;
 mod metrics;
 mod patience;
 pub mod peer;
+mod results;
 mod serve;
 pub(crate) mod timely;
 
@@ -32,6 +33,7 @@ pub fn routes(context: Arc<Context>, directory: Option<Directory>) -> Router {
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics::metrics))
         .with_state(Arc::clone(&context))
+        .merge(results::routes(Arc::clone(&context)))
         .merge(hooks::routes(context));
     match directory {
         Some(directory) => router.merge(bytes::routes(directory)),

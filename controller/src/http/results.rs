@@ -21,7 +21,7 @@ const ROOT: &str = "/results/";
 /// Files on one page.
 const PAGE: u32 = 1_000;
 
-pub fn routes(context: Arc<Context>) -> Router {
+pub(super) fn routes(context: Arc<Context>) -> Router {
     Router::new().route("/results/{*link}", get(answer)).with_state(context)
 }
 
@@ -63,7 +63,7 @@ async fn linked(context: &Context, token: &str) -> Result<(JobView, AttemptView,
         return Err(refuse(StatusCode::GONE, expired));
     }
     let job = context.jobs.get(attempt.job).await.map_err(|error| match error {
-        crate::jobs::Error::NoJob { .. } => gone(),
+        crate::jobs::Error::NotFound { .. } => gone(),
         error => failed(&error),
     })?;
     let attempts = context.jobs.attempts(attempt.job).await.map_err(|error| failed(&error))?;

@@ -27,6 +27,9 @@ const FIRST_CHANGES: u32 = 32;
 /// Jobs read at a time, each of up to a mebibyte.
 const LIST_CHUNK: u32 = 50;
 
+/// Apart from every list.
+const LINK: &str = "link to results";
+
 impl Jobs {
     /// UUID, short id, name (the newest of that name), or the unique beginning of a short id. With a project, jobs of
     /// others are not there.
@@ -61,6 +64,16 @@ impl Jobs {
     /// The attempt that has the job now, and how far it is.
     pub(crate) fn held(&self, job: JobId) -> Option<(LiveAttempt, JobState)> {
         self.inner.shared.live.of_job(job)
+    }
+
+    /// A token that nobody else can make.
+    pub(crate) fn seal_link(&self, what: &[u8]) -> String {
+        token::seal(&self.inner.shared.token_key, LINK, what)
+    }
+
+    /// What such a token was made of.
+    pub(crate) fn open_link(&self, token: &str) -> Option<Vec<u8>> {
+        token::open(&self.inner.shared.token_key, LINK, token).ok().flatten()
     }
 
     pub async fn get(&self, job: JobId) -> Result<JobView, Error> {

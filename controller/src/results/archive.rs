@@ -56,7 +56,8 @@ impl Reader {
                 let first = !std::mem::replace(&mut self.ended, true);
                 return Ok(first.then(|| stream::once(async { Ok(end) }).boxed()));
             };
-            let page = self.jobs.artifacts(&self.attempt, b"", PAGE, &token).await.map_err(io::Error::other)?;
+            let page =
+                self.jobs.artifacts(&self.attempt, b"", PAGE, &token).await.map_err(io::Error::other)?;
             (self.left, self.next) = (page.items.into(), page.next);
         }
         let Some(StoredArtifact { entry, key }) = self.left.pop_front() else { return Ok(None) };
@@ -72,9 +73,11 @@ impl Reader {
 /// An object's bytes, exactly as many as its manifest says.
 pub(crate) async fn whole(blobs: &dyn Blobs, key: &str, size: u64) -> io::Result<Piece> {
     let gone = || io::Error::new(io::ErrorKind::NotFound, "a file is not in the store any more");
-    let (stored, bytes) = blobs.open(key).await.map_err(io::Error::other)?.ok_or_else(gone)?;
+    let (stored, bytes) = blobs.content(key).await.map_err(io::Error::other)?.ok_or_else(gone)?;
     if stored != size {
-        return Err(io::Error::other(format!("a file has {stored} bytes in the store and {size} in its manifest")));
+        return Err(io::Error::other(format!(
+            "a file has {stored} bytes in the store and {size} in its manifest"
+        )));
     }
     let counted = bytes.map_err(|error: blobs::Error| io::Error::other(error));
     let counted = stream::try_unfold((counted, size), |(mut bytes, left)| async move {

@@ -6,7 +6,7 @@ mod page;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use archive::archive;
+pub(crate) use archive::{archive, whole};
 pub(crate) use page::page;
 
 use crate::jobs::{AttemptView, JobView, Jobs};
@@ -18,9 +18,9 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use std::time::Duration;
 
 /// As S3 signs: a longer link is a copy.
-pub const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
+pub(crate) const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Of links that nobody chose a length for.
-pub const USUAL: Duration = Duration::from_secs(4 * 3600);
+pub(crate) const USUAL: Duration = Duration::from_secs(4 * 3600);
 
 /// What stays as it is in the path of a file's link.
 const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'_').remove(b'.').remove(b'~');

@@ -3,7 +3,6 @@
 use super::{ARCHIVE, file};
 use crate::jobs::{AttemptView, JobView, Page, StoredArtifact};
 use longshore_common::{clock::Timestamp, units::ByteSize};
-use std::fmt::Write as _;
 
 pub(crate) fn page(
     job: &JobView,
@@ -24,16 +23,12 @@ pub(crate) fn page(
     for StoredArtifact { entry, .. } in &files.items {
         let artifact = &entry.artifact;
         let (size, path) = (ByteSize(artifact.size).rounded(), shown(&artifact.path));
-        // A string takes any text.
-        drop(writeln!(
-            text,
-            "<tr><td>{size}</td><td><a href=\"{}\">{path}</a></td></tr>",
-            file(&artifact.path)
-        ));
+        let to = file(&artifact.path);
+        text.push_str(&format!("<tr><td>{size}</td><td><a href=\"{to}\">{path}</a></td></tr>\n"));
     }
     text.push_str("</table>\n");
     if let Some(next) = &files.next {
-        drop(writeln!(text, "<p><a href=\"?after={}\">more</a></p>", shown(next.as_bytes())));
+        text.push_str(&format!("<p><a href=\"?after={}\">more</a></p>\n", shown(next.as_bytes())));
     }
     text.push_str("</body></html>\n");
     text
@@ -50,7 +45,9 @@ fn shown(name: &[u8]) -> String {
             '"' => text.push_str("&quot;"),
             '\'' => text.push_str("&#39;"),
             // Marks that turn the direction of what follows make `exe.txt` of `txt.exe`.
-            '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => text.push('\u{fffd}'),
+            '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
+                text.push('\u{fffd}')
+            }
             char if char.is_control() => text.push('\u{fffd}'),
             char => text.push(char),
         }

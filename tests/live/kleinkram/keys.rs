@@ -22,7 +22,8 @@ async fn revoked(store: &Path, uuid: &str) {
 #[tokio::test]
 async fn a_key_is_minted_for_each_attempt_shown_nowhere_and_taken_back() {
     let client = Client::connect(cluster()).await;
-    let mut spec = script("echo [$KLEINKRAM_API_KEY] [$APIKEY] >&2; printf %s $APIKEY | wc -c; sleep 1; exit 1");
+    let mut spec =
+        script("echo [$KLEINKRAM_API_KEY] [$APIKEY] >&2; printf %s $APIKEY | wc -c; sleep 1; exit 1");
     spec.access = longshore_proto::v1::AccessRight::Write.into();
     spec.retry = Some(RetryPolicy { attempts: 2, on: vec!["exit_code".into()], ..RetryPolicy::default() });
     let job = client.run(spec).await;
@@ -35,13 +36,18 @@ async fn a_key_is_minted_for_each_attempt_shown_nowhere_and_taken_back() {
     revoked(&store(), &job.uuid).await;
     let cli = cluster().cli();
     let mut told = format!("{:?}", client.get(&job.id).await);
-    for arguments in [&["show", &job.id][..], &["show", &job.id, "-o", "json"], &["logs", &job.id], &["status"]] {
+    for arguments in
+        [&["show", &job.id][..], &["show", &job.id, "-o", "json"], &["logs", &job.id], &["status"]]
+    {
         let done = cli.call(arguments);
         told.push_str(&(done.text() + &done.stderr));
     }
     told.push_str(&cluster().outputs());
     let left = containers(&job.id);
-    assert!(left.is_empty() || !docker_output(&["inspect", &left]).status.success(), "nothing is left to inspect");
+    assert!(
+        left.is_empty() || !docker_output(&["inspect", &left]).status.success(),
+        "nothing is left to inspect"
+    );
     assert!(told.contains("[***] [***]"), "{told}");
     for line in &keys {
         assert!(!told.contains(&line[1]), "{} is told", line[1]);
@@ -52,7 +58,8 @@ async fn a_key_is_minted_for_each_attempt_shown_nowhere_and_taken_back() {
 async fn a_key_can_be_a_secret() {
     let client = Client::connect(cluster()).await;
     let file = cluster().cli();
-    let mut child = file.command(&["secrets", "set", "given-key"]).stdin(std::process::Stdio::piped()).spawn();
+    let mut child =
+        file.command(&["secrets", "set", "given-key"]).stdin(std::process::Stdio::piped()).spawn();
     let child = child.as_mut().expect("run longshore");
     std::io::Write::write_all(&mut child.stdin.take().expect("piped"), b"5f0c-given").expect("it reads");
     assert!(child.wait().expect("it ends").success());
@@ -71,10 +78,15 @@ async fn a_minter_that_fails_ends_the_attempt_with_its_name_and_nobodys_blame() 
     cluster.cli().call(&[&set[..], &endpoints, &["--kleinkram-minter", "broken"]].concat()).expect(0);
     let image = super::image();
     let mission = format!("mission_uuid={}", super::MISSION);
-    let run = ["--project", "unlucky", "run", "--attempts", "2", "--backoff", "100ms", "--kleinkram", &mission];
+    let run =
+        ["--project", "unlucky", "run", "--attempts", "2", "--backoff", "100ms", "--kleinkram", &mission];
     let small = ["--cpus", "0.1", "-m", "64m", "--scratch", "256m", &image];
     let done = cluster.cli().call(&[&run[..], &small].concat()).expect(125);
-    assert!(done.stderr.contains("run_key_failed") && done.stderr.contains("minter `broken`"), "{}", done.stderr);
+    assert!(
+        done.stderr.contains("run_key_failed") && done.stderr.contains("minter `broken`"),
+        "{}",
+        done.stderr
+    );
     assert!(!done.stderr.contains("no luck"), "what it complained is the operator's: {}", done.stderr);
 }
 
@@ -85,7 +97,8 @@ async fn an_agent_that_is_killed_leaves_no_key_behind_and_its_next_process_has_t
     let mut cluster = embedded().controller(&settings).start();
     settle(&cluster);
     let client = Client::connect(&cluster).await;
-    let mut spec = script("echo up; i=0; while [ $i -lt 12 ]; do echo [$APIKEY]; i=$((i + 1)); sleep 0.5; done");
+    let mut spec =
+        script("echo up; i=0; while [ $i -lt 12 ]; do echo [$APIKEY]; i=$((i + 1)); sleep 0.5; done");
     spec.disconnect_tolerance = seconds(10);
     let id = client.submit(spec.clone()).await;
     client.prints(&id, "up").await;
@@ -115,10 +128,8 @@ async fn a_controller_killed_between_mint_and_answer_takes_the_key_back() {
     let client = Client::connect(&cluster).await;
     let id = client.submit(script("true")).await;
     let uuid = client.get(&id).await.job.expect("a job").uuid;
-    until("a key is made", || async {
-        if keys_of(&store, &uuid).is_empty() { Err(()) } else { Ok(()) }
-    })
-    .await;
+    until("a key is made", || async { if keys_of(&store, &uuid).is_empty() { Err(()) } else { Ok(()) } })
+        .await;
     cluster.kill_controller();
     cluster.start_controller();
     drop(client.jobs.clone());

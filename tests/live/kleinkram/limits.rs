@@ -33,7 +33,8 @@ async fn files_and_memory_count_together() {
 #[tokio::test]
 async fn files_in_tmp_disk_and_out_do_not_count_as_memory() {
     let client = Client::connect(cluster()).await;
-    let job = client.run(script("dd if=/dev/zero of=/tmp_disk/big bs=1M count=90; sleep 2; ls -l /tmp_disk")).await;
+    let job =
+        client.run(script("dd if=/dev/zero of=/tmp_disk/big bs=1M count=90; sleep 2; ls -l /tmp_disk")).await;
     assert_eq!(outcome(&job), "succeeded", "{job:?}");
     assert!(printed(&client, &job).await.contains("94371840"));
     let job = client.run(script("dd if=/dev/zero of=/out/big bs=1M count=80; sleep 2")).await;

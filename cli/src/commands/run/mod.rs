@@ -14,7 +14,7 @@ use flags::Plan;
 pub(crate) use flags::{LimitArgs, RunArgs, defaults};
 pub(crate) use words::pair;
 
-use super::{explain, submit};
+use super::{explain, show, submit};
 use crate::client::Client;
 use crate::failure::{Failure, code};
 use crate::follow::{self, LogRequest, Printer, Screen};
@@ -75,6 +75,9 @@ pub(crate) async fn run(client: &Client, args: RunArgs, format: FormatArgs) -> a
         None => Ok(()),
     };
     for line in end_line(&ended) {
+        screen.say(line);
+    }
+    for line in after(client, &ended.id, args.out.is_some()).await {
         screen.say(line);
     }
     if format.is_for_scripts() {
@@ -212,4 +215,13 @@ async fn collect(client: &Client, job: &v1::Job, target: &Path, screen: &Screen)
         screen.say(format!("  collect  /out {files} {} → {shown}  sha256 ok", size(fetched.bytes)));
     }
     Ok(())
+}
+
+/// Advice, and where the files are: worth a moment, never the run's exit code.
+async fn after(client: &Client, job: &str, fetched: bool) -> Vec<String> {
+    let request = v1::GetJobRequest { job: job.to_owned() };
+    let Ok(answer) = client.ask(client.jobs().get(request)).await else { return Vec::new() };
+    let hints = answer.hints.iter().map(|hint| format!("  hint: {}", show::told(hint)));
+    let result = answer.result.filter(|_| !fetched).map(|result| format!("  result: {}", result.folder));
+    hints.chain(result).collect()
 }

@@ -93,6 +93,7 @@ pub const RULES: &[Rule] = &[
     reads("/longshore.v1.Actions/ListVersions", VIEWER),
     reads("/longshore.v1.Actions/Diff", VIEWER),
     reads("/longshore.v1.Actions/Advise", VIEWER),
+    reads("/longshore.v1.Jobs/LinkResults", VIEWER),
     reads("/longshore.v1.Agents/List", VIEWER),
     reads("/longshore.v1.Agents/Get", VIEWER),
     changes("/longshore.v1.Agents/CreateJoinToken", MACHINES),
@@ -160,6 +161,7 @@ pub const RULES: &[Rule] = &[
     reads("/blobs/", Access::Signed).open_ended(),
     // A delivery's line is in its trigger's history.
     reads("/hooks/", Access::Signed),
+    reads("/results/", Access::Signed).open_ended(),
 ];
 
 /// The rule of a request's path.
