@@ -36,6 +36,7 @@ const CALLS: &[(&str, Takes)] = &[
     ("longshore.v1.Jobs/Exec", Role(Submitter)),
     ("longshore.v1.Jobs/ListArtifacts", Role(Viewer)),
     ("longshore.v1.Jobs/GetArtifactUrls", Role(Viewer)),
+    ("longshore.v1.Jobs/LinkResults", Role(Viewer)),
     ("longshore.v1.Jobs/UploadInputs", Role(Submitter)),
     ("longshore.v1.Jobs/CompleteInputs", Role(Submitter)),
     ("longshore.v1.Jobs/CreateInput", Role(Submitter)),
@@ -257,6 +258,10 @@ async fn what_is_another_projects_is_not_there() {
                 .map(drop),
             other
                 .get_artifact_urls(v1::GetArtifactUrlsRequest { job: job.clone(), ..Default::default() })
+                .await
+                .map(drop),
+            other
+                .link_results(v1::LinkResultsRequest { job: job.clone(), ..Default::default() })
                 .await
                 .map(drop),
             other.retry(v1::RetryJobRequest { job: job.clone(), ..Default::default() }).await.map(drop),
