@@ -117,7 +117,7 @@ fn with(kind: header::HeaderValue, name: Option<&[u8]>, body: Body) -> Response 
     let mut response = builder(StatusCode::OK)
         .header(header::CONTENT_TYPE, kind)
         .header(header::X_CONTENT_TYPE_OPTIONS, "nosniff")
-        .header(header::CONTENT_SECURITY_POLICY, "sandbox; default-src 'none'")
+        .header(header::CONTENT_SECURITY_POLICY, "sandbox allow-downloads; default-src 'none'")
         .header(header::REFERRER_POLICY, "no-referrer")
         .header(header::CACHE_CONTROL, "private, no-store")
         .header("x-robots-tag", "noindex");

@@ -46,6 +46,8 @@ struct Inner {
     rows: Mutex<HashMap<AttemptRef, Arc<RunKeyRow>>>,
     /// One call about one run at a time.
     turns: Mutex<HashMap<AttemptRef, Arc<tokio::sync::Mutex<()>>>>,
+    /// Minters whose last complaint was told.
+    complained: Mutex<HashSet<String>>,
     /// Why the last look left some behind.
     ill: Mutex<Option<String>>,
     nudge: Notify,
@@ -92,6 +94,7 @@ impl RunKeys {
             store: store.clone(),
             rows: Mutex::new(rows.collect()),
             turns: Mutex::default(),
+            complained: Mutex::default(),
             ill: Mutex::default(),
             nudge: Notify::new(),
         })))
@@ -220,11 +223,17 @@ impl RunKeys {
         // With another key of the secrets it is taken back by its name alone.
         let key = key.and_then(Result::ok);
         let told = minter.revoke(&told, key.as_ref().map(|key| key.as_str())).await;
-        told.map_err(|Failed { what, complaint }| {
-            let complaint = key.as_ref().map_or(complaint.clone(), |key| complaint.replace(key.as_str(), "***"));
-            tracing::warn!(attempt.id = %row.attempt, minter = row.minter, what, complaint, "run key not taken back");
-            Error::NoKey(format!("minter `{}` {what}", row.minter))
-        })
+        let mut complained = self.0.complained.lock().unwrap_or_else(PoisonError::into_inner);
+        let Err(Failed { what, complaint }) = told else {
+            complained.remove(&row.minter);
+            return Ok(());
+        };
+        if complained.insert(row.minter.clone()) {
+            let complaint =
+                key.as_ref().map_or_else(|| complaint.clone(), |key| complaint.replace(key.as_str(), "***"));
+            tracing::warn!(minter = row.minter, what, complaint, "run keys are not taken back; trying on");
+        }
+        Err(Error::NoKey(format!("minter `{}` {what}", row.minter)))
     }
 
     /// Returns when an attempt may be over. Cancel-safe.
