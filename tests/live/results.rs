@@ -11,6 +11,8 @@ on_both! {
 }
 
 fn http() -> Http {
+    // Once for the process; another story may have done it.
+    drop(rustls::crypto::ring::default_provider().install_default());
     Http::builder().no_proxy().redirect(redirect::Policy::none()).build().expect("a plain client")
 }
 

@@ -93,7 +93,7 @@ fn extract_metadata_describes_every_file() {
 #[test]
 fn gpu_info_tells_that_there_is_none() {
     let (said, out) = run("gpu-info", &[], 0);
-    assert!(said.contains("granted  0") && said.contains("visible  none"), "{said}");
+    assert!(said.contains("granted  0") && said.contains("visible  void"), "{said}");
     assert_eq!(fs::read_to_string(out.join("gpus.txt")).expect("left"), said);
 }
 
