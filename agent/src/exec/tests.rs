@@ -74,6 +74,7 @@ impl Rig {
 
 async fn running(runtime: &Fake, attempt: AttemptRef) -> ContainerId {
     let spec = ContainerSpec {
+        files_in_memory: false,
         attempt,
         short_id: ShortId::random(),
         cluster: ClusterId::new(),
