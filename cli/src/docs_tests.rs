@@ -3,8 +3,9 @@
 use crate::commands::Cli;
 use clap::Parser as _;
 use longshore_agent::AgentConfig;
-use longshore_common::{job::file, trigger};
+use longshore_common::{job::file, tree, trigger};
 use longshore_controller::ControllerConfig;
+use serde::de::DeserializeOwned;
 use std::{fs, path::Path};
 
 struct Snippet {
@@ -67,13 +68,20 @@ fn every_setting_is_known() {
     for Snippet { place, text, .. } in all {
         let file = text.lines().next().unwrap_or_default();
         if file.ends_with("controller.toml") {
-            toml::from_str::<ControllerConfig>(&text).map(drop).unwrap_or_else(|e| panic!("{place}: {e}"));
+            read_settings::<ControllerConfig>(&place, &text);
         } else if file.ends_with("agent.toml") {
-            toml::from_str::<AgentConfig>(&text).map(drop).unwrap_or_else(|e| panic!("{place}: {e}"));
+            read_settings::<AgentConfig>(&place, &text);
         } else {
             panic!("{place}: the first line must name the file it belongs to");
         }
     }
+}
+
+/// As the program reads them, durations and sizes with units included.
+fn read_settings<T: DeserializeOwned>(place: &str, text: &str) {
+    let node = tree::toml(text).unwrap_or_else(|error| panic!("{place}: {error}"));
+    let (settings, wrong) = tree::read_settings::<T>(&node);
+    assert!(settings.is_some() && wrong.is_empty(), "{place}: {wrong}");
 }
 
 /// Fenced blocks of a language in the README and the guides.
