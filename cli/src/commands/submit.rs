@@ -48,12 +48,16 @@ pub(crate) async fn run(client: &Client, args: SubmitArgs, format: FormatArgs) -
     }
     let mut jobs = Vec::new();
     let mut refused = Vec::new();
-    for (batch, requests) in requests.chunks(BATCH).enumerate() {
+    // A job may wait for one above in the file by its name: that must be there first.
+    let waits =
+        |request: &v1::SubmitRequest| request.spec.as_ref().is_some_and(|spec| !spec.after.is_empty());
+    let step = if requests.iter().any(waits) { 1 } else { BATCH };
+    for (batch, requests) in requests.chunks(step).enumerate() {
         for (index, result) in batch_of(client, requests).await?.into_iter().enumerate() {
             match result {
                 Ok(job) => jobs.push(job),
                 Err(error) => {
-                    refused.push(format!("{source}: document {}: {error}", batch * BATCH + index + 1))
+                    refused.push(format!("{source}: document {}: {error}", batch * step + index + 1))
                 }
             }
         }

@@ -1,5 +1,6 @@
 //! What a job is: its spec, states, outcomes and retry policy. Plain data and pure functions.
 
+mod after;
 pub mod file;
 mod gpu;
 pub mod image;
@@ -14,6 +15,7 @@ pub mod state;
 mod validate;
 mod version;
 
+pub use after::{After, UnknownWhen, When};
 pub use gpu::GpuRequest;
 pub use image::policy::{ImagePolicy, Pattern, canonical, repository};
 pub use kleinkram::{Access, KLEINKRAM, Kleinkram};

@@ -61,6 +61,7 @@ pub enum Outcome {
     VramLimit,
     FilesOverMemory,
     RunKeyFailed,
+    DependencyFailed,
 }
 
 /// One row of the table.
@@ -84,7 +85,7 @@ pub struct UnknownOutcome(pub String);
 
 impl Outcome {
     /// One of each, `exit_code` with 1, `gpu_fault` without a number.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::Succeeded,
         Self::ExitCode(1),
         Self::OomKilled,
@@ -115,6 +116,7 @@ impl Outcome {
         Self::VramLimit,
         Self::FilesOverMemory,
         Self::RunKeyFailed,
+        Self::DependencyFailed,
     ];
 
     /// This outcome's row of the table.
@@ -150,6 +152,7 @@ impl Outcome {
             Self::VramLimit => &TABLE[27],
             Self::FilesOverMemory => &TABLE[28],
             Self::RunKeyFailed => &TABLE[29],
+            Self::DependencyFailed => &TABLE[30],
         }
     }
 
@@ -233,7 +236,7 @@ use Blame::{External, Nobody, Platform, User};
 use JobState::{Failed, TimedOut};
 
 #[rustfmt::skip]
-const TABLE: [Row; 30] = [
+const TABLE: [Row; 31] = [
     row("succeeded", (JobState::Succeeded, Nobody, false), Some(0),
         "the main process exited with 0 and every artifact is stored",
         ""),
@@ -324,6 +327,9 @@ const TABLE: [Row; 30] = [
     row("run_key_failed", (Failed, External, true), Some(125),
         "the minter of the project made no run key for the attempt",
         "the detail names the minter; whoever runs the controller looks at it (docs/operator.md)"),
+    row("dependency_failed", (Failed, User, false), Some(125),
+        "a job that it was to follow ended otherwise than it waited for",
+        "the detail names that job; longshore retry JOB runs this one without waiting"),
 ];
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The complete description of a job, every default filled in. Immutable once submitted.
 
 use super::{
+    after::After,
     kleinkram::{Access, KLEINKRAM, Kleinkram, MOST_PIDS},
     labels::AgentRule,
     resources::Resources,
@@ -66,6 +67,9 @@ pub struct JobSpec {
     /// Every attempt runs the digest that the first one ran.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub pin: bool,
+    /// Jobs that must have ended before it begins.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub after: Vec<After>,
     /// What contract `kleinkram` tells the container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kleinkram: Option<Kleinkram>,
@@ -245,6 +249,7 @@ impl JobSpec {
             secret_files: BTreeMap::new(),
             caches: BTreeMap::new(),
             pin: false,
+            after: Vec::new(),
             kleinkram: None,
             access: Access::Read,
             trigger: None,

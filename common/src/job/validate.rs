@@ -11,7 +11,10 @@ mod secrets;
 pub use secrets::{check_secret_name, secret_file};
 
 use super::resources::MIB;
-use super::{Deadlines, Input, JobSpec, Outcome, Outputs, RetryPolicy, ShareInput, image, spec::MOST_FILES};
+use super::{
+    Deadlines, Input, JobSpec, Outcome, Outputs, RetryPolicy, ShareInput, after::After, image,
+    spec::MOST_FILES,
+};
 use crate::fields::{FieldError, FieldErrors};
 use globset::Glob;
 use std::{io, time::Duration};
@@ -51,6 +54,7 @@ pub fn validate(spec: &JobSpec) -> Result<(), FieldErrors> {
         }
     }
     outputs(&spec.outputs, &mut errors);
+    after(&spec.after, &mut errors);
     if size(spec) > LARGEST_SPEC {
         errors.push("", "is larger than 1 MiB: put bulky values into an input");
     }
@@ -60,6 +64,18 @@ pub fn validate(spec: &JobSpec) -> Result<(), FieldErrors> {
 /// Only a trigger gives a job an object of an operator's source, and a job made of that one has it too.
 fn is_object(spec: &JobSpec, input: &Input) -> bool {
     spec.trigger.is_some() && matches!(input, Input::Url { url } if url.starts_with("object://"))
+}
+
+/// More than anybody draws; each is looked up at submit.
+const MOST_AFTER: usize = 100;
+
+fn after(all: &[After], errors: &mut FieldErrors) {
+    if all.len() > MOST_AFTER {
+        errors.push("after", format!("has {} jobs; {MOST_AFTER} at most", all.len()));
+    }
+    for (index, _) in all.iter().enumerate().filter(|(_, after)| after.job.is_empty()) {
+        errors.push(format!("after[{index}].job"), "is empty; name a job by its id or name");
+    }
 }
 
 /// Names of inputs and pools: they become folders and queues.

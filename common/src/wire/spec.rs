@@ -5,7 +5,7 @@ use super::{WireError, access, duration_from, duration_to, network_mode, pull_po
 use crate::fields::FieldErrors;
 use crate::job::spec::{DEFAULT_POOL, PLAIN};
 use crate::job::{
-    Deadlines, Input, JobSpec, Kleinkram, Outputs, RetryPolicy, RetryRule, ShareInput, validate,
+    After, Deadlines, Input, JobSpec, Kleinkram, Outputs, RetryPolicy, RetryRule, ShareInput, When, validate,
 };
 use longshore_proto::v1;
 use std::time::Duration;
@@ -83,10 +83,38 @@ fn read(message: v1::JobSpec) -> (JobSpec, FieldErrors) {
     spec.secret_files = message.secret_files.into_iter().collect();
     spec.caches = message.caches.into_iter().collect();
     spec.pin = message.pin;
+    spec.after = read_after(message.after, &mut errors);
     spec.kleinkram = message.kleinkram.map(Kleinkram::from);
     set(&mut spec.access, errors.take(access("access", message.access)));
     spec.settle(pids_said);
     (spec, errors)
+}
+
+fn read_after(messages: Vec<v1::After>, errors: &mut FieldErrors) -> Vec<After> {
+    let read = |(index, message): (usize, v1::After)| {
+        let when = match v1::AfterWhen::try_from(message.when) {
+            Ok(v1::AfterWhen::Unspecified | v1::AfterWhen::Succeeded) => When::Succeeded,
+            Ok(v1::AfterWhen::Failed) => When::Failed,
+            Ok(v1::AfterWhen::Finished) => When::Finished,
+            Err(_) => {
+                errors.push(format!("after[{index}].when"), format!("{} is not a known end", message.when));
+                return None;
+            }
+        };
+        Some(After { job: message.job, when })
+    };
+    messages.into_iter().enumerate().filter_map(read).collect()
+}
+
+impl From<&After> for v1::After {
+    fn from(after: &After) -> Self {
+        let when = match after.when {
+            When::Succeeded => v1::AfterWhen::Succeeded,
+            When::Failed => v1::AfterWhen::Failed,
+            When::Finished => v1::AfterWhen::Finished,
+        };
+        Self { job: after.job.clone(), when: when as i32 }
+    }
 }
 
 fn read_retry(message: v1::RetryPolicy, errors: &mut FieldErrors) -> RetryPolicy {
@@ -166,6 +194,7 @@ impl From<&JobSpec> for v1::JobSpec {
             secret_files: spec.secret_files.clone().into_iter().collect(),
             caches: spec.caches.clone().into_iter().collect(),
             pin: spec.pin,
+            after: spec.after.iter().map(v1::After::from).collect(),
             kleinkram: spec.kleinkram.as_ref().map(v1::Kleinkram::from),
             access: v1::AccessRight::from(spec.access) as i32,
         }

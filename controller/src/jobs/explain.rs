@@ -1,7 +1,7 @@
 //! Why a job waits, by the same functions as the claim's. Changes nothing.
 
 use super::{
-    Jobs,
+    Jobs, after,
     claim::candidate,
     error::Error,
     reasons::Weigher,
@@ -43,6 +43,10 @@ impl Jobs {
     pub(super) async fn why(&self, row: &ViewRow) -> Result<Explanation, Error> {
         let state = row.row.job.state;
         let room = match (state, &row.row.job.ending) {
+            (JobState::Waiting, _) if row.row.job.blocked => {
+                let summary = after::sentence(&self.inner.shared.store.dependencies(row.row.job.id).await?);
+                return Ok(Explanation { summary, ..Explanation::default() });
+            }
             (JobState::Waiting, _) => {
                 let job = &row.row.job;
                 // Another one may have begun since the row was read.
@@ -127,6 +131,10 @@ impl Jobs {
                 let weigher = weighers.get(&*job.project);
                 let paused = || self.paused_now(&job.project);
                 paused().or_else(|| weigher.map(|all| all.in_short(&candidate))).unwrap_or_default()
+            }
+            JobState::Waiting if job.attempts == 0 && !job.spec.after.is_empty() => {
+                let names: Vec<_> = job.spec.after.iter().map(|after| after.job.as_str()).collect();
+                format!("after {}", names.join(", "))
             }
             JobState::Waiting => follows(job.attempts + 1, job.not_before, now),
             _ => String::new(),

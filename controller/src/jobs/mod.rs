@@ -3,6 +3,7 @@
 
 mod access;
 mod actions;
+mod after;
 mod agents;
 mod cancel;
 mod chores;

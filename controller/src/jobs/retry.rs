@@ -32,7 +32,9 @@ impl Jobs {
             _ if !old.state.is_terminal() => return Err(Error::NotEnded { job: old.short_id }),
             _ => old.short_id,
         };
-        let spec = spec.unwrap_or_else(|| (*old.spec).clone());
+        let mut spec = spec.unwrap_or_else(|| (*old.spec).clone());
+        // Who asks for it again has seen how they ended.
+        spec.after.clear();
         let own = self.job_secrets(job).await?;
         let new = NewJob { request_id, project: old.project, spec, retry_of: Some(retry_of), own, submitter };
         self.submit(vec![Order::again(new, old.action)]).await?.pop().ok_or(Error::Closed)

@@ -48,7 +48,10 @@ impl Jobs {
                 project.map_or(Ok(()), |project| project.settings.images.check(&new.spec.image))
             });
         let refused = match allowed {
-            Ok(()) => match incomplete(complete).or(self.check_inputs(&mut new).await?.err()) {
+            Ok(()) => match incomplete(complete)
+                .or(self.check_inputs(&mut new).await?.err())
+                .or(self.check_after(&mut new).await?.err())
+            {
                 Some(error) => Some(error),
                 None => self.is_full(&new.project).await?,
             },
@@ -102,6 +105,21 @@ impl Jobs {
                     view.short_id.as_str().clone_into(job);
                 }
                 Input::Url { .. } | Input::Share(_) => {}
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    /// Names become ids here too. What a job waits for may end or have ended.
+    async fn check_after(&self, new: &mut NewJob) -> Result<Result<(), SubmitError>, Error> {
+        for (index, after) in new.spec.after.iter_mut().enumerate() {
+            match self.resolve(&after.job, Some(&new.project)).await {
+                Ok(id) => self.get(id).await?.short_id.as_str().clone_into(&mut after.job),
+                Err(ResolveError::Failed(error)) => return Err(error),
+                Err(error) => {
+                    let field = format!("after[{index}].job");
+                    return Ok(Err(SubmitError::BadInput { field, message: error.to_string() }));
+                }
             }
         }
         Ok(Ok(()))
@@ -172,17 +190,26 @@ impl Known {
 
     /// They were there when they were looked at: a removal may have come in between.
     fn missing(&self, spec: &JobSpec, work: &Work) -> Option<SubmitError> {
-        spec.inputs.iter().find_map(|(name, input)| {
-            let source = Source::of(input)?;
-            let message = match &source {
-                Source::Job(job) if work.is_gone(job) || !self.sources.contains(&source) => {
-                    format!("job {job} was removed, and its outputs with it")
-                }
-                Source::Input(id) if !self.sources.contains(&source) => no_input(id),
-                Source::Job(_) | Source::Input(_) => return None,
-            };
-            Some(SubmitError::BadInput { field: format!("inputs.{name}"), message })
-        })
+        spec.inputs
+            .iter()
+            .find_map(|(name, input)| {
+                let source = Source::of(input)?;
+                let message = match &source {
+                    Source::Job(job) if work.is_gone(job) || !self.sources.contains(&source) => {
+                        format!("job {job} was removed, and its outputs with it")
+                    }
+                    Source::Input(id) if !self.sources.contains(&source) => no_input(id),
+                    Source::Job(_) | Source::Input(_) => return None,
+                };
+                Some(SubmitError::BadInput { field: format!("inputs.{name}"), message })
+            })
+            .or_else(|| {
+                let gone =
+                    |job: &String| work.is_gone(job) || !self.sources.contains(&Source::Job(job.clone()));
+                let index = spec.after.iter().position(|after| gone(&after.job))?;
+                let message = format!("job {} was removed", spec.after[index].job);
+                Some(SubmitError::BadInput { field: format!("after[{index}].job"), message })
+            })
     }
 }
 
@@ -256,8 +283,9 @@ impl Round {
 fn add(new: &NewJob, action: Option<&JobAction>, work: &mut Work) -> ViewRow {
     let spec = Arc::new(new.spec.clone());
     let deadline = spec.deadlines.queue.map(|length| work.now.plus(length));
+    let job = Job::new(JobId::new(), spec.retry.clone(), deadline);
     let mut row = JobRow {
-        job: Job::new(JobId::new(), spec.retry.clone(), deadline),
+        job: if spec.after.is_empty() { job } else { job.behind_others() },
         short_id: ShortId::random(),
         project: new.project.clone(),
         name: shown_name(&spec),

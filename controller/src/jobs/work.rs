@@ -56,6 +56,8 @@ pub(super) struct Work {
     granted: Vec<Opened>,
     /// Grants that were asked for again.
     repeated: Vec<JobId>,
+    /// New jobs that wait for others.
+    blocked: Vec<JobId>,
 }
 
 /// A new attempt and the length of its lease.
@@ -96,6 +98,7 @@ impl Work {
             changes: BTreeMap::new(),
             granted: Vec::new(),
             repeated: Vec::new(),
+            blocked: Vec::new(),
         }
     }
 
@@ -120,7 +123,11 @@ impl Work {
         new.row.revision = self.revision;
         let job = &new.row.job;
         self.changes.insert(job.id, Change { job: job.id, revision: self.revision, state: job.state });
-        *self.lanes.queued.entry(new.row.lane.clone()).or_default() += 1;
+        if job.blocked {
+            self.blocked.push(job.id);
+        } else {
+            *self.lanes.queued.entry(new.row.lane.clone()).or_default() += 1;
+        }
         for source in Source::all(&new.spec) {
             if let Source::Job(name) = source {
                 self.named.entry(name).or_insert_with(|| new.row.short_id.clone());
@@ -128,6 +135,15 @@ impl Work {
         }
         self.new.push(new);
         self.revision
+    }
+
+    /// Jobs that have ended in this batch.
+    pub(super) fn ended(&self) -> impl Iterator<Item = JobId> {
+        self.changes.values().filter(|change| change.state.is_terminal()).map(|change| change.job)
+    }
+
+    pub(super) fn take_blocked(&mut self) -> Vec<JobId> {
+        std::mem::take(&mut self.blocked)
     }
 
     /// Marks a loaded job as changed.

@@ -1,7 +1,8 @@
 //! The one task that writes. It drains its channel into one transaction; whoever asked hears after the commit.
 
 use super::{
-    Shared, claim, command::Command, error::Error, finish, fleet, heartbeat, remove, submit, work::Work,
+    Shared, after, claim, command::Command, error::Error, finish, fleet, heartbeat, remove, submit,
+    work::Work,
 };
 use crate::{actions, store::Tx};
 use longshore_common::{clock::Timestamp, ids::JobId};
@@ -129,6 +130,8 @@ async fn apply(
             Command::Claim(_) | Command::Chore(_) | Command::Fleet(_) | Command::Action(_) => {}
         }
     }
+    // Before the claims of this batch: what is let go can be granted.
+    after::settle(work, tx).await?;
     claim::apply_all(shared, batch, work, tx).await
 }
 

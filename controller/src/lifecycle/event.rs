@@ -87,6 +87,12 @@ pub enum Event {
     },
     QueueDeadlinePassed,
     BackoffOver,
+    /// All jobs that it waits for have ended as they should.
+    DependenciesMet,
+    /// One of them has not, and never will.
+    DependencyFailed {
+        detail: String,
+    },
 }
 
 impl Event {
@@ -102,6 +108,8 @@ impl Event {
             Self::CancelRequested { .. } => "cancel_requested",
             Self::QueueDeadlinePassed => "queue_deadline_passed",
             Self::BackoffOver => "backoff_over",
+            Self::DependenciesMet => "dependencies_met",
+            Self::DependencyFailed { .. } => "dependency_failed",
         }
     }
 
@@ -117,7 +125,9 @@ impl Event {
             | Self::AgentDied { .. }
             | Self::CancelRequested { .. }
             | Self::QueueDeadlinePassed
-            | Self::BackoffOver => None,
+            | Self::BackoffOver
+            | Self::DependenciesMet
+            | Self::DependencyFailed { .. } => None,
         }
     }
 }

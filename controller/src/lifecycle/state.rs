@@ -59,6 +59,8 @@ pub struct Job {
     /// Agents whose process or machine ended while they had the job.
     pub died_on: BTreeSet<AgentId>,
     pub latest: Option<Latest>,
+    /// It waits for other jobs.
+    pub blocked: bool,
     /// End of a backoff.
     pub not_before: Option<Timestamp>,
     /// Until the first claim.
@@ -79,12 +81,19 @@ impl Job {
             handed_back: 0,
             died_on: BTreeSet::new(),
             latest: None,
+            blocked: false,
             not_before: None,
             queue_deadline,
             ending: None,
             finished_at: None,
             retry,
         }
+    }
+
+    /// It begins after others.
+    #[must_use]
+    pub fn behind_others(self) -> Self {
+        Self { state: JobState::Waiting, blocked: true, ..self }
     }
 
     /// Whether `attempt` may speak for the job.

@@ -78,6 +78,15 @@ pub fn step(job: &Job, event: Event, now: Timestamp) -> Result<Step, Refusal> {
         (S::Waiting, E::BackoffOver) => backoff_over(job, now),
         (S::Queued | S::Claimed | S::Preparing | S::Running | S::Collecting, E::BackoffOver) => illegal,
 
+        (S::Waiting, E::DependenciesMet) if job.blocked => Ok(released(job, now)),
+        (S::Waiting, E::DependencyFailed { detail }) if job.blocked => {
+            Ok(dependency_failed(job, detail, now))
+        }
+        (
+            S::Waiting | S::Queued | S::Claimed | S::Preparing | S::Running | S::Collecting,
+            E::DependenciesMet | E::DependencyFailed { .. },
+        ) => illegal,
+
         (
             S::Succeeded | S::Failed | S::Cancelled | S::TimedOut,
             E::Phase { .. } | E::Finished { .. } | E::HandedBack { .. } | E::NotTaken(_) | E::AgentLost(_),
@@ -91,7 +100,9 @@ pub fn step(job: &Job, event: Event, now: Timestamp) -> Result<Step, Refusal> {
             | E::AgentDied { .. }
             | E::CancelRequested { .. }
             | E::QueueDeadlinePassed
-            | E::BackoffOver,
+            | E::BackoffOver
+            | E::DependenciesMet
+            | E::DependencyFailed { .. },
         ) => Err(Refusal::AlreadyFinished(job.state)),
     }
 }
@@ -241,12 +252,27 @@ fn queue_deadline(job: &Job, now: Timestamp) -> Result<Step, Refusal> {
 }
 
 fn backoff_over(job: &Job, now: Timestamp) -> Result<Step, Refusal> {
-    if job.not_before.is_some_and(|start| start > now) {
+    if job.blocked || job.not_before.is_some_and(|start| start > now) {
         return Err(Refusal::NotYet);
     }
     let mut step = Step { job: job.clone(), effects: Vec::new() };
     again::queue(&mut step);
     Ok(step)
+}
+
+fn released(job: &Job, now: Timestamp) -> Step {
+    let mut step = Step { job: job.clone(), effects: Vec::new() };
+    step.job.blocked = false;
+    if step.job.not_before.is_none_or(|start| start <= now) {
+        again::queue(&mut step);
+    }
+    step
+}
+
+fn dependency_failed(job: &Job, detail: String, now: Timestamp) -> Step {
+    let mut step = Step { job: job.clone(), effects: Vec::new() };
+    end(&mut step, Ending { outcome: Outcome::DependencyFailed, detail }, now);
+    step
 }
 
 /// Why the latest attempt of a job that is not held has nothing more to say.
@@ -277,5 +303,6 @@ pub(super) fn end(step: &mut Step, ending: Ending, now: Timestamp) {
     step.job.finished_at = Some(now);
     step.job.not_before = None;
     step.job.queue_deadline = None;
+    step.job.blocked = false;
     step.effects.push(Effect::Ended);
 }

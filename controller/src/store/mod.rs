@@ -23,7 +23,9 @@ pub(crate) use rows::{
     RunKeyRow, SecretRow, Standing, TokenRow, TriggerRow, ViewRow, pack_list,
 };
 pub use rows::{AgentEvent, SecretKind};
-pub(crate) use write::{Arrived, CandidateQuery, ClaimRow, Dependents, NewVersion, Position, Source, Tx};
+pub(crate) use write::{
+    Arrived, CandidateQuery, ClaimRow, Dependency, Dependents, NewVersion, Position, Source, Tx,
+};
 
 use longshore_common::ids::{ClusterId, Epoch};
 use serde::{Deserialize, Serialize};

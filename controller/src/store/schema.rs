@@ -25,6 +25,7 @@ const STEPS: &[(i64, &str, &str)] = &[
     (14, "submitters", include_str!("../../migrations/sqlite/0014_submitters.sql")),
     (15, "actions", include_str!("../../migrations/sqlite/0015_actions.sql")),
     (17, "run keys", include_str!("../../migrations/sqlite/0017_run_keys.sql")),
+    (18, "after", include_str!("../../migrations/sqlite/0018_after.sql")),
     (19, "triggers", include_str!("../../migrations/sqlite/0019_triggers.sql")),
 ];
 

@@ -9,7 +9,7 @@ use longshore_common::action::{ActionRef, Invocation};
 use longshore_common::fields::FieldErrors;
 use longshore_common::job::spec::SECRETS_FOLDER;
 use longshore_common::job::{
-    AgentRule, GpuRequest, JobSpec, LabelTest, NetworkMode, Outputs, PullPolicy, Security, check_name,
+    After, AgentRule, GpuRequest, JobSpec, LabelTest, NetworkMode, Outputs, PullPolicy, Security, check_name,
     validate,
 };
 use longshore_common::units::{ByteSize, Cores, HumanDuration};
@@ -98,6 +98,9 @@ pub(crate) struct RunArgs {
     /// Larger runs first, -100 to 100
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub(crate) priority: Option<i32>,
+    /// Begin only when this job has ended: `JOB` (well), `JOB:failed` or `JOB:finished`; again for several
+    #[arg(long, value_name = "JOB")]
+    pub(crate) after: Vec<After>,
     #[command(flatten)]
     pub(crate) retry: RetryFlags,
     #[command(flatten)]
@@ -281,6 +284,7 @@ impl RunArgs {
             spec.pool.clone_from(pool);
         }
         spec.priority = self.priority.unwrap_or_default();
+        spec.after.clone_from(&self.after);
         self.retry.apply(&mut spec);
         self.outputs.apply(&mut spec.outputs);
         match self.network {

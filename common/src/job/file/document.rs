@@ -7,8 +7,8 @@ use super::words::{Files, Setting, Word, Words};
 use crate::fields::{FieldError, FieldErrors};
 use crate::job::spec::SECRETS_FOLDER;
 use crate::job::{
-    Access, Deadlines, Input, JobSpec, NetworkMode, Outputs, PullPolicy, RetryPolicy, RetryRule, Security,
-    ShareInput, check_name,
+    Access, After, Deadlines, Input, JobSpec, NetworkMode, Outputs, PullPolicy, RetryPolicy, RetryRule,
+    Security, ShareInput, When, check_name,
 };
 use crate::tree::{Node, Value};
 use crate::units::{ByteSize, HumanDuration};
@@ -73,6 +73,8 @@ pub(super) struct Document {
     caches: BTreeMap<String, Word>,
     /// Which files of `/out` are kept.
     outputs: OutputsDocument,
+    /// Jobs that must have ended before this one begins.
+    after: Vec<AfterDocument>,
     /// The set of agents that may run it. Default `default`.
     pool: Option<String>,
     /// How long its agent may be out of touch before the job is given to another. Default: the cluster's, 10m.
@@ -81,6 +83,15 @@ pub(super) struct Document {
     kleinkram: Option<KleinkramDocument>,
     /// What the run key of contract `kleinkram` may do: `read` (default), `create`, `write` or `delete`.
     access: Option<Access>,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+struct AfterDocument {
+    /// An id, or a name: the newest job of that name, which may be one above in the same file.
+    job: String,
+    /// `succeeded` (default), `failed` (by itself), or `finished` in whatever way.
+    when: When,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -187,7 +198,7 @@ struct OutputsDocument {
 
 /// The tree without the fields of later versions; each is an error of its own.
 pub(super) fn without_later_fields(node: &Node, errors: &mut FieldErrors) -> Node {
-    const LATER: [&str; 2] = ["after", "not_before"];
+    const LATER: [&str; 1] = ["not_before"];
     let mut node = node.clone();
     let Value::Table(entries) = &mut node.value else { return node };
     entries.retain(|(key, value)| {
@@ -273,6 +284,7 @@ impl Document {
         machine::select(self.agents, &mut spec);
         spec.caches = self.caches.into_iter().map(|(name, path)| (name, path.0)).collect();
         spec.outputs = self.outputs.outputs();
+        spec.after = self.after.into_iter().map(|after| After { job: after.job, when: after.when }).collect();
         set(&mut spec.pool, self.pool);
         spec.disconnect_tolerance = self.disconnect_tolerance.map(|length| length.0);
         spec.kleinkram = self.kleinkram.map(KleinkramDocument::said);

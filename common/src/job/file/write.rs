@@ -46,6 +46,7 @@ pub fn write(spec: &JobSpec) -> Value {
     put("inputs", inputs(spec), false);
     put("caches", json!(spec.caches), false);
     put("outputs", outputs(spec, &default), false);
+    put("after", after(spec), false);
     put("pool", json!(spec.pool), spec.pool == default.pool);
     put("disconnect_tolerance", spec.disconnect_tolerance.map_or(Value::Null, length), false);
     Value::Object(document)
@@ -55,6 +56,10 @@ fn env(spec: &JobSpec) -> Value {
     let plain = spec.env.iter().map(|(name, value)| (name.clone(), json!(value)));
     let secret = spec.secret_env.iter().map(|(name, secret)| (name.clone(), json!({ "secret": secret })));
     Value::Object(plain.chain(secret).collect())
+}
+
+fn after(spec: &JobSpec) -> Value {
+    if spec.after.is_empty() { Value::Null } else { json!(spec.after) }
 }
 
 /// The fields that are not default.

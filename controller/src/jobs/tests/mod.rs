@@ -1,6 +1,7 @@
 //! The contract of the commands over a real store in a folder of its own. Another engine runs the same suite by
 //! giving another [`Bench::open`].
 
+mod after;
 mod agents;
 mod agrees;
 mod attempts;

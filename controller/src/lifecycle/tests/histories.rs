@@ -17,6 +17,7 @@ enum Draw {
     Cancel,
     QueueDeadline,
     BackoffOver,
+    Released(bool),
 }
 
 fn draws() -> impl Strategy<Value = Vec<(Draw, u32)>> {
@@ -33,6 +34,7 @@ fn draws() -> impl Strategy<Value = Vec<(Draw, u32)>> {
         1 => Just(Draw::Cancel),
         1 => Just(Draw::QueueDeadline),
         4 => Just(Draw::BackoffOver),
+        2 => any::<bool>().prop_map(Draw::Released),
     ];
     proptest::collection::vec((draw, 0..400_u32), 1..60)
 }
@@ -73,6 +75,8 @@ fn event(draw: &Draw, job: &Job, agents: &[AgentId]) -> Event {
         Draw::Cancel => cancel(),
         Draw::QueueDeadline => Event::QueueDeadlinePassed,
         Draw::BackoffOver => Event::BackoffOver,
+        Draw::Released(true) => Event::DependenciesMet,
+        Draw::Released(false) => Event::DependencyFailed { detail: String::new() },
     }
 }
 

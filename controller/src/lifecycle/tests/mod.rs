@@ -76,6 +76,22 @@ fn a_job_runs_through_its_phases_and_ends() {
 }
 
 #[test]
+fn a_job_behind_others_begins_when_they_are_done_and_ends_with_the_first_that_fails() {
+    let blocked = || job().behind_others();
+    let refused = step(&blocked(), Event::BackoffOver, NOW);
+    assert_eq!(refused, Err(Refusal::NotYet), "no time lets it go");
+    let released = step(&blocked(), Event::DependenciesMet, NOW).expect("legal");
+    assert_eq!((released.job.state, released.effects), (JobState::Queued, vec![Effect::Queued]));
+    assert!(step(&released.job, Event::DependenciesMet, NOW).is_err(), "once");
+    let failed = after(&blocked(), Event::DependencyFailed { detail: "x".into() });
+    assert_eq!(failed.ending.expect("ended").outcome, Outcome::DependencyFailed);
+    assert_eq!(after(&blocked(), cancel()).state, JobState::Cancelled);
+    let late = NOW.plus(Duration::from_secs(60));
+    let late = step(&blocked(), Event::QueueDeadlinePassed, late).expect("its queue deadline holds");
+    assert_eq!(late.job.ending.expect("ended").outcome, Outcome::QueueTimeout);
+}
+
+#[test]
 fn phases_never_go_back() {
     let job = held();
     let running = after(&job, Event::Phase { attempt: token(&job), phase: Phase::Running });

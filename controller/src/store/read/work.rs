@@ -1,7 +1,7 @@
 //! What the reconcilers look for.
 
 use crate::store::{
-    Error, Store,
+    Dependency, Error, Store,
     rows::{jobs::job_id, parse, small, time, unsigned},
 };
 use longshore_common::{clock::Timestamp, ids::JobId, queue::Lane};
@@ -83,6 +83,12 @@ impl Store {
             limit,
         )
         .await
+    }
+
+    /// What this job waits for, or has waited for.
+    pub(crate) async fn dependencies(&self, job: JobId) -> Result<Vec<Dependency>, Error> {
+        let found = crate::store::write::dependencies(&self.read, &[job]).await?;
+        Ok(found.into_values().flatten().collect())
     }
 
     /// Jobs whose queue deadline has passed, and the next deadline that has not.

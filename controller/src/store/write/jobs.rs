@@ -27,8 +27,8 @@ const VIEWS: &str = concat!(
 
 const INSERT: &str = concat!(
     "INSERT INTO jobs (id, short_id, project, name, lane, rank, queued_at, cpu, memory, scratch, gpus, retry, \
-     retry_of, action, action_version, created_at, state, desired, attempts, handed_back, reported, not_before, \
-     queue_deadline, revision, submitter, submitter_name) \
+     retry_of, action, action_version, created_at, state, desired, attempts, handed_back, reported, blocked, \
+     not_before,      queue_deadline, revision, submitter, submitter_name) \
      SELECT ",
     bytes!("v.value->>'id'"),
     ", v.value->>'short_id', v.value->>'project', v.value->>'name', v.value->>'lane', \
@@ -36,7 +36,8 @@ const INSERT: &str = concat!(
      CAST(v.value->>'memory' AS BIGINT), CAST(v.value->>'scratch' AS BIGINT), CAST(v.value->>'gpus' AS BIGINT), \
      v.value->>'retry', v.value->>'retry_of', v.value->>'action', CAST(v.value->>'action_version' AS BIGINT), \
      CAST(v.value->>'created_at' AS BIGINT), v.value->>'state', \
-     v.value->>'desired', 0, 0, 0, CAST(v.value->>'not_before' AS BIGINT), \
+     v.value->>'desired', 0, 0, 0, CAST(v.value->>'blocked' AS BIGINT), \
+     CAST(v.value->>'not_before' AS BIGINT), \
      CAST(v.value->>'queue_deadline' AS BIGINT), CAST(v.value->>'revision' AS BIGINT), v.value->>'submitter', \
      v.value->>'submitter_name' FROM ",
     rows!("$1"),
@@ -58,7 +59,8 @@ const UPDATE: &str = concat!(
      died_on = v.value->>'died_on', \
      epoch = CAST(v.value->>'epoch' AS BIGINT), agent_id = ",
     bytes!("v.value->>'agent_id'"),
-    ", reported = CAST(v.value->>'reported' AS BIGINT), not_before = CAST(v.value->>'not_before' AS BIGINT), \
+    ", reported = CAST(v.value->>'reported' AS BIGINT), \
+     blocked = CAST(v.value->>'blocked' AS BIGINT), not_before = CAST(v.value->>'not_before' AS BIGINT), \
      queue_deadline = CAST(v.value->>'queue_deadline' AS BIGINT), outcome = v.value->>'outcome', \
      detail = v.value->>'detail', started_at = CAST(v.value->>'started_at' AS BIGINT), \
      finished_at = CAST(v.value->>'finished_at' AS BIGINT), expires_at = CAST(v.value->>'expires_at' AS BIGINT), \

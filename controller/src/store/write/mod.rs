@@ -21,7 +21,8 @@ pub(crate) use artifacts::Arrived;
 pub(super) use claims::CANDIDATES;
 pub(super) use claims::PROJECTS_IN;
 pub(crate) use claims::{CandidateQuery, ClaimRow, Position};
-pub(crate) use sources::{Dependents, Source};
+pub(super) use sources::dependencies;
+pub(crate) use sources::{Dependency, Dependents, Source};
 
 use super::Error;
 use sqlx::{Sqlite, SqliteConnection, pool::PoolConnection};

@@ -5,11 +5,11 @@ use crate::store::{
     Error, NewJobRow,
     dialect::{bytes, item, rows},
     pack_list,
-    rows::{parse, unsigned},
+    rows::{jobs::job_id, parse, unsigned},
 };
 use longshore_common::{
     ids::{JobId, ShortId},
-    job::{Input, JobSpec},
+    job::{Input, JobSpec, JobState, When},
 };
 use sqlx::{Row as _, sqlite::SqliteRow};
 use std::collections::HashMap;
@@ -37,7 +37,8 @@ impl Source {
     }
 
     pub(crate) fn all(spec: &JobSpec) -> impl Iterator<Item = Self> {
-        spec.inputs.values().filter_map(Self::of)
+        let after = spec.after.iter().map(|after| Self::Job(after.job.clone()));
+        spec.inputs.values().filter_map(Self::of).chain(after)
     }
 
     fn packed(&self) -> (&'static str, &str) {
@@ -85,14 +86,91 @@ pub(in crate::store) const DEPENDENTS: &str = concat!(
      JOIN jobs AS j ON j.id = s.job_id WHERE j.finished_at IS NULL) AS d WHERE place <= $2 ORDER BY name, place",
 );
 
+/// A job that another one waits for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Dependency {
+    pub(crate) job: String,
+    pub(crate) when: When,
+    /// `None`: it is not there.
+    pub(crate) state: Option<JobState>,
+    pub(crate) outcome: String,
+}
+
+const fn kind_of(when: When) -> &'static str {
+    match when {
+        When::Succeeded => "after_succeeded",
+        When::Failed => "after_failed",
+        When::Finished => "after_finished",
+    }
+}
+
+/// Jobs that wait for one of these.
+const BLOCKED_BY: &str = concat!(
+    "SELECT DISTINCT s.job_id FROM ",
+    rows!("$1"),
+    " AS v JOIN jobs AS o ON o.id = ",
+    bytes!("v.value"),
+    " JOIN job_sources AS s ON s.kind IN ('after_succeeded', 'after_failed', 'after_finished') \
+     AND s.name = o.short_id JOIN jobs AS j ON j.id = s.job_id WHERE j.blocked = 1",
+);
+
+const DEPENDENCIES: &str = concat!(
+    "SELECT s.job_id, s.kind, s.name, o.state, o.outcome FROM ",
+    rows!("$1"),
+    " AS v JOIN job_sources AS s ON s.job_id = ",
+    bytes!("v.value"),
+    " AND s.kind IN ('after_succeeded', 'after_failed', 'after_finished') \
+     LEFT JOIN jobs AS o ON o.short_id = s.name ORDER BY s.name, s.kind",
+);
+
+pub(in crate::store) async fn dependencies(
+    connection: impl sqlx::SqliteExecutor<'_>,
+    jobs: &[JobId],
+) -> Result<HashMap<JobId, Vec<Dependency>>, Error> {
+    let mut found: HashMap<JobId, Vec<Dependency>> = HashMap::new();
+    for row in sqlx::query(DEPENDENCIES).bind(super::jobs::pack_ids(jobs)).fetch_all(connection).await? {
+        let kind: &str = row.try_get("kind")?;
+        let when = When::ALL.into_iter().find(|when| kind_of(*when) == kind);
+        let state = row.try_get::<Option<&str>, _>("state")?;
+        found.entry(job_id(row.try_get("job_id")?)?).or_default().push(Dependency {
+            job: row.try_get("name")?,
+            when: when.ok_or_else(|| Error::corrupt("a dependency", kind))?,
+            state: state.map(|state| parse("a job state", state)).transpose()?,
+            outcome: row.try_get::<Option<_>, _>("outcome")?.unwrap_or_default(),
+        });
+    }
+    Ok(found)
+}
+
 impl Tx {
+    /// Jobs that wait for one of these.
+    pub(crate) async fn blocked_by(&mut self, ended: &[JobId]) -> Result<Vec<JobId>, Error> {
+        if ended.is_empty() {
+            return Ok(Vec::new());
+        }
+        let list = super::jobs::pack_ids(ended);
+        let rows = sqlx::query(BLOCKED_BY).bind(list).fetch_all(self.connection()).await?;
+        rows.iter().map(|row| job_id(row.try_get(0)?)).collect()
+    }
+
+    /// What each of these jobs waits for.
+    pub(crate) async fn dependencies(
+        &mut self,
+        jobs: &[JobId],
+    ) -> Result<HashMap<JobId, Vec<Dependency>>, Error> {
+        dependencies(self.connection(), jobs).await
+    }
+
     pub(super) async fn insert_sources(&mut self, new: &[NewJobRow]) -> Result<(), Error> {
         let named = new.iter().flat_map(|new| {
             let id = hex::encode(new.row.job.id.as_bytes());
-            Source::all(&new.spec).map(move |source| {
+            let after = new.spec.after.iter().map(|after| (kind_of(after.when), after.job.clone()));
+            let sources = Source::all(&new.spec).map(|source| {
                 let (kind, name) = source.packed();
-                (id.clone(), kind, name.to_owned())
-            })
+                (kind, name.to_owned())
+            });
+            let all: Vec<_> = sources.chain(after).collect();
+            all.into_iter().map(move |(kind, name)| (id.clone(), kind, name))
         });
         let named: Vec<_> = named.collect();
         if !named.is_empty() {
