@@ -121,7 +121,7 @@ fn a_command_that_is_a_text_gets_the_two_ways_to_write_it() {
 
 #[test]
 fn fields_of_later_versions_say_so() {
-    let found = errors("image: alpine\nafter: []\ninputs: {s: {s3: d}}\n");
+    let found = errors("image: alpine\nnot_before: 2030-01-01T00:00:00Z\ninputs: {s: {s3: d}}\n");
     assert_eq!(found.len(), 2, "{found:#?}");
     assert!(found.iter().all(|line| line.ends_with("is not available in this version")), "{found:#?}");
     assert!(
