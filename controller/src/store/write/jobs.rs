@@ -28,7 +28,7 @@ const VIEWS: &str = concat!(
 const INSERT: &str = concat!(
     "INSERT INTO jobs (id, short_id, project, name, lane, rank, queued_at, cpu, memory, scratch, gpus, retry, \
      retry_of, action, action_version, created_at, state, desired, attempts, handed_back, reported, blocked, \
-     not_before,      queue_deadline, revision, submitter, submitter_name) \
+     not_before, queue_deadline, revision, submitter, submitter_name) \
      SELECT ",
     bytes!("v.value->>'id'"),
     ", v.value->>'short_id', v.value->>'project', v.value->>'name', v.value->>'lane', \
