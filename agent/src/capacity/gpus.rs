@@ -148,7 +148,10 @@ impl GpuWatch {
         let listed: u64 = foreign.iter().map(|process| process.memory_bytes).sum();
         let hidden = if own.is_none() { unlisted(reading) } else { 0 };
         if listed.saturating_add(hidden) > VRAM_ALLOWED && hidden >= listed {
-            return Some(format!("{} are held by no process that the driver lists", amount(hidden)));
+            let there = foreign.first().map(|process| format!("; {} is on it", named(process)));
+            let held =
+                format!("{} are held by no process that the driver lists with its memory", amount(hidden));
+            return Some(held + &there.unwrap_or_default());
         }
         if listed.saturating_add(hidden) > VRAM_ALLOWED {
             let tells = foreign.iter().filter(|process| own.is_some() && process.memory_bytes > 0);
@@ -246,8 +249,13 @@ fn amount(bytes: u64) -> String {
 
 /// `python of anna (pid 4711) holds 22 GiB`
 fn told(process: &GpuProcess) -> String {
-    let GpuProcess { pid, name, user, memory_bytes, .. } = process;
+    format!("{} holds {}", named(process), amount(process.memory_bytes))
+}
+
+/// `python of anna (pid 4711)`
+fn named(process: &GpuProcess) -> String {
+    let GpuProcess { pid, name, user, .. } = process;
     let name = if name.is_empty() { "a process" } else { name };
     let user = if user.is_empty() { String::new() } else { format!(" of {user}") };
-    format!("{name}{user} (pid {pid}) holds {}", amount(*memory_bytes))
+    format!("{name}{user} (pid {pid})")
 }

@@ -199,7 +199,12 @@ fn memory_that_no_listed_process_holds_makes_a_gpu_busy() {
         watch.observe(Instant::now(), std::slice::from_ref(reading), &BTreeMap::new()).remove(0).busy
     };
     reading.gpu.memory_free_bytes = 2 * GIB;
-    assert_eq!(busy(&reading).as_deref(), Some("22 GiB are held by no process that the driver lists"));
+    let nobody = "22 GiB are held by no process that the driver lists with its memory";
+    assert_eq!(busy(&reading).as_deref(), Some(nobody));
+    // A driver that does not say how much each of them holds.
+    reading.processes = vec![process(0)];
+    assert_eq!(busy(&reading), Some(format!("{nobody}; python of anna (pid 4711) is on it")));
+    reading.processes.clear();
     // What the driver keeps for itself, and what small contexts hold, is nobody's.
     (reading.gpu.memory_free_bytes, reading.reserved_bytes) = (23 * GIB, 800 * MIB);
     assert_eq!(busy(&reading), None);

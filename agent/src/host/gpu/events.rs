@@ -140,13 +140,12 @@ fn listen(shared: &Shared) {
         last = turn;
         let (mut again, mut deaf) = (AGAIN, false);
         while shared.lock().turn == turn {
-            if let Some(set) = register(&nvml)
-                && let Some(error) = hear(shared, turn, &set, &mut deaf)
+            let refused = register(&nvml).and_then(|set| hear(shared, turn, &set, &mut deaf));
+            if let Some(error) = refused
+                && !std::mem::replace(&mut deaf, true)
             {
-                if !std::mem::replace(&mut deaf, true) {
-                    tracing::warn!(%error, "errors of GPUs are not heard; listening again");
-                    again = AGAIN;
-                }
+                tracing::warn!(%error, "errors of GPUs are not heard; listening again");
+                again = AGAIN;
             }
             shared.rest(turn, again.next_wait());
         }
