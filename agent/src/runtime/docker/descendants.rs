@@ -23,7 +23,7 @@ pub(super) fn kill(container: &str, mark: &str) -> usize {
     for pid in &found {
         if let Some(pid) = i32::try_from(*pid).ok().and_then(Pid::from_raw) {
             // It may just have ended.
-            let _ = kill_process(pid, Signal::KILL);
+            kill_process(pid, Signal::KILL).ok();
         }
     }
     found.len()

@@ -298,7 +298,7 @@ fn parameter(parameter: &Parameter) -> Value {
     let mut put = |key: &str, value: Option<Value>| drop(value.map(|value| fields.insert(key.into(), value)));
     put("description", Some(json!(description)).filter(|_| !description.is_empty()));
     put("required", required.then(|| json!(true)));
-    put("adjustable", (!adjustable).then(|| json!(false)));
+    put("adjustable", (!adjustable).then_some(json!(false)));
     put("default", default.as_ref().map(value));
     put("choices", Some(choices.iter().map(value).collect()).filter(|_| !choices.is_empty()));
     put("min", min.as_ref().map(value));
@@ -316,9 +316,14 @@ fn typed(kind: Kind, text: &str) -> Value {
     let value = match kind {
         Kind::String | Kind::Choice => None,
         Kind::Bool => text.parse::<bool>().ok().map(|truth| json!(truth)),
-        Kind::Int | Kind::Number => number().filter(|number| number.to_string() == text),
+        Kind::Int | Kind::Number => number().filter(|number| is_written(number, text)),
     };
     value.unwrap_or_else(|| json!(text))
+}
+
+fn is_written(number: &Value, text: &str) -> bool {
+    let written = number.to_string();
+    written == text
 }
 
 fn input(input: &ActionInput) -> Value {

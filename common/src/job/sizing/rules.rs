@@ -125,7 +125,7 @@ pub(super) fn cpu(asked: &Resources, runs: &[&Run]) -> Row {
         (run.used.cpu_micros / ran, u64::from(run.asked.cpu_millis))
     };
     let settled: Vec<_> = runs.iter().filter(|run| run.ran >= SETTLED).collect();
-    let Some((used, had)) = settled.iter().map(|run| mean(run)).max() else {
+    let Some((used, had)) = settled.iter().map(mean).max() else {
         let used = runs.iter().map(|run| mean(&run).0).max().unwrap_or(0);
         return row(used, None, "no attempt ran for 30 s");
     };
