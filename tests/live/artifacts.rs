@@ -69,12 +69,12 @@ async fn globs_choose_and_caps_refuse(cluster: &Cluster) {
 
 #[tokio::test]
 async fn a_gibibyte_does_not_pass_through_the_agents_memory_embedded() {
-    a_gibibyte(plan()).await;
+    Box::pin(a_gibibyte(plan())).await;
 }
 
 #[tokio::test]
 async fn a_gibibyte_does_not_pass_through_the_agents_memory_on_servers() {
-    a_gibibyte(on_servers()).await;
+    Box::pin(a_gibibyte(on_servers())).await;
 }
 
 async fn a_gibibyte(plan: Plan) {

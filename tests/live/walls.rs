@@ -194,9 +194,9 @@ async fn a_restricted_container_has_no_capability_and_a_node_may_demand_it() {
     const NONE: &str = "CapPrm:\t0000000000000000\nCapEff:\t0000000000000000\nCapBnd:\t0000000000000000\n";
     let client = Client::connect(cluster()).await;
     let mut spec = shell(&image(), SHOW);
-    assert_ne!(capabilities(&client, spec.clone()).await, NONE);
+    assert_ne!(Box::pin(capabilities(&client, spec.clone())).await, NONE);
     spec.security = Security::Restricted.into();
-    assert_eq!(capabilities(&client, spec).await, NONE);
+    assert_eq!(Box::pin(capabilities(&client, spec)).await, NONE);
 
     let demanding = embedded().agent("[runtime]\nsecurity = \"restricted\"\n").start();
     let client = Client::connect(&demanding).await;

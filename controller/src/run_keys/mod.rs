@@ -214,12 +214,10 @@ impl RunKeys {
         let told: Told = serde_json::from_str(&row.told).map_err(|error| {
             Error::NoKey(format!("what minter `{}` was told does not read: {error}", row.minter))
         })?;
-        let key = match &row.sealed {
-            Some((key_id, sealed)) => {
-                Some(self.0.secrets.open_run_key(&row.project, &row.attempt, *key_id, sealed))
-            }
-            None => None,
-        };
+        let key = row
+            .sealed
+            .as_ref()
+            .map(|(key_id, sealed)| self.0.secrets.open_run_key(&row.project, &row.attempt, *key_id, sealed));
         // With another key of the secrets it is taken back by its name alone.
         let key = key.and_then(Result::ok);
         let told = minter.revoke(&told, key.as_ref().map(|key| key.as_str())).await;
