@@ -14,4 +14,5 @@ mod reliability;
 mod restore;
 mod submit_to_done;
 mod tls;
+mod triggers;
 mod two_agents;

@@ -40,5 +40,6 @@ mod shares;
 mod store;
 mod store_away;
 mod terminal;
+mod triggers;
 mod trouble;
 mod walls;

@@ -221,6 +221,7 @@ async fn every_route_is_refused_to_whoever_may_not_take_it() {
             ("/metrics", Global(Viewer), 200),
             // Its signature is its only key.
             ("/blobs/cas/00?op=get&expires=9999999999&sig=00", Nothing, 403),
+            ("/hooks/x", Nothing, 405),
             ("/nothing", Nothing, 404),
         ] {
             let url = format!("{}{route}", cluster.running.base_url);

@@ -62,6 +62,14 @@ impl Cluster {
         Self::start_in(tempfile::tempdir().expect("a folder")).await
     }
 
+    /// One that hears so many refusals a minute from one address.
+    pub(crate) async fn start_limited(failures: u32) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut config = config(folder.path());
+        config.limits.failures_per_minute = NonZeroU32::new(failures).expect("some");
+        Self::start_as(config, folder).await
+    }
+
     pub(crate) async fn start_in(folder: TempDir) -> Self {
         Self::start_as(config(folder.path()), folder).await
     }

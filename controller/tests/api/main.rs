@@ -14,4 +14,5 @@ mod logs;
 mod path;
 mod secrets;
 mod stale;
+mod triggers;
 mod watch;
