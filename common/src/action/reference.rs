@@ -2,9 +2,10 @@
 //! image's name begins with: `@convert@3`.
 
 use crate::job::check_name;
+use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ActionRef {
     pub name: String,
     /// `None`: the latest.

@@ -2,10 +2,11 @@
 //! never the disk.
 
 use super::{
-    ActionRef, Completion, Cron, MAX_DEPTH, Missed, Objects, Overlap, PER_MINUTE, RETRY_FOR, Run, SUCCEEDED,
-    Setting, Signature, TriggerSpec, Webhook, When, validate,
+    Completion, Cron, MAX_DEPTH, Missed, Objects, Overlap, PER_MINUTE, RETRY_FOR, Run, SUCCEEDED, Setting,
+    Signature, TriggerSpec, Webhook, When, validate,
 };
 use crate::{
+    action::{ActionRef, NotAnAction},
     fields::{FieldError, FieldErrors},
     job::{
         JobSpec,
@@ -299,13 +300,7 @@ impl Document {
 
 /// `name` or `name@version`.
 fn action(text: &str) -> Result<ActionRef, FieldError> {
-    let wrong = |message| FieldError::new("action", message);
-    let Some((name, version)) = text.split_once('@') else {
-        return Ok(ActionRef { name: text.to_owned(), version: None });
-    };
-    let version =
-        version.parse().map_err(|_| wrong(format!("`{version}` is no version, which is a number")))?;
-    Ok(ActionRef { name: name.to_owned(), version: Some(version) })
+    text.parse().map_err(|error: NotAnAction| FieldError::new("action", error.to_string()))
 }
 
 impl CronDocument {
@@ -432,7 +427,7 @@ name: b
             "t.yaml:8: document 1: overlap: `maybe` is not one of allow, skip, queue, replace",
             "document 2: says not when it fires",
             "document 3: says more than one when",
-            "document 3: action: `new` is no version",
+            "document 3: action: `x@new` names no action",
             "document 4: job.inputs.x: an upload is not kept",
         ] {
             assert!(error.contains(says), "{says}\n{error}");

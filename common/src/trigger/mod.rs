@@ -10,7 +10,7 @@ pub use schedule::{Schedule, ScheduleError};
 pub use set::{SetError, apply};
 pub use validate::validate;
 
-use crate::job::JobSpec;
+use crate::{action::ActionRef, job::JobSpec};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, time::Duration};
 
@@ -115,14 +115,6 @@ pub struct Completion {
 pub enum Run {
     Job(Box<JobSpec>),
     Action(ActionRef),
-}
-
-/// An action of the project.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ActionRef {
-    pub name: String,
-    /// `None`: the newest, at each firing.
-    pub version: Option<u32>,
 }
 
 /// Where a variable's value comes from.

@@ -2,11 +2,12 @@
 
 use super::{WireError, duration_from, duration_to, text};
 use crate::{
+    action::ActionRef,
     fields::FieldErrors,
     job::JobSpec,
     trigger::{
-        ActionRef, Completion, Cron, MAX_DEPTH, Missed, Objects, Overlap, PER_MINUTE, RETRY_FOR, Run,
-        SUCCEEDED, Setting, Signature, TriggerSpec, Webhook, When, validate,
+        Completion, Cron, MAX_DEPTH, Missed, Objects, Overlap, PER_MINUTE, RETRY_FOR, Run, SUCCEEDED,
+        Setting, Signature, TriggerSpec, Webhook, When, validate,
     },
 };
 use longshore_proto::v1::{

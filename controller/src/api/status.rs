@@ -103,6 +103,7 @@ pub(super) fn triggers(error: triggers::Error) -> Status {
         E::TooMany { .. } => Status::resource_exhausted(error.to_string()),
         E::Invalid(errors) => invalid(errors),
         E::Secrets(error) => secrets(error),
+        E::Actions(error) => actions(error),
         E::Jobs(error) => jobs(error),
     }
 }

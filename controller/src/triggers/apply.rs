@@ -6,10 +6,11 @@ use crate::{
     store::{PutTrigger, TriggerRow},
 };
 use longshore_common::{
+    action::ActionRef,
     clock::Timestamp,
     fields::{FieldError, FieldErrors},
     ids::TriggerId,
-    trigger::{Objects, Run, TriggerSpec, When},
+    trigger::{Objects, Run, Setting, TriggerSpec, When},
 };
 use std::sync::Arc;
 
@@ -103,7 +104,7 @@ impl Triggers {
 
     /// The row as it is to be, the one that was, and the fields in which they differ.
     async fn put(&self, project: &str, spec: TriggerSpec, by: &Token) -> Result<Put, Error> {
-        self.check(project, &spec)?;
+        self.check(project, &spec).await?;
         let known = self.row(project, &spec.name).ok();
         let now = Timestamp::now();
         let changed = known.as_ref().map_or_else(Vec::new, |known| differences(&known.spec, &spec));
@@ -159,7 +160,7 @@ impl Triggers {
     }
 
     /// What only this controller can know to be wrong.
-    fn check(&self, project: &str, spec: &TriggerSpec) -> Result<(), Error> {
+    async fn check(&self, project: &str, spec: &TriggerSpec) -> Result<(), Error> {
         let mut errors = FieldErrors::new();
         if let When::Objects(objects) = &spec.when {
             let input = objects.input.is_some();
@@ -173,9 +174,50 @@ impl Triggers {
                 self.inner.secrets.check(project, job, &[], &mut wrong);
                 errors.merge(wrong.into_iter().map(|error| error.under("job")).collect());
             }
-            Run::Action(_) => errors.push("action", "is not available in this version: write the job itself"),
+            Run::Action(action) => self.check_action(project, spec, action, &mut errors).await?,
         }
         Ok(errors.into_result(())?)
+    }
+
+    /// What its version says now; each firing is judged anew.
+    async fn check_action(
+        &self,
+        project: &str,
+        spec: &TriggerSpec,
+        reference: &ActionRef,
+        errors: &mut FieldErrors,
+    ) -> Result<(), Error> {
+        let version = reference.version.unwrap_or_default();
+        let view = match self.inner.actions.get(project, &reference.name, version).await {
+            Ok(view) => view,
+            Err(error) if error.is_transient() => return Err(Error::Actions(error)),
+            Err(error) => {
+                errors.push("action", error.to_string());
+                return Ok(());
+            }
+        };
+        for (name, setting) in &spec.set {
+            let problem = match (view.action.parameters.get(name), setting) {
+                (None, _) => Some(format!("is no parameter of {reference}")),
+                (Some(known), _) if !known.adjustable => {
+                    Some(format!("is fixed by {reference}: its author has not marked it as adjustable"))
+                }
+                (Some(known), Setting::Value(value)) => known.value(value).err(),
+                (Some(_), Setting::Payload(_)) => None,
+            };
+            if let Some(problem) = problem {
+                errors.push(format!("set.{name}"), problem);
+            }
+        }
+        let missing = view
+            .action
+            .parameters
+            .iter()
+            .filter(|(name, known)| known.required && !spec.set.contains_key(*name));
+        missing.for_each(|(name, known)| {
+            errors.push(format!("set.{name}"), format!("is missing: {reference} needs {}", known.takes()));
+        });
+        Ok(())
     }
 
     /// One that is enabled goes on from now.

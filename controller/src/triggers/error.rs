@@ -1,6 +1,6 @@
 //! Why something asked of triggers was not done.
 
-use crate::{jobs, secrets, store};
+use crate::{actions, jobs, secrets, store};
 use longshore_common::fields::FieldErrors;
 
 #[derive(Clone, Debug, thiserror::Error)]
@@ -14,6 +14,8 @@ pub enum Error {
     #[error("project `{project}` has {most} triggers, which is the most")]
     TooMany { project: String, most: usize },
     #[error(transparent)]
+    Actions(actions::Error),
+    #[error(transparent)]
     Secrets(#[from] secrets::Error),
     #[error(transparent)]
     Jobs(#[from] jobs::Error),
@@ -24,6 +26,7 @@ impl Error {
         match self {
             Self::Jobs(error) => error.is_transient(),
             Self::Secrets(error) => error.is_transient(),
+            Self::Actions(error) => error.is_transient(),
             Self::NotFound { .. } | Self::NoWebhook(_) | Self::Invalid(_) | Self::TooMany { .. } => false,
         }
     }

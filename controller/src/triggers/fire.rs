@@ -1,15 +1,21 @@
 //! From what happened to a job: whether its trigger may, whether it shall now, and the submit. The request's id is the
 //! firing's, so a firing makes one job however often it is tried.
 
-use super::{Error, FiringView, Triggers, make, view};
+use super::{
+    Error, FiringView, Triggers,
+    make::{self, Made},
+    view,
+};
 use crate::{
-    jobs::{NewJob, SubmitError, Submitted, Submitter},
+    actions,
+    jobs::{JobAction, NewJob, Order, SubmitError, Submitted, Submitter},
     store::{FiringRow, FiringState, Record, TriggerRow},
 };
 use longshore_common::{
     clock::Timestamp,
     fields::FieldErrors,
     ids::{FiringId, JobId},
+    job::JobSpec,
     trigger::{Kind, Origin, Overlap},
 };
 use serde_json::Value;
@@ -26,7 +32,8 @@ const MOST_WAITING: u64 = 100;
 
 /// What is to become of a firing.
 enum Next {
-    Submit(Box<NewJob>),
+    /// For this project.
+    Submit(String, Box<Order>),
     End(FiringState, String),
     Later(String),
 }
@@ -102,10 +109,10 @@ impl Triggers {
                     held.insert(row.trigger, reason.clone());
                     settled.push(later(row, reason, PATIENCE));
                 }
-                Next::Submit(job) if self.is_free(&row) => batch.push((row, job)),
+                Next::Submit(project, job) if self.is_free(&row) => batch.push((row, project, job)),
                 // The next one of this trigger asks whether this one's job has ended.
-                Next::Submit(job) => {
-                    let done = self.submit(vec![(row, job)]).await?;
+                Next::Submit(project, job) => {
+                    let done = self.submit(vec![(row, project, job)]).await?;
                     self.inner.jobs.settle_firings(done.clone()).await?;
                     settled.extend(done);
                 }
@@ -140,10 +147,11 @@ impl Triggers {
             ));
         }
         let payload = self.payload(firing).await?;
-        let spec = match make::spec(&row, firing, &payload) {
-            Ok(spec) => spec,
+        let (mut spec, action) = match self.made(&row, &payload).await? {
+            Ok(made) => made,
             Err(problem) => return refused(problem),
         };
+        spec.trigger = Some(make::origin(&row, firing));
         let mut errors = FieldErrors::new();
         self.inner.secrets.check(&row.project, &spec, &[], &mut errors);
         if !errors.is_empty() {
@@ -152,14 +160,41 @@ impl Triggers {
         if let Some(next) = self.overlap(&row, firing).await? {
             return Ok(next);
         }
-        Ok(Next::Submit(Box::new(NewJob {
+        let new = NewJob {
             request_id: Some(request(firing)),
             project: row.project.clone(),
             spec,
             retry_of: None,
             own: Vec::new(),
             submitter: Some(Submitter { token: owner.id, name: owner.name }),
-        })))
+        };
+        // Tried again, it is the same request although there may be a newer version.
+        let order = match action {
+            Some(action) => Order::of_action(new, action, firing.id.as_bytes().to_vec()),
+            None => new.into(),
+        };
+        Ok(Next::Submit(row.project.clone(), Box::new(order)))
+    }
+
+    /// The spec, and the version of an action that it is a run of.
+    async fn made(
+        &self,
+        row: &TriggerRow,
+        payload: &Value,
+    ) -> Result<Result<(JobSpec, Option<JobAction>), String>, Error> {
+        let (invocation, said) = match make::made(row, payload) {
+            Ok(Made::Job(spec)) => return Ok(Ok((*spec, None))),
+            Ok(Made::Run(invocation, said)) => (invocation, said),
+            Err(problem) => return Ok(Err(problem)),
+        };
+        match self.inner.actions.job(&row.project, &invocation, &said).await {
+            Ok((spec, view)) => {
+                let action = JobAction { name: view.action.name.clone(), version: view.version };
+                Ok(Ok((spec, Some(action))))
+            }
+            Err(actions::Error::Jobs(error)) => Err(error.into()),
+            Err(problem) => Ok(Err(problem.to_string())),
+        }
     }
 
     /// `None`: no former job is in its way.
@@ -196,16 +231,19 @@ impl Triggers {
         }
     }
 
-    async fn submit(&self, batch: Vec<(FiringRow, Box<NewJob>)>) -> Result<Vec<FiringRow>, Error> {
+    async fn submit(&self, batch: Vec<(FiringRow, String, Box<Order>)>) -> Result<Vec<FiringRow>, Error> {
         if batch.is_empty() {
             return Ok(Vec::new());
         }
-        let (rows, jobs): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
-        let jobs: Vec<_> = jobs.into_iter().map(|job| *job).collect();
-        let projects: Vec<_> = jobs.iter().map(|job| job.project.clone()).collect();
+        let mut jobs = Vec::with_capacity(batch.len());
+        let mut rows = Vec::with_capacity(batch.len());
+        for (row, project, job) in batch {
+            jobs.push(*job);
+            rows.push((row, project));
+        }
         let results = self.inner.jobs.submit(jobs).await?;
         let mut settled = Vec::with_capacity(rows.len());
-        for ((row, project), result) in rows.into_iter().zip(projects).zip(results) {
+        for ((row, project), result) in rows.into_iter().zip(results) {
             settled.push(self.settled(row, &project, result).await?);
         }
         Ok(settled)

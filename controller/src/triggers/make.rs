@@ -7,17 +7,25 @@ use crate::{
 };
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use longshore_common::{
+    action::Invocation,
     job::{Input, JobSpec},
     trigger::{self, Objects, Origin, Run, When},
 };
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-/// The spec of its job. The same firing makes the same.
-pub(super) fn spec(row: &TriggerRow, firing: &FiringRow, payload: &Value) -> Result<JobSpec, String> {
+/// What its trigger's author wrote, as far as it needs no version of an action.
+pub(super) enum Made {
+    Job(Box<JobSpec>),
+    /// A run, and what it says of the job.
+    Run(Invocation, Box<JobSpec>),
+}
+
+/// The same firing makes the same.
+pub(super) fn made(row: &TriggerRow, payload: &Value) -> Result<Made, String> {
     let values = trigger::apply(&row.spec.set, payload).map_err(|error| error.to_string())?;
     let inputs = inputs(row, payload)?;
-    let mut spec = match &row.spec.run {
+    Ok(match &row.spec.run {
         Run::Job(job) => {
             let mut spec = (**job).clone();
             for (name, value) in values {
@@ -25,19 +33,27 @@ pub(super) fn spec(row: &TriggerRow, firing: &FiringRow, payload: &Value) -> Res
                 spec.env.entry(name).and_modify(|known| *known = value);
             }
             spec.inputs.extend(inputs);
-            spec
+            spec.name.get_or_insert_with(|| row.spec.name.clone());
+            Made::Job(Box::new(spec))
         }
-        Run::Action(action) => return Err(format!("action `{}` cannot be started", action.name)),
-    };
-    spec.name.get_or_insert_with(|| row.spec.name.clone());
-    spec.trigger = Some(Origin {
+        Run::Action(action) => {
+            let mut said = JobSpec::for_image("image");
+            said.inputs = inputs;
+            let invocation = Invocation { action: action.clone(), set: values, said: BTreeSet::new() };
+            Made::Run(invocation, Box::new(said))
+        }
+    })
+}
+
+/// What started the job.
+pub(super) fn origin(row: &TriggerRow, firing: &FiringRow) -> Origin {
+    Origin {
         trigger: row.id.to_string(),
         name: row.spec.name.clone(),
         kind: firing.kind,
         firing: firing.id.to_string(),
         depth: firing.depth,
-    });
-    Ok(spec)
+    }
 }
 
 /// What happened, as an input.
@@ -68,8 +84,8 @@ fn inputs(row: &TriggerRow, payload: &Value) -> Result<BTreeMap<String, Input>, 
 }
 
 /// The action that a job is of.
-pub(super) fn action_of(_: &JobView) -> Option<&str> {
-    None
+pub(super) fn action_of(job: &JobView) -> Option<&str> {
+    job.action.as_ref().map(|action| action.name.as_str())
 }
 
 /// What the container reads.

@@ -23,7 +23,9 @@ pub(crate) use signature::{GITHUB, LONGSHORE};
 pub use sources::{OBJECT, SourceConfig, SourceError, Sources};
 pub use view::{FiringView, TriggerView};
 
-use crate::{disk::Disk, identity::Identity, jobs::Jobs, secrets::Secrets, store::TriggerRow};
+use crate::{
+    actions::Actions, disk::Disk, identity::Identity, jobs::Jobs, secrets::Secrets, store::TriggerRow,
+};
 use hooks::Limits;
 use longshore_common::ids::TriggerId;
 use serde::{Deserialize, Serialize};
@@ -74,6 +76,7 @@ pub struct Triggers {
 #[derive(Debug)]
 struct Inner {
     jobs: Jobs,
+    actions: Actions,
     identity: Identity,
     secrets: Secrets,
     disk: Disk,
@@ -114,6 +117,7 @@ impl Triggers {
         let rows = jobs.triggers().await?.into_iter().map(|row| (row.id, Arc::new(row))).collect();
         let state = RwLock::new(State { rows, problems: HashMap::new() });
         let inner = Inner {
+            actions: Actions::new(&jobs),
             jobs,
             identity,
             secrets,

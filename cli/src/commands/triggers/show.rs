@@ -3,7 +3,8 @@
 use super::{clock, name_of, project};
 use crate::client::Client;
 use crate::output::{FormatArgs, age, print, to_json};
-use longshore_common::trigger::{ActionRef, Missed, Overlap, Run, Setting, Signature, TriggerSpec, When};
+use longshore_common::action::ActionRef;
+use longshore_common::trigger::{Missed, Overlap, Run, Setting, Signature, TriggerSpec, When};
 use longshore_common::units::HumanDuration;
 use longshore_common::wire::{self, submitted_trigger};
 use longshore_proto::v1;
