@@ -78,12 +78,11 @@ fn line(node: &Node) -> Option<usize> {
 fn trigger(node: &Node) -> Result<TriggerSpec, FieldErrors> {
     let mut errors = FieldErrors::new();
     let mut rest = node.clone();
-    let job = take(&mut rest, "job").and_then(|node| inline(&node, &mut errors));
+    let job = take(&mut rest, "job").map(|node| inline(&node, &mut errors));
     let (document, wrong) = tree::read::<Document>(&rest);
     errors.merge(wrong);
     let Some(document) = document else { return Err(errors) };
-    let wrote_job = node.get("job").is_some();
-    let Some(spec) = document.into_spec(job, wrote_job, &mut errors) else { return Err(errors) };
+    let Some(spec) = document.into_spec(job, &mut errors) else { return Err(errors) };
     if let Err(wrong) = validate(&spec) {
         errors.merge(wrong);
     }
@@ -97,7 +96,7 @@ fn take(node: &mut Node, key: &str) -> Option<Node> {
 }
 
 /// A job as in a job file, but for what only a client could give it.
-fn inline(node: &Node, errors: &mut FieldErrors) -> Option<Box<JobSpec>> {
+fn inline(node: &Node, errors: &mut FieldErrors) -> Box<JobSpec> {
     match file::read_node(node) {
         Ok(job) => {
             for name in job.folders.keys() {
@@ -105,11 +104,12 @@ fn inline(node: &Node, errors: &mut FieldErrors) -> Option<Box<JobSpec>> {
                     "an upload is not kept for as long as a trigger lives: use a share, a job or a url";
                 errors.push(format!("job.inputs.{name}"), message);
             }
-            Some(Box::new(job.spec))
+            Box::new(job.spec)
         }
         Err(wrong) => {
             errors.merge(wrong.into_iter().map(|error| error.under("job")).collect());
-            None
+            // Stands in, so that the rest is judged too.
+            Box::new(JobSpec::for_image("none"))
         }
     }
 }
@@ -247,12 +247,7 @@ struct PayloadDocument {
 }
 
 impl Document {
-    fn into_spec(
-        self,
-        job: Option<Box<JobSpec>>,
-        wrote_job: bool,
-        errors: &mut FieldErrors,
-    ) -> Option<TriggerSpec> {
+    fn into_spec(self, job: Option<Box<JobSpec>>, errors: &mut FieldErrors) -> Option<TriggerSpec> {
         let DocumentKind::Trigger = self.kind;
         let whens = [
             self.cron.map(CronDocument::when),
@@ -277,7 +272,7 @@ impl Document {
             (Some(job), None) => Some(Run::Job(job)),
             (None, Some(action)) => Some(Run::Action(action)),
             (None, None) => {
-                if !wrote_job && errors.iter().all(|error| error.path != "action") {
+                if errors.iter().all(|error| error.path != "action") {
                     errors.push("", "says not what it starts: job or action");
                 }
                 None

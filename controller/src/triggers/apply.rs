@@ -135,12 +135,12 @@ impl Triggers {
             When::Webhook(_) => row.hook.or_else(|| Some(hex::encode(rand::random::<[u8; 16]>()))),
             _ => None,
         };
-        let seen = if anew { self.from_now_on(&mut row).await? } else { None };
+        let seen = if anew { self.seen_so_far(&mut row).await? } else { None };
         Ok((PutTrigger { row, seen }, known, changed))
     }
 
     /// Everything that has happened is past. Answers the objects that count as seen.
-    async fn from_now_on(&self, row: &mut TriggerRow) -> Result<Option<Vec<(String, String)>>, Error> {
+    async fn seen_so_far(&self, row: &mut TriggerRow) -> Result<Option<Vec<(String, String)>>, Error> {
         row.cursor_at = Timestamp::now();
         row.cursor_revision = self.inner.jobs.revision();
         let When::Objects(objects) = &row.spec.when else { return Ok(Some(Vec::new())) };
@@ -226,7 +226,7 @@ impl Triggers {
         let mut row = (*self.row(project, name)?).clone();
         let mut seen = None;
         if enabled && !row.enabled {
-            seen = self.from_now_on(&mut row).await?;
+            seen = self.seen_so_far(&mut row).await?;
         }
         row.enabled = enabled;
         self.write_row(row, seen).await

@@ -192,6 +192,12 @@ async fn call(name: &str, agent: &mut Agent, stale: &v1::AttemptRef, well: &v1::
             let request = v1::PutManifestRequest { r#ref, ..v1::PutManifestRequest::default() };
             agent.link.put_manifest(request).await.err()
         }
+        "Exec" => {
+            let open = v1::ExecOpen { r#ref, ..v1::ExecOpen::default() };
+            let message = Some(v1::agent_exec_request::Message::Open(open));
+            let up = futures::stream::iter([v1::AgentExecRequest { message }]);
+            agent.link.exec(up).await.err()
+        }
         new => panic!("AgentLink/{new} has no row here: say what it does with a stale token"),
     };
     status.map_or(Answer::Taken, |status| Answer::Refused(status.code()))

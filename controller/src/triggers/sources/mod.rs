@@ -72,7 +72,7 @@ struct Source {
 }
 
 enum Place {
-    Bucket(s3::Bucket),
+    Bucket(Box<s3::Bucket>),
     Folder(PathBuf),
 }
 
@@ -168,7 +168,7 @@ fn place(config: &SourceConfig, own: Option<&blobs::s3::Config>) -> Result<Place
             let file = config.secret_key_file.as_ref().ok_or("has no secret_key_file")?;
             let secret = fs::read_to_string(file)
                 .map_err(|error| format!("has the secret_key_file {}: {error}", file.display()))?;
-            s3::Bucket::open(config, endpoint, secret.trim()).map(Place::Bucket)
+            s3::Bucket::open(config, endpoint, secret.trim()).map(|bucket| Place::Bucket(Box::new(bucket)))
         }
     }
 }
