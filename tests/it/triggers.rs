@@ -102,13 +102,7 @@ async fn a_trigger_whose_owner_was_revoked_says_so_and_fires_again_when_it_is_ad
         ..v1::ApplyTriggersRequest::default()
     };
     annas.apply(request).await.expect("applied");
-    access
-        .revoke_token(v1::RevokeTokenRequest {
-            token: "anna".to_owned(),
-            ..v1::RevokeTokenRequest::default()
-        })
-        .await
-        .expect("revoked");
+    access.revoke_token(v1::RevokeTokenRequest { token: "anna".to_owned() }).await.expect("revoked");
     let start = async || {
         let mut job = scripted(&[("FAKE_EXIT", "3")]);
         job.name = "start-1".to_owned();

@@ -84,7 +84,7 @@ pub(crate) struct DiffArgs {
 pub(crate) async fn run(client: &Client, command: Command, format: FormatArgs) -> anyhow::Result<i32> {
     match command {
         Command::Init(args) => init::run(&args),
-        Command::Apply(args) => apply(client, args, format).await,
+        Command::Apply(args) => Box::pin(apply(client, args, format)).await,
         Command::Ls(args) => ls(client, args, format).await,
         Command::Show(args) => show::run(client, args.action, format).await,
         Command::Versions(args) => versions(client, args.action.name, format).await,
@@ -140,7 +140,7 @@ async fn apply(client: &Client, args: ApplyArgs, format: FormatArgs) -> anyhow::
             let (mut actions, request) = (client.actions(), request.clone());
             async move { actions.apply(request).await }
         };
-        match client.ask_again(call).await {
+        match Box::pin(client.ask_again(call)).await {
             Ok(answer) => applied.push(answer),
             Err(failure) => refused.push((action.name, failure)),
         }

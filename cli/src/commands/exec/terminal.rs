@@ -32,6 +32,6 @@ impl Raw {
 impl Drop for Raw {
     fn drop(&mut self) {
         // One that has gone needs nothing back.
-        let _ = tcsetattr(stdio::stdin(), OptionalActions::Drain, &self.0);
+        tcsetattr(stdio::stdin(), OptionalActions::Drain, &self.0).ok();
     }
 }
