@@ -125,4 +125,8 @@ async fn objects_of_a_bucket_fire_once_each_over_a_killed_controller() {
     assert_eq!((history.len(), causes.len()), (OBJECTS, OBJECTS));
     let jobs = cluster.cli().call(&["ls", "-aq"]).expect(0).text();
     assert_eq!(jobs.lines().count(), OBJECTS, "a job for each");
+    let last = history.iter().find(|firing| firing["cause"] == "in/007.bag").expect("the seventh");
+    let job = last["job"].as_str().expect("a job");
+    cluster.cli().call(&["wait", job]).expect(0);
+    assert_eq!(cluster.cli().call(&["logs", job]).expect(0).text().trim(), "in in/007.bag");
 }

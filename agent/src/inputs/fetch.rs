@@ -146,8 +146,9 @@ impl Fetch<'_> {
         if self.is_web() { self.fetcher.web.now() } else { self.fetcher.store.now() }
     }
 
-    const fn is_web(&self) -> bool {
-        matches!(self.input, Input::Url { .. })
+    /// Whether the job says from where it comes; the rest comes from stores of the operator.
+    fn is_web(&self) -> bool {
+        matches!(self.input, Input::Url { .. }) && !self.input.is_object()
     }
 
     fn check_address(&self, url: &str) -> Result<(), String> {

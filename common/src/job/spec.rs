@@ -154,11 +154,21 @@ pub enum Input {
         job: String,
         path: String,
     },
-    /// One file, fetched by the agent. `https://` only.
+    /// One file, fetched by the agent: `https://`, or an object of an operator's source.
     Url {
         url: String,
     },
     Share(ShareInput),
+}
+
+impl Input {
+    /// The beginning of an address that means an object of an operator's source, which only triggers give.
+    pub const OBJECT: &str = "object://";
+
+    /// Whether it is an object of an operator's source. Its address comes from the controller, signed.
+    pub fn is_object(&self) -> bool {
+        matches!(self, Self::Url { url } if url.starts_with(Self::OBJECT))
+    }
 }
 
 /// A folder of the machine, by the operator's word for it. Nothing is copied.

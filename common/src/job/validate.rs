@@ -63,7 +63,7 @@ pub fn validate(spec: &JobSpec) -> Result<(), FieldErrors> {
 
 /// Only a trigger gives a job an object of an operator's source, and a job made of that one has it too.
 fn is_object(spec: &JobSpec, input: &Input) -> bool {
-    spec.trigger.is_some() && matches!(input, Input::Url { url } if url.starts_with("object://"))
+    spec.trigger.is_some() && input.is_object()
 }
 
 /// More than anybody draws; each is looked up at submit.

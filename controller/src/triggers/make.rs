@@ -1,6 +1,5 @@
 //! The job of a firing: what the trigger's author wrote, with what they let the event say.
 
-use super::sources::OBJECT;
 use crate::{
     jobs::JobView,
     store::{FiringRow, TriggerRow},
@@ -68,7 +67,10 @@ fn inputs(row: &TriggerRow, payload: &Value) -> Result<BTreeMap<String, Input>, 
                 if !Matcher::new(objects)?.takes(key) {
                     return Err(format!("`{key}` is no object that this trigger looks at"));
                 }
-                inputs.insert(name.clone(), Input::Url { url: format!("{OBJECT}{}/{key}", objects.source) });
+                inputs.insert(
+                    name.clone(),
+                    Input::Url { url: format!("{}{}/{key}", Input::OBJECT, objects.source) },
+                );
             }
         }
         When::Completion(completion) => {

@@ -20,7 +20,7 @@ pub use apply::Applied;
 pub use error::Error;
 pub(crate) use hooks::{Answer, Delivery, Denied};
 pub(crate) use signature::{GITHUB, LONGSHORE};
-pub use sources::{OBJECT, SourceConfig, SourceError, Sources};
+pub use sources::{SourceConfig, SourceError, Sources};
 pub use view::{FiringView, TriggerView};
 
 use crate::{

@@ -5,7 +5,6 @@ use crate::{
     api::artifacts::sign,
     blobs::content_key,
     jobs::{InputFile, StoredArtifact},
-    triggers::OBJECT,
 };
 use longshore_common::job::Input;
 use longshore_proto::v1;
@@ -30,7 +29,7 @@ pub(super) async fn fetch(
         }
         // Its agent has it.
         Input::Share(_) => Ok(v1::FetchInputResponse::default()),
-        Input::Url { url } if url.starts_with(OBJECT) => {
+        Input::Url { url } if input.is_object() => {
             let signed = context.triggers.sources().sign(url, &job.project, context.config.read_valid);
             let signed = signed.map_err(status::not_found)?;
             Ok(one(file_name(url), signed))

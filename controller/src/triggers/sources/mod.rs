@@ -5,13 +5,10 @@ mod directory;
 mod s3;
 
 use crate::blobs;
-use longshore_common::clock::Timestamp;
+use longshore_common::{clock::Timestamp, job::Input};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt, fs, path::PathBuf, sync::Arc, time::Duration};
 use url::Url;
-
-/// The beginning of an address that means an object of a source.
-pub const OBJECT: &str = "object://";
 
 /// One `[[object_sources]]` of the controller's settings: a bucket or a folder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -137,7 +134,7 @@ impl Sources {
 
     /// An address to read an object from, of `object://SOURCE/KEY`, for a job of this project.
     pub(crate) fn sign(&self, address: &str, project: &str, valid: Duration) -> Result<String, String> {
-        let rest = address.strip_prefix(OBJECT).unwrap_or(address);
+        let rest = address.strip_prefix(Input::OBJECT).unwrap_or(address);
         let (name, key) = rest.split_once('/').ok_or_else(|| format!("`{address}` names no object"))?;
         self.check(name, project, true)?;
         match self.0.get(name).map(|source| &source.place) {
