@@ -99,8 +99,9 @@ pub(super) fn triggers(error: triggers::Error) -> Status {
     use triggers::Error as E;
     match error {
         E::NotFound { .. } => Status::not_found(error.to_string()),
+        E::Changed(_) => Status::aborted(error.to_string()),
         E::NoWebhook(_) => Status::failed_precondition(error.to_string()),
-        E::TooMany { .. } => Status::resource_exhausted(error.to_string()),
+        E::TooMany { .. } | E::DiskLow(_) => Status::resource_exhausted(error.to_string()),
         E::Invalid(errors) => invalid(errors),
         E::Secrets(error) => secrets(error),
         E::Actions(error) => actions(error),

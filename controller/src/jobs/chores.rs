@@ -11,7 +11,7 @@ use crate::{
 use longshore_common::{
     artifact::ManifestEntry,
     clock::Timestamp,
-    ids::{AgentId, AttemptRef, TriggerId},
+    ids::{AgentId, AttemptRef, FiringId, TriggerId},
 };
 use std::collections::BTreeMap;
 
@@ -62,11 +62,7 @@ pub(super) enum Chore {
     RemoveTrigger(TriggerId),
     Firings(Box<Record>),
     SettleFirings(Vec<FiringRow>),
-    /// All but the newest of each trigger, and those of jobs that are still there.
-    ForgetFirings {
-        keep: u32,
-        before: Timestamp,
-    },
+    ForgetFirings(Vec<FiringId>),
     Forget {
         claims: Timestamp,
         requests: Timestamp,
@@ -100,7 +96,7 @@ impl Chore {
             Self::RemoveTrigger(id) => tx.remove_trigger(*id).await?,
             Self::Firings(record) => return tx.record_firings(record).await,
             Self::SettleFirings(settled) => tx.settle_firings(settled).await?,
-            Self::ForgetFirings { keep, before } => return tx.forget_firings(*keep, *before).await,
+            Self::ForgetFirings(ids) => return tx.forget_firings(ids).await,
             Self::Forget { claims, requests } => tx.forget(*claims, *requests).await?,
         }
         Ok(0)

@@ -7,6 +7,9 @@ use longshore_common::{
     ids::{FiringId, JobId, ShortId, TriggerId},
 };
 
+/// Firings with payloads of up to a few hundred kilobytes each, in one transaction.
+const FORGOTTEN_AT_ONCE: u32 = 200;
+
 impl Jobs {
     pub(crate) async fn triggers(&self) -> Result<Vec<TriggerRow>, Error> {
         Ok(self.inner.shared.store.triggers().await?)
@@ -29,8 +32,19 @@ impl Jobs {
         self.chore(Chore::SettleFirings(settled)).await.map(drop)
     }
 
+    /// All but the newest of each trigger, and those whose jobs are there. Answers how many went.
     pub(crate) async fn forget_firings(&self, keep: u32, before: Timestamp) -> Result<u32, Error> {
-        self.chore(Chore::ForgetFirings { keep, before }).await
+        let mut gone = 0;
+        loop {
+            let old = self.inner.shared.store.old_firings(keep, before, FORGOTTEN_AT_ONCE).await?;
+            let last = old.len() < FORGOTTEN_AT_ONCE as usize;
+            if !old.is_empty() {
+                gone += self.chore(Chore::ForgetFirings(old)).await?;
+            }
+            if last {
+                return Ok(gone);
+            }
+        }
     }
 
     pub(crate) async fn firings(

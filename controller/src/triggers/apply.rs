@@ -12,7 +12,10 @@ use longshore_common::{
     ids::TriggerId,
     trigger::{Objects, Run, Setting, TriggerSpec, When},
 };
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+/// For all prefixes of one call together.
+const LOOK_AHEAD: Duration = Duration::from_secs(60);
 
 /// What an apply did, or would do.
 #[derive(Clone, Debug)]
@@ -34,12 +37,17 @@ impl Triggers {
         by: &Token,
         dry_run: bool,
     ) -> Result<Vec<Applied>, Error> {
+        // A store may take long to answer, and clocks wait for the lock.
+        let same = |spec: &TriggerSpec| {
+            self.row(project, &spec.name).is_ok_and(|known| known.spec.when == spec.when)
+        };
+        let there = self.look_ahead(project, specs.iter().filter(|spec| !same(spec))).await?;
         let _one = self.inner.changing.lock().await;
         let mut errors = FieldErrors::new();
         let mut puts = Vec::with_capacity(specs.len());
         let several = specs.len() > 1;
         for (index, spec) in specs.into_iter().enumerate() {
-            match self.put(project, spec, by).await {
+            match self.put(project, spec, by, &there).await {
                 Ok(put) => puts.push(put),
                 Err(Error::Invalid(wrong)) => {
                     let at = |error: FieldError| {
@@ -103,7 +111,7 @@ impl Triggers {
     }
 
     /// The row as it is to be, the one that was, and the fields in which they differ.
-    async fn put(&self, project: &str, spec: TriggerSpec, by: &Token) -> Result<Put, Error> {
+    async fn put(&self, project: &str, spec: TriggerSpec, by: &Token, there: &There) -> Result<Put, Error> {
         self.check(project, &spec).await?;
         let known = self.row(project, &spec.name).ok();
         let now = Timestamp::now();
@@ -135,20 +143,47 @@ impl Triggers {
             When::Webhook(_) => row.hook.or_else(|| Some(hex::encode(rand::random::<[u8; 16]>()))),
             _ => None,
         };
-        let seen = if anew { self.seen_so_far(&mut row).await? } else { None };
+        let seen = if anew { self.seen_so_far(&mut row, there)? } else { None };
         Ok((PutTrigger { row, seen }, known, changed))
     }
 
+    /// Lists the prefixes whose objects are to count as seen. Stores may take long, but not for ever.
+    async fn look_ahead(
+        &self,
+        project: &str,
+        specs: impl Iterator<Item = &TriggerSpec>,
+    ) -> Result<There, Error> {
+        let mut there = There::new();
+        let late = tokio::time::sleep(LOOK_AHEAD);
+        tokio::pin!(late);
+        for spec in specs {
+            let When::Objects(objects) = &spec.when else { continue };
+            // What is wrong is told with the rest of what is.
+            if objects.existing || self.inner.sources.check(&objects.source, project, false).is_err() {
+                continue;
+            }
+            let listed = tokio::select! {
+                listed = self.list_objects(objects) => listed,
+                () = &mut late => Err(format!("`{}` did not answer within {LOOK_AHEAD:?}", objects.source)),
+            };
+            let listed = listed.map_err(|problem| wrong("objects.source", problem))?;
+            let marks = listed.into_iter().map(|object| (object.key.clone(), object.mark())).collect();
+            there.insert(spec.name.clone(), (spec.when.clone(), marks));
+        }
+        Ok(there)
+    }
+
     /// Everything that has happened is past. Answers the objects that count as seen.
-    async fn seen_so_far(&self, row: &mut TriggerRow) -> Result<Option<Vec<(String, String)>>, Error> {
+    fn seen_so_far(&self, row: &mut TriggerRow, there: &There) -> Result<Option<Seen>, Error> {
         row.cursor_at = Timestamp::now();
         row.cursor_revision = self.inner.jobs.revision();
-        let When::Objects(objects) = &row.spec.when else { return Ok(Some(Vec::new())) };
-        if objects.existing {
-            return Ok(Some(Vec::new()));
+        match &row.spec.when {
+            When::Objects(objects) if !objects.existing => match there.get(&row.spec.name) {
+                Some((when, marks)) if *when == row.spec.when => Ok(Some(marks.clone())),
+                _ => Err(Error::Changed(row.spec.name.clone())),
+            },
+            _ => Ok(Some(Seen::new())),
         }
-        let there = self.list_objects(objects).await.map_err(|problem| wrong("objects.source", problem))?;
-        Ok(Some(there.into_iter().map(|object| (object.key.clone(), object.mark())).collect()))
     }
 
     pub(super) async fn list_objects(&self, objects: &Objects) -> Result<Vec<Object>, String> {
@@ -222,11 +257,14 @@ impl Triggers {
 
     /// One that is enabled goes on from now.
     pub async fn enable(&self, project: &str, name: &str, enabled: bool) -> Result<TriggerView, Error> {
+        let known = self.row(project, name)?;
+        let wakes = (enabled && !known.enabled).then_some(&known.spec);
+        let there = self.look_ahead(project, wakes.into_iter()).await?;
         let _one = self.inner.changing.lock().await;
         let mut row = (*self.row(project, name)?).clone();
         let mut seen = None;
         if enabled && !row.enabled {
-            seen = self.seen_so_far(&mut row).await?;
+            seen = self.seen_so_far(&mut row, &there)?;
         }
         row.enabled = enabled;
         self.write_row(row, seen).await
@@ -240,11 +278,7 @@ impl Triggers {
         self.write_row(row, None).await
     }
 
-    async fn write_row(
-        &self,
-        mut row: TriggerRow,
-        seen: Option<Vec<(String, String)>>,
-    ) -> Result<TriggerView, Error> {
+    async fn write_row(&self, mut row: TriggerRow, seen: Option<Seen>) -> Result<TriggerView, Error> {
         row.updated_at = Timestamp::now();
         self.inner.jobs.put_triggers(vec![PutTrigger { row: row.clone(), seen }]).await?;
         let row = self.keep(row);
@@ -278,6 +312,10 @@ impl Triggers {
     }
 }
 
+/// Objects and their marks.
+type Seen = Vec<(String, String)>;
+/// What prefixes held, by the names of their triggers; and what those asked for then.
+type There = BTreeMap<String, (When, Seen)>;
 type Put = (PutTrigger, Option<Arc<TriggerRow>>, Vec<String>);
 
 fn wrong(path: &str, message: String) -> Error {

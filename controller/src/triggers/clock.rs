@@ -1,7 +1,7 @@
 //! Clocks: which instants are due. The cursor of a trigger is the last instant that was dealt with, and only moves
 //! ahead, so a clock that is set back fires nothing twice.
 
-use super::{Error, Triggers};
+use super::{Error, Triggers, fire};
 use crate::store::{FiringRow, FiringState, Record, TriggerRow};
 use longshore_common::{
     clock::Timestamp,
@@ -87,19 +87,9 @@ fn look(row: &TriggerRow, cron: &Cron, now: Timestamp, record: &mut Record) -> O
 }
 
 fn noted(row: &TriggerRow, due: Timestamp, now: Timestamp) -> FiringRow {
-    FiringRow {
-        id: FiringId::new(),
-        trigger: row.id,
-        event: format!("cron {}", due.as_micros()),
-        kind: Kind::Cron,
-        cause: due.to_rfc3339(),
-        at: now,
-        depth: 1,
-        state: FiringState::Pending,
-        reason: String::new(),
-        next_try: Some(now),
-        job: None,
-    }
+    let event = format!("cron {}", due.as_micros());
+    let firing = fire::new(row, FiringId::new(), event, Kind::Cron, due.to_rfc3339(), 1);
+    FiringRow { at: now, next_try: Some(now), ..firing }
 }
 
 /// Of one trigger always the same, and of many evenly spread.

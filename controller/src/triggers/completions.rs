@@ -23,6 +23,10 @@ impl Triggers {
     /// Notes what the ends of jobs fire. `woken` is the revision up to which waiting firings have been told of ends; it
     /// is moved on. Answers whether there is more to look at.
     pub(crate) async fn look_at_ends(&self, woken: &mut u64) -> Result<bool, Error> {
+        if self.inner.disk.describe().is_err() {
+            // What ended stays behind the cursor.
+            return Ok(false);
+        }
         let _one = self.inner.changing.lock().await;
         let live = self.live();
         let watching = || live.iter().filter(|row| matches!(row.spec.when, When::Completion(_)));

@@ -1,6 +1,6 @@
 //! Why something asked of triggers was not done.
 
-use crate::{actions, jobs, secrets, store};
+use crate::{actions, jobs, secrets};
 use longshore_common::fields::FieldErrors;
 
 #[derive(Clone, Debug, thiserror::Error)]
@@ -13,6 +13,10 @@ pub enum Error {
     Invalid(#[from] FieldErrors),
     #[error("project `{project}` has {most} triggers, which is the most")]
     TooMany { project: String, most: usize },
+    #[error("trigger `{0}` was changed by somebody else meanwhile; ask again")]
+    Changed(String),
+    #[error("{0}")]
+    DiskLow(String),
     #[error(transparent)]
     Actions(actions::Error),
     #[error(transparent)]
@@ -27,13 +31,8 @@ impl Error {
             Self::Jobs(error) => error.is_transient(),
             Self::Secrets(error) => error.is_transient(),
             Self::Actions(error) => error.is_transient(),
+            Self::Changed(_) | Self::DiskLow(_) => true,
             Self::NotFound { .. } | Self::NoWebhook(_) | Self::Invalid(_) | Self::TooMany { .. } => false,
         }
-    }
-}
-
-impl From<store::Error> for Error {
-    fn from(error: store::Error) -> Self {
-        Self::Jobs(error.into())
     }
 }

@@ -76,18 +76,16 @@ impl Triggers {
         firing: FiringRow,
         payload: Value,
     ) -> Result<FiringView, Error> {
+        self.inner.disk.describe().map_err(Error::DiskLow)?;
         let event = firing.event.clone();
         let record = Record { firings: vec![(firing, payload.to_string())], ..Record::default() };
         self.inner.jobs.record_firings(record).await?;
-        let low = self.inner.disk.check().is_err();
         let _one = self.inner.firing.lock().await;
         let noted = self.inner.jobs.firing_of(row.id, &event).await?;
         let noted = noted
             .ok_or_else(|| Error::NotFound { project: row.project.clone(), name: row.spec.name.clone() })?;
-        if low
-            || noted.state != FiringState::Pending
-            || noted.next_try.is_some_and(|at| at > Timestamp::now())
-        {
+        let waits = noted.next_try.is_some_and(|at| at > Timestamp::now());
+        if noted.state != FiringState::Pending || waits {
             return Ok(view::firing(noted));
         }
         let settled = self.settle(vec![noted.clone()]).await?.pop();
@@ -272,12 +270,8 @@ impl Triggers {
                     later(row, error.to_string(), (waited / 4).clamp(TRIES.0, TRIES.1))
                 }
             }
-            Err(error @ SubmitError::BadInput { .. }) => {
-                let reason = match &error {
-                    SubmitError::BadInput { field, message } => format!("{field}: {message}"),
-                    other => other.to_string(),
-                };
-                ended(row, FiringState::Refused, reason)
+            Err(SubmitError::BadInput { field, message }) => {
+                ended(row, FiringState::Refused, format!("{field}: {message}"))
             }
         })
     }

@@ -1,5 +1,6 @@
 //! The job of a firing: what the trigger's author wrote, with what they let the event say.
 
+use super::sources::check_key;
 use crate::{
     jobs::JobView,
     store::{FiringRow, TriggerRow},
@@ -67,10 +68,9 @@ fn inputs(row: &TriggerRow, payload: &Value) -> Result<BTreeMap<String, Input>, 
                 if !Matcher::new(objects)?.takes(key) {
                     return Err(format!("`{key}` is no object that this trigger looks at"));
                 }
-                inputs.insert(
-                    name.clone(),
-                    Input::Url { url: format!("{}{}/{key}", Input::OBJECT, objects.source) },
-                );
+                check_key(key)?;
+                let url = format!("{}{}/{key}", Input::OBJECT, objects.source);
+                inputs.insert(name.clone(), Input::Url { url });
             }
         }
         When::Completion(completion) => {

@@ -18,8 +18,26 @@ use std::{
 impl Triggers {
     /// Lists every prefix once. Answers whether one of them has more to fire.
     pub(crate) async fn look_at_objects(&self) -> Result<bool, Error> {
-        let mut more = false;
+        if self.inner.disk.describe().is_err() {
+            // What is new stays new.
+            return Ok(false);
+        }
+        let mut sources: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for row in self.live() {
+            if let When::Objects(objects) = &row.spec.when {
+                sources.entry(objects.source.clone()).or_default().push(row);
+            }
+        }
+        // One that does not answer keeps nobody waiting but its own.
+        let looks = sources.into_values().map(|rows| self.look_into(rows));
+        let more = futures::future::try_join_all(looks).await?;
+        Ok(more.contains(&true))
+    }
+
+    /// Lists the prefixes of one source.
+    async fn look_into(&self, rows: Vec<Arc<TriggerRow>>) -> Result<bool, Error> {
+        let mut more = false;
+        for row in rows {
             let When::Objects(objects) = &row.spec.when else { continue };
             match self.list_objects(objects).await {
                 Ok(there) => {

@@ -1,6 +1,9 @@
 //! Triggers and what became of them.
 
-use crate::store::{Error, FiringRow, Store, TriggerRow, rows::jobs::job_id};
+use crate::store::{
+    Error, FiringRow, Store, TriggerRow,
+    rows::{jobs::job_id, unsigned},
+};
 use longshore_common::{
     clock::Timestamp,
     ids::{FiringId, JobId, ShortId, TriggerId},
@@ -84,6 +87,33 @@ impl Store {
         id.map_err(|error| Error::corrupt("a firing id", error))
     }
 
+    /// Those that nobody asks about any more: beyond the newest of their trigger, or of one that was removed; settled
+    /// before then; and without a job that is there.
+    pub(crate) async fn old_firings(
+        &self,
+        keep: u32,
+        before: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<FiringId>, Error> {
+        let rows = sqlx::query(
+            "SELECT f.id FROM (SELECT id, trigger_id, at, job_id, next_try, \
+             ROW_NUMBER() OVER (PARTITION BY trigger_id ORDER BY id DESC) AS place FROM trigger_firings) AS f \
+             WHERE f.next_try IS NULL AND f.at < $2 \
+             AND (f.place > $1 OR NOT EXISTS (SELECT 1 FROM triggers AS t WHERE t.id = f.trigger_id)) \
+             AND NOT EXISTS (SELECT 1 FROM jobs AS j WHERE j.id = f.job_id) LIMIT $3",
+        )
+        .bind(i64::from(keep))
+        .bind(before.as_micros())
+        .bind(i64::from(limit))
+        .fetch_all(&self.read)
+        .await?;
+        rows.iter()
+            .map(|row| {
+                FiringId::from_slice(row.try_get(0)?).map_err(|error| Error::corrupt("a firing id", error))
+            })
+            .collect()
+    }
+
     pub(crate) async fn firing_payload(&self, firing: FiringId) -> Result<Option<String>, Error> {
         let row = sqlx::query("SELECT payload FROM trigger_payloads WHERE firing_id = $1")
             .bind(&firing.as_bytes()[..])
@@ -123,7 +153,7 @@ impl Store {
         .bind(&trigger.as_bytes()[..])
         .fetch_one(&self.read)
         .await?;
-        Ok(super::super::rows::unsigned(row.try_get(0)?))
+        Ok(unsigned(row.try_get(0)?))
     }
 
     /// Objects that a trigger has seen, with their marks, by name.

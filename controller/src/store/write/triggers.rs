@@ -7,7 +7,10 @@ use crate::store::{
     pack_list,
     rows::{signed, to_json},
 };
-use longshore_common::{clock::Timestamp, ids::TriggerId};
+use longshore_common::{
+    clock::Timestamp,
+    ids::{FiringId, TriggerId},
+};
 
 const PUT: &str = "INSERT INTO triggers (id, project, name, spec, enabled, hook, owner_id, owner, cursor_at, \
      cursor_revision, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) \
@@ -79,14 +82,21 @@ const SETTLE: &str = concat!(
     bytes!("v.value->>'id'"),
 );
 
-/// What nobody asks about any more: beyond the newest of its trigger, not of this hour, and its job is gone.
-const FORGET: &str = "DELETE FROM trigger_firings WHERE id IN (SELECT f.id FROM (SELECT id, at, job_id, next_try, \
-     ROW_NUMBER() OVER (PARTITION BY trigger_id ORDER BY id DESC) AS place FROM trigger_firings) AS f \
-     WHERE f.place > $1 AND f.next_try IS NULL AND f.at < $2 \
-     AND NOT EXISTS (SELECT 1 FROM jobs AS j WHERE j.id = f.job_id) LIMIT 5000)";
+const FORGET: &str = concat!(
+    "DELETE FROM trigger_firings WHERE id IN (SELECT ",
+    bytes!("v.value"),
+    " FROM ",
+    rows!("$1"),
+    " AS v)"
+);
 
-const FORGET_PAYLOADS: &str = "DELETE FROM trigger_payloads WHERE NOT EXISTS \
-     (SELECT 1 FROM trigger_firings AS f WHERE f.id = trigger_payloads.firing_id)";
+const FORGET_PAYLOADS: &str = concat!(
+    "DELETE FROM trigger_payloads WHERE firing_id IN (SELECT ",
+    bytes!("v.value"),
+    " FROM ",
+    rows!("$1"),
+    " AS v)",
+);
 
 #[derive(serde::Serialize)]
 struct Packed<'a> {
@@ -155,6 +165,8 @@ impl Tx {
     pub(crate) async fn remove_trigger(&mut self, id: TriggerId) -> Result<(), Error> {
         self.forget_seen(id).await?;
         for sql in [
+            "DELETE FROM trigger_payloads WHERE firing_id IN \
+             (SELECT id FROM trigger_firings WHERE trigger_id = $1 AND job_id IS NULL)",
             "DELETE FROM trigger_firings WHERE trigger_id = $1 AND job_id IS NULL",
             "DELETE FROM triggers WHERE id = $1",
         ] {
@@ -213,15 +225,11 @@ impl Tx {
         Ok(())
     }
 
-    /// Answers how many went.
-    pub(crate) async fn forget_firings(&mut self, keep: u32, before: Timestamp) -> Result<u32, Error> {
-        let gone = sqlx::query(FORGET)
-            .bind(i64::from(keep))
-            .bind(before.as_micros())
-            .execute(self.connection())
-            .await?
-            .rows_affected();
-        sqlx::query(FORGET_PAYLOADS).execute(self.connection()).await?;
+    /// With what they were told. Answers how many went.
+    pub(crate) async fn forget_firings(&mut self, ids: &[FiringId]) -> Result<u32, Error> {
+        let list = pack_list(ids.iter().map(|id| hex::encode(id.as_bytes())));
+        self.run(FORGET_PAYLOADS, list.clone()).await?;
+        let gone = self.run(FORGET, list).await?;
         Ok(u32::try_from(gone).unwrap_or(u32::MAX))
     }
 }

@@ -79,6 +79,16 @@ impl fmt::Debug for Sources {
     }
 }
 
+/// An address has its `.` and `..` resolved before it is signed and would be another object's, or another bucket's.
+pub(super) fn check_key(key: &str) -> Result<(), String> {
+    if key.split('/').any(|part| matches!(part, "." | "..")) {
+        return Err(format!(
+            "`{key}` has a part `.` or `..`, so no address names it: give the object another name"
+        ));
+    }
+    Ok(())
+}
+
 impl Sources {
     /// Makes no call. `own`: where the controller keeps its own objects, which start no jobs.
     pub fn open(configs: &[SourceConfig], own: Option<&blobs::s3::Config>) -> Result<Self, SourceError> {
@@ -137,6 +147,7 @@ impl Sources {
         let rest = address.strip_prefix(Input::OBJECT).unwrap_or(address);
         let (name, key) = rest.split_once('/').ok_or_else(|| format!("`{address}` names no object"))?;
         self.check(name, project, true)?;
+        check_key(key)?;
         match self.0.get(name).map(|source| &source.place) {
             Some(Place::Bucket(bucket)) => Ok(bucket.sign(key, valid)),
             Some(Place::Folder(_)) | None => Err(format!("source `{name}` signs no addresses")),
