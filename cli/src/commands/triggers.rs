@@ -143,7 +143,7 @@ async fn apply(client: &Client, args: ApplyArgs, format: FormatArgs) -> anyhow::
             say(format!("  it is disabled: longshore triggers enable {}", name_of(&trigger)));
         }
         if !one.secret.is_empty() {
-            say(format!("  POST {}{}", client.url().trim_end_matches('/'), trigger.hook_path));
+            say(format!("  POST {}", trigger.hook_url));
             say("  its secret, shown this once:");
             print(&format!("{}\n", one.secret))?;
         }
@@ -152,11 +152,20 @@ async fn apply(client: &Client, args: ApplyArgs, format: FormatArgs) -> anyhow::
 }
 
 async fn ls(client: &Client, format: FormatArgs) -> anyhow::Result<i32> {
-    let call = || {
-        let (mut api, request) = (client.triggers(), v1::ListTriggersRequest { project: project(client) });
-        async move { api.list(request).await }
-    };
-    let all = client.ask_again(call).await?.triggers;
+    let mut request = v1::ListTriggersRequest { project: project(client), ..Default::default() };
+    let mut all = Vec::new();
+    loop {
+        let call = || {
+            let (mut api, request) = (client.triggers(), request.clone());
+            async move { api.list(request).await }
+        };
+        let page = client.ask_again(call).await?;
+        all.extend(page.triggers);
+        request.page_token = page.next_page_token;
+        if request.page_token.is_empty() {
+            break;
+        }
+    }
     if format.write(|| all.iter().map(|trigger| to_json("Trigger", trigger)).collect())? {
         return Ok(0);
     }

@@ -2,15 +2,15 @@
 //! never the disk.
 
 use super::{
-    Completion, Cron, MAX_DEPTH, Missed, Objects, Overlap, PER_MINUTE, RETRY_FOR, Run, SUCCEEDED, Setting,
-    Signature, TriggerSpec, Webhook, When, validate,
+    Completion, Cron, MAX_DEPTH, Missed, Objects, Overlap, PER_HOUR, PER_MINUTE, RETRY_FOR, Run, SUCCEEDED,
+    Setting, Signature, TriggerSpec, Webhook, When, validate,
 };
 use crate::{
     action::{ActionRef, NotAnAction},
     fields::{FieldError, FieldErrors},
     job::{
         JobSpec,
-        file::{self, FileError, Problem},
+        file::{self, FileError, KleinkramDocument, Problem},
     },
     tree::{self, Node, Origin, Value},
     units::HumanDuration,
@@ -136,12 +136,16 @@ struct Document {
     action: Option<String>,
     /// Variables of the job or parameters of the action: a value, or {payload: /json/pointer} of what happened.
     set: BTreeMap<String, SettingDocument>,
-    /// While a job of this trigger has not ended: allow, skip, queue or replace. Default skip for cron, else allow.
+    /// While a job of this trigger has not ended: allow, skip, queue or replace. Default skip for cron (queue with missed: all), else allow.
     overlap: Option<OverlapDocument>,
     /// How long a firing that a quota refused is tried again. Default 24h.
     retry_for: Option<HumanDuration>,
     /// Triggers that may have started one another. Default 8.
     max_depth: Option<u32>,
+    /// Of the runs of an action.
+    labels: BTreeMap<String, String>,
+    /// What the runs of an action say to contract `kleinkram`: which mission.
+    kleinkram: Option<KleinkramDocument>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -204,6 +208,8 @@ struct ObjectsDocument {
     existing: bool,
     /// The object becomes this input of the job.
     input: Option<String>,
+    /// Objects that fire within an hour; the others wait. Default 10,000.
+    per_hour: Option<u32>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -289,6 +295,8 @@ impl Document {
             set: self.set.into_iter().map(|(name, from)| (name, from.setting())).collect(),
             retry_for: self.retry_for.map_or(RETRY_FOR, |length| length.0),
             max_depth: self.max_depth.unwrap_or(MAX_DEPTH),
+            labels: self.labels,
+            kleinkram: self.kleinkram.map(KleinkramDocument::said),
         })
     }
 }
@@ -327,8 +335,9 @@ impl WebhookDocument {
 
 impl ObjectsDocument {
     fn when(self) -> When {
-        let Self { source, prefix, matching, changed, existing, input } = self;
-        When::Objects(Objects { source, prefix, matching, changed, existing, input })
+        let Self { source, prefix, matching, changed, existing, input, per_hour } = self;
+        let per_hour = per_hour.unwrap_or(PER_HOUR);
+        When::Objects(Objects { source, prefix, matching, changed, existing, input, per_hour })
     }
 }
 

@@ -10,7 +10,10 @@ pub use schedule::{Schedule, ScheduleError};
 pub use set::{SetError, apply};
 pub use validate::validate;
 
-use crate::{action::ActionRef, job::JobSpec};
+use crate::{
+    action::ActionRef,
+    job::{JobSpec, Kleinkram},
+};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, time::Duration};
 
@@ -28,6 +31,12 @@ pub struct TriggerSpec {
     pub retry_for: Duration,
     /// Triggers that started one another, this one included.
     pub max_depth: u32,
+    /// Of runs of an action.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// What runs of an action say to the contract.
+    #[serde(default)]
+    pub kleinkram: Option<Kleinkram>,
 }
 
 /// What it waits for.
@@ -93,6 +102,13 @@ pub struct Objects {
     pub existing: bool,
     /// The object is at `/in/NAME`.
     pub input: Option<String>,
+    /// Objects that fire within an hour; the others wait. It is what ends a loop through the prefix.
+    #[serde(default = "per_hour")]
+    pub per_hour: u32,
+}
+
+const fn per_hour() -> u32 {
+    PER_HOUR
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -195,6 +211,8 @@ impl When {
     /// Of a trigger that says nothing about it.
     pub const fn overlap(&self) -> Overlap {
         match self {
+            // All are asked for.
+            Self::Cron(Cron { missed: Missed::All, .. }) => Overlap::Queue,
             // A nightly run that takes longer than a day shall not pile up.
             Self::Cron(_) => Overlap::Skip,
             Self::Webhook(_) | Self::Objects(_) | Self::Completion(_) => Overlap::Allow,
@@ -214,6 +232,8 @@ impl TriggerSpec {
             set: BTreeMap::new(),
             retry_for: RETRY_FOR,
             max_depth: MAX_DEPTH,
+            labels: BTreeMap::new(),
+            kleinkram: None,
         }
     }
 }
@@ -226,6 +246,8 @@ pub const RETRY_FOR: Duration = Duration::from_secs(24 * 3600);
 pub const MAX_DEPTH: u32 = 8;
 /// Deliveries in a minute: a busy repository's pushes.
 pub const PER_MINUTE: u32 = 60;
+/// Objects in an hour: more than a busy instrument makes.
+pub const PER_HOUR: u32 = 10_000;
 /// The state that is waited for when nothing is said.
 pub const SUCCEEDED: &str = "succeeded";
 /// What happened, for the container.

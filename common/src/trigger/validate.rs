@@ -4,7 +4,7 @@
 use super::{Completion, Cron, Objects, Run, Schedule, Setting, TriggerSpec, Webhook, When};
 use crate::{
     fields::{FieldError, FieldErrors},
-    job::{self, JobState, Outcome, check_name},
+    job::{self, JobSpec, JobState, KLEINKRAM, Outcome, check_name},
 };
 use globset::Glob;
 use std::time::Duration;
@@ -14,6 +14,7 @@ const LONGEST_JITTER: Duration = Duration::from_secs(24 * 3600);
 const LONGEST_RETRY: Duration = Duration::from_secs(30 * 24 * 3600);
 const DEEPEST: u32 = 64;
 const MOST_PER_MINUTE: u32 = 6_000;
+const MOST_PER_HOUR: u32 = 1_000_000;
 const MOST_SETTINGS: usize = 100;
 const LONGEST_PREFIX: usize = 1_024;
 const MOST_GLOBS: usize = 50;
@@ -71,6 +72,10 @@ fn objects(asked: &Objects, errors: &mut FieldErrors) {
         glob(&format!("objects.match[{index}]"), text, errors);
     }
     input("objects.input", asked.input.as_deref(), errors);
+    if !(1..=MOST_PER_HOUR).contains(&asked.per_hour) {
+        let problem = format!("{} is not between 1 and {MOST_PER_HOUR}", asked.per_hour);
+        errors.push("objects.per_hour", problem);
+    }
 }
 
 fn completion(asked: &Completion, errors: &mut FieldErrors) {
@@ -122,6 +127,10 @@ fn run(spec: &TriggerSpec, errors: &mut FieldErrors) {
     };
     match &spec.run {
         Run::Job(asked) => {
+            let fields = [("labels", spec.labels.is_empty()), ("kleinkram", spec.kleinkram.is_none())];
+            for (field, _) in fields.into_iter().filter(|(_, is_unsaid)| !is_unsaid) {
+                errors.push(field, format!("is said in the job: write it as job.{field}"));
+            }
             if let Err(wrong) = job::validate(asked) {
                 errors.merge(wrong.into_iter().map(|error| error.under("job")).collect());
             }
@@ -131,12 +140,26 @@ fn run(spec: &TriggerSpec, errors: &mut FieldErrors) {
             }
         }
         Run::Action(action) => {
+            said(spec, errors);
             errors.take(check_name("action", &action.name));
             if action.version == Some(0) {
                 errors.push("action", "versions count from 1");
             }
         }
     }
+}
+
+/// What its runs say of themselves keeps the rules of jobs.
+fn said(spec: &TriggerSpec, errors: &mut FieldErrors) {
+    let mut run = JobSpec::for_image("image");
+    run.labels.clone_from(&spec.labels);
+    run.kleinkram.clone_from(&spec.kleinkram);
+    if run.kleinkram.is_some() {
+        KLEINKRAM.clone_into(&mut run.contract);
+    }
+    let wrong = job::validate(&run).err().into_iter().flatten();
+    let mine = |error: &FieldError| error.path.starts_with("labels") || error.path.starts_with("kleinkram.");
+    wrong.filter(mine).for_each(|error| errors.add(error));
 }
 
 fn settings(spec: &TriggerSpec, errors: &mut FieldErrors) {
@@ -164,7 +187,8 @@ fn settings(spec: &TriggerSpec, errors: &mut FieldErrors) {
 mod tests {
     use super::*;
     use crate::{
-        job::JobSpec,
+        action::ActionRef,
+        job::Kleinkram,
         trigger::{Missed, Signature},
     };
 
@@ -231,5 +255,22 @@ mod tests {
         };
         assert_eq!(with("FILE"), Vec::<String>::new());
         assert_eq!(with("LD_PRELOAD"), ["set.LD_PRELOAD"]);
+    }
+
+    #[test]
+    fn what_runs_of_an_action_say_keeps_the_rules_of_jobs() {
+        let say = |run: Run, mission: &str| {
+            on(hook(), |spec| {
+                spec.run = run;
+                spec.labels.insert("é".into(), "x".into());
+                spec.kleinkram =
+                    Some(Kleinkram { mission_uuid: Some(mission.to_owned()), ..Kleinkram::default() });
+            })
+        };
+        let action = || Run::Action(ActionRef { name: "convert".into(), version: None });
+        assert_eq!(say(action(), "1b671a64-40d5-491e-99b0-da01ff1f3341"), ["labels.é"]);
+        assert_eq!(say(action(), "the first"), ["kleinkram.mission_uuid", "labels.é"]);
+        let job = Run::Job(Box::new(JobSpec::for_image("alpine:3")));
+        assert_eq!(say(job, "the first"), ["labels", "kleinkram"]);
     }
 }

@@ -4,10 +4,10 @@ use super::{WireError, duration_from, duration_to, text};
 use crate::{
     action::ActionRef,
     fields::FieldErrors,
-    job::JobSpec,
+    job::{JobSpec, Kleinkram},
     trigger::{
-        Completion, Cron, MAX_DEPTH, Missed, Objects, Overlap, PER_MINUTE, RETRY_FOR, Run, SUCCEEDED,
-        Setting, Signature, TriggerSpec, Webhook, When, validate,
+        Completion, Cron, MAX_DEPTH, Missed, Objects, Overlap, PER_HOUR, PER_MINUTE, RETRY_FOR, Run,
+        SUCCEEDED, Setting, Signature, TriggerSpec, Webhook, When, validate,
     },
 };
 use longshore_proto::v1::{
@@ -76,6 +76,8 @@ fn read(message: v1::TriggerSpec, errors: &mut FieldErrors) -> Option<TriggerSpe
         set,
         retry_for: retry_for?,
         max_depth: if message.max_depth == 0 { MAX_DEPTH } else { message.max_depth },
+        labels: message.labels.into_iter().collect(),
+        kleinkram: message.kleinkram.map(Kleinkram::from),
     })
 }
 
@@ -99,16 +101,23 @@ fn read_when(message: WhenMessage) -> Result<When, WireError> {
             },
             per_minute: if per_minute == 0 { PER_MINUTE } else { per_minute },
         }),
-        WhenMessage::Objects(v1::ObjectSource { source, prefix, r#match, changed, existing, input }) => {
-            When::Objects(Objects {
-                source,
-                prefix,
-                matching: r#match,
-                changed,
-                existing,
-                input: text(input),
-            })
-        }
+        WhenMessage::Objects(v1::ObjectSource {
+            source,
+            prefix,
+            r#match,
+            changed,
+            existing,
+            input,
+            per_hour,
+        }) => When::Objects(Objects {
+            source,
+            prefix,
+            matching: r#match,
+            changed,
+            existing,
+            input: text(input),
+            per_hour: if per_hour == 0 { PER_HOUR } else { per_hour },
+        }),
         WhenMessage::Completion(message) => {
             let v1::CompletionSource { action, job, labels, mut status, itself, input } = message;
             if status.is_empty() {
@@ -182,6 +191,8 @@ impl From<&TriggerSpec> for v1::TriggerSpec {
             } as i32,
             retry_for: Some(duration_to(spec.retry_for)),
             max_depth: spec.max_depth,
+            labels: spec.labels.clone().into_iter().collect(),
+            kleinkram: spec.kleinkram.as_ref().map(v1::Kleinkram::from),
         }
     }
 }
@@ -213,6 +224,7 @@ impl From<&When> for WhenMessage {
                 changed: objects.changed,
                 existing: objects.existing,
                 input: objects.input.clone().unwrap_or_default(),
+                per_hour: objects.per_hour,
             }),
             When::Completion(completion) => Self::Completion(v1::CompletionSource {
                 action: completion.action.clone().unwrap_or_default(),
@@ -246,6 +258,7 @@ mod tests {
             changed: true,
             existing: true,
             input: Some("bag".into()),
+            per_hour: 7,
         };
         let completion = Completion {
             action: Some("convert".into()),
@@ -268,6 +281,9 @@ mod tests {
             spec.retry_for = Duration::from_secs(5);
             assert_eq!(submitted_trigger((&spec).into()), Ok(spec.clone()));
             spec.run = Run::Action(ActionRef { name: "convert".into(), version: Some(2) });
+            spec.labels.insert("team".into(), "rsl".into());
+            let mission = "1b671a64-40d5-491e-99b0-da01ff1f3341".to_owned();
+            spec.kleinkram = Some(Kleinkram { mission_uuid: Some(mission), ..Kleinkram::default() });
             spec.set.insert("A".into(), Setting::Payload("/a".into()));
             spec.set.insert("B".into(), Setting::Value("1".into()));
             assert_eq!(submitted_trigger((&spec).into()), Ok(spec));

@@ -99,6 +99,7 @@ pub(super) fn triggers(error: triggers::Error) -> Status {
     use triggers::Error as E;
     match error {
         E::NotFound { .. } => Status::not_found(error.to_string()),
+        E::RequestReused(_) => Status::already_exists(error.to_string()),
         E::Changed(_) => Status::aborted(error.to_string()),
         E::NoWebhook(_) => Status::failed_precondition(error.to_string()),
         E::TooMany { .. } | E::DiskLow(_) => Status::resource_exhausted(error.to_string()),

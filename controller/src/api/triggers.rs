@@ -66,7 +66,7 @@ impl v1::triggers_server::Triggers for Service {
         let applied = self.0.triggers.apply(&project, specs, &owner, request.dry_run).await;
         let applied = applied.map_err(refused)?;
         Ok(Response::new(v1::ApplyTriggersResponse {
-            triggers: applied.into_iter().map(shown_apply).collect(),
+            triggers: applied.into_iter().map(|one| shown_apply(one, &self.0.base_url)).collect(),
         }))
     }
 
@@ -74,14 +74,19 @@ impl v1::triggers_server::Triggers for Service {
         let caller = auth::caller(&request)?;
         let project = self.project(&caller, &request.get_ref().project)?;
         let view = self.0.triggers.get(&project, &request.get_ref().name).await.map_err(refused)?;
-        Ok(Response::new(v1::GetTriggerResponse { trigger: Some(shown(&view)) }))
+        Ok(Response::new(v1::GetTriggerResponse { trigger: Some(shown(&view, &self.0.base_url)) }))
     }
 
     async fn list(&self, request: Request<v1::ListTriggersRequest>) -> Answer<v1::ListTriggersResponse> {
         let caller = auth::caller(&request)?;
-        let project = self.project(&caller, &request.get_ref().project)?;
-        let all = self.0.triggers.list(&project).await.map_err(refused)?;
-        Ok(Response::new(v1::ListTriggersResponse { triggers: all.iter().map(shown).collect() }))
+        let v1::ListTriggersRequest { project: of, page_size: size, page_token } = request.into_inner();
+        let project = self.project(&caller, &of)?;
+        let page = self.0.triggers.list(&project, &page_token, page_size(size, 50, 500)).await;
+        let page = page.map_err(refused)?;
+        Ok(Response::new(v1::ListTriggersResponse {
+            triggers: page.items.iter().map(|view| shown(view, &self.0.base_url)).collect(),
+            next_page_token: page.next.unwrap_or_default(),
+        }))
     }
 
     async fn list_firings(
@@ -116,7 +121,7 @@ impl v1::triggers_server::Triggers for Service {
         let asked = request.get_ref().clone();
         let (_, project) = self.one(&request, &asked.project, &asked.name)?;
         let view = self.0.triggers.enable(&project, &asked.name, asked.enabled).await.map_err(refused)?;
-        Ok(Response::new(v1::SetTriggerEnabledResponse { trigger: Some(shown(&view)) }))
+        Ok(Response::new(v1::SetTriggerEnabledResponse { trigger: Some(shown(&view, &self.0.base_url)) }))
     }
 
     async fn fire(&self, request: Request<v1::FireTriggerRequest>) -> Answer<v1::FireTriggerResponse> {
@@ -147,7 +152,7 @@ impl v1::triggers_server::Triggers for Service {
         let asked = request.get_ref().clone();
         let (caller, project) = self.one(&request, &asked.project, &asked.name)?;
         let view = self.0.triggers.adopt(&project, &asked.name, &token(&caller)?).await.map_err(refused)?;
-        Ok(Response::new(v1::AdoptTriggerResponse { trigger: Some(shown(&view)) }))
+        Ok(Response::new(v1::AdoptTriggerResponse { trigger: Some(shown(&view, &self.0.base_url)) }))
     }
 
     async fn rotate_secret(
@@ -158,7 +163,10 @@ impl v1::triggers_server::Triggers for Service {
         let (caller, project) = self.one(&request, &asked.project, &asked.name)?;
         let by = caller.who().to_string();
         let (view, secret) = self.0.triggers.rotate(&project, &asked.name, &by).await.map_err(refused)?;
-        Ok(Response::new(v1::RotateTriggerSecretResponse { trigger: Some(shown(&view)), secret }))
+        Ok(Response::new(v1::RotateTriggerSecretResponse {
+            trigger: Some(shown(&view, &self.0.base_url)),
+            secret,
+        }))
     }
 
     async fn remove(&self, request: Request<v1::RemoveTriggerRequest>) -> Answer<v1::RemoveTriggerResponse> {
@@ -190,16 +198,17 @@ fn read(messages: Vec<v1::TriggerSpec>) -> Result<Vec<TriggerSpec>, FieldErrors>
     errors.into_result(specs)
 }
 
-fn shown_apply(applied: Applied) -> v1::AppliedTrigger {
+fn shown_apply(applied: Applied, base: &str) -> v1::AppliedTrigger {
     v1::AppliedTrigger {
-        trigger: Some(shown(&applied.trigger)),
+        trigger: Some(shown(&applied.trigger, base)),
         change: applied.change.to_owned(),
         changed: applied.changed,
         secret: applied.secret.unwrap_or_default(),
     }
 }
 
-fn shown(view: &TriggerView) -> v1::Trigger {
+fn shown(view: &TriggerView, base: &str) -> v1::Trigger {
+    let hook_url = view.hook_path.as_ref().map(|path| format!("{}{path}", base.trim_end_matches('/')));
     v1::Trigger {
         id: view.id.to_string(),
         project: view.project.clone(),
@@ -213,6 +222,7 @@ fn shown(view: &TriggerView) -> v1::Trigger {
         created_at: Some(wire::timestamp_to(view.created_at)),
         updated_at: Some(wire::timestamp_to(view.updated_at)),
         last: view.last.as_ref().map(firing),
+        hook_url: hook_url.unwrap_or_default(),
     }
 }
 

@@ -16,7 +16,13 @@ use http::{HeaderMap, StatusCode, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use longshore_common::trigger::MOST_PAYLOAD;
 use serde_json::json;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+use tokio::sync::Semaphore;
+
+/// Bodies at a time: 64 MiB.
+static ROOM: Semaphore = Semaphore::const_new(256);
+/// For one body, which is small.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(super) fn routes(context: Arc<Context>) -> Router {
     Router::new().route("/hooks/{hook}", post(called)).with_state(context)
@@ -40,8 +46,19 @@ async fn called(
     }
 }
 
+/// Anybody can send one, so there is a bound to what they take together, and to how long one takes.
 async fn whole(body: Body) -> Result<Bytes, Box<Response>> {
-    match Limited::new(body, MOST_PAYLOAD).collect().await {
+    let Ok(_room) = ROOM.try_acquire() else {
+        let again = [(header::RETRY_AFTER, "5")];
+        let message = "too many deliveries at once; send it again in a moment\n";
+        return Err(Box::new((StatusCode::SERVICE_UNAVAILABLE, again, message).into_response()));
+    };
+    let read = tokio::time::timeout(PATIENCE, Limited::new(body, MOST_PAYLOAD).collect());
+    let Ok(read) = read.await else {
+        let message = format!("the body did not come within {} s\n", PATIENCE.as_secs());
+        return Err(Box::new((StatusCode::REQUEST_TIMEOUT, message).into_response()));
+    };
+    match read {
         Ok(body) => Ok(body.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => {
             let message = format!("the body is larger than {} KiB\n", MOST_PAYLOAD >> 10);
@@ -56,17 +73,15 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 }
 
 fn answered(Answer { trigger, project, firing, again }: &Answer) -> Response {
-    let (status, state) = match firing.state() {
-        FiringState::Fired => (StatusCode::ACCEPTED, "fired"),
-        FiringState::Pending => (StatusCode::ACCEPTED, "pending"),
-        FiringState::Skipped => (StatusCode::ACCEPTED, "skipped"),
-        FiringState::Refused => (StatusCode::CONFLICT, "refused"),
+    let status = match firing.state() {
+        FiringState::Fired | FiringState::Pending | FiringState::Skipped => StatusCode::ACCEPTED,
+        FiringState::Refused => StatusCode::CONFLICT,
     };
     let body = json!({
         "trigger": trigger,
         "project": project,
         "firing": firing.id.to_string(),
-        "state": state,
+        "state": firing.state().as_str(),
         "job": firing.job.as_ref().map(ToString::to_string),
         "reason": firing.reason,
         "again": again,

@@ -1,7 +1,7 @@
 //! Triggers, as far as they are rows: when they fire and whether they may is `triggers`'.
 
 use super::{Jobs, chores::Chore, error::Error};
-use crate::store::{FiringRow, PutTrigger, Record, TriggerRow};
+use crate::store::{FiringRow, PutTrigger, Record, SeenObject, TriggerRow};
 use longshore_common::{
     clock::Timestamp,
     ids::{FiringId, JobId, ShortId, TriggerId},
@@ -93,7 +93,11 @@ impl Jobs {
         Ok(self.inner.shared.store.waiting_of(trigger).await?)
     }
 
-    pub(crate) async fn seen_by(&self, trigger: TriggerId) -> Result<Vec<(String, String)>, Error> {
+    pub(crate) async fn seen_by(&self, trigger: TriggerId) -> Result<Vec<SeenObject>, Error> {
         Ok(self.inner.shared.store.seen_by(trigger).await?)
+    }
+
+    pub(crate) async fn fired_since(&self, trigger: TriggerId, since: Timestamp) -> Result<u64, Error> {
+        Ok(self.inner.shared.store.fired_since(trigger, since).await?)
     }
 }

@@ -10,6 +10,8 @@ pub(super) trait Reconciler: Send {
     const NAME: &'static str;
     /// The slow sweep.
     const EVERY: Duration;
+    /// Its sweep waits for strangers and may be cut off at any wait.
+    const CUT_OFF: bool = false;
     type Error: std::fmt::Display + Send;
 
     /// Looks and acts. Answers when something is due next, if it knows.
@@ -26,7 +28,11 @@ pub(super) async fn drive<R: Reconciler>(mut reconciler: R, shutdown: Shutdown) 
     let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
     let mut failing = false;
     while !shutdown.is_triggered() {
-        let wait = match reconciler.sweep().await {
+        let swept = tokio::select! {
+            swept = reconciler.sweep() => swept,
+            () = shutdown.triggered(), if R::CUT_OFF => return,
+        };
+        let wait = match swept {
             Ok(due) => {
                 if std::mem::take(&mut failing) {
                     tracing::info!(reconciler = R::NAME, "works again");

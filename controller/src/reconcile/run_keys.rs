@@ -27,6 +27,7 @@ impl Reconciler for Keys {
     const NAME: &'static str = "run-keys";
     // A lease that runs out is heard of; this is for what nobody tells.
     const EVERY: Duration = Duration::from_secs(15);
+    const CUT_OFF: bool = true;
     type Error = Error;
 
     async fn sweep(&mut self) -> Result<Option<Timestamp>, Error> {

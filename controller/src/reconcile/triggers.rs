@@ -107,6 +107,7 @@ impl Reconciler for Ends {
 impl Reconciler for Objects {
     const NAME: &'static str = "trigger-objects";
     const EVERY: Duration = Duration::from_secs(15);
+    const CUT_OFF: bool = true;
     type Error = Error;
 
     async fn sweep(&mut self) -> Result<Option<Timestamp>, Error> {

@@ -20,7 +20,7 @@ pub(crate) use read::{Holdings, ListBounds, Place};
 pub(crate) use rows::{
     ActionRequestRow, AgentRow, AttemptClose, AttemptRow, AttemptUpdate, AuditRow, CredentialRow, DataKeyRow,
     FiringRow, FiringState, GrantedGpu, JobRow, JoinTokenRow, NewJobRow, PutTrigger, Record, RequestRow,
-    RunKeyRow, SecretRow, Standing, TokenRow, TriggerRow, ViewRow, pack_list,
+    RunKeyRow, SecretRow, SeenObject, Standing, TokenRow, TriggerRow, ViewRow, pack_list,
 };
 pub use rows::{AgentEvent, SecretKind};
 pub(crate) use write::{

@@ -6,11 +6,11 @@ use crate::{
     store::{PutTrigger, TriggerRow},
 };
 use longshore_common::{
-    action::ActionRef,
+    action::{Action, ActionRef},
     clock::Timestamp,
     fields::{FieldError, FieldErrors},
     ids::TriggerId,
-    trigger::{Objects, Run, Setting, TriggerSpec, When},
+    trigger::{Completion, Objects, Run, Setting, TriggerSpec, When},
 };
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -143,8 +143,9 @@ impl Triggers {
             When::Webhook(_) => row.hook.or_else(|| Some(hex::encode(rand::random::<[u8; 16]>()))),
             _ => None,
         };
-        let seen = if anew { self.seen_so_far(&mut row, there)? } else { None };
-        Ok((PutTrigger { row, seen }, known, changed))
+        let afresh = is_afresh(known.as_deref(), &row.spec);
+        let seen = if anew { self.seen_so_far(&mut row, afresh, there)? } else { Seen::new() };
+        Ok((PutTrigger { row, afresh, seen }, known, changed))
     }
 
     /// Lists the prefixes whose objects are to count as seen. Stores may take long, but not for ever.
@@ -159,7 +160,8 @@ impl Triggers {
         for spec in specs {
             let When::Objects(objects) = &spec.when else { continue };
             // What is wrong is told with the rest of what is.
-            if objects.existing || self.inner.sources.check(&objects.source, project, false).is_err() {
+            let fires = objects.existing && is_afresh(self.row(project, &spec.name).ok().as_deref(), spec);
+            if fires || self.inner.sources.check(&objects.source, project, false).is_err() {
                 continue;
             }
             let listed = tokio::select! {
@@ -174,15 +176,15 @@ impl Triggers {
     }
 
     /// Everything that has happened is past. Answers the objects that count as seen.
-    fn seen_so_far(&self, row: &mut TriggerRow, there: &There) -> Result<Option<Seen>, Error> {
+    fn seen_so_far(&self, row: &mut TriggerRow, afresh: bool, there: &There) -> Result<Seen, Error> {
         row.cursor_at = Timestamp::now();
         row.cursor_revision = self.inner.jobs.revision();
         match &row.spec.when {
-            When::Objects(objects) if !objects.existing => match there.get(&row.spec.name) {
-                Some((when, marks)) if *when == row.spec.when => Ok(Some(marks.clone())),
+            When::Objects(objects) if !(objects.existing && afresh) => match there.get(&row.spec.name) {
+                Some((when, marks)) if *when == row.spec.when => Ok(marks.clone()),
                 _ => Err(Error::Changed(row.spec.name.clone())),
             },
-            _ => Ok(Some(Seen::new())),
+            _ => Ok(Seen::new()),
         }
     }
 
@@ -231,6 +233,11 @@ impl Triggers {
                 return Ok(());
             }
         };
+        if let Some(archived) = &view.archived {
+            let (name, by) = (reference.name.clone(), archived.by.clone());
+            errors.push("action", crate::actions::Error::Archived { name, by }.to_string());
+        }
+        check_inputs(&view.action, spec, errors);
         for (name, setting) in &spec.set {
             let problem = match (view.action.parameters.get(name), setting) {
                 (None, _) => Some(format!("is no parameter of {reference}")),
@@ -262,9 +269,9 @@ impl Triggers {
         let there = self.look_ahead(project, wakes.into_iter()).await?;
         let _one = self.inner.changing.lock().await;
         let mut row = (*self.row(project, name)?).clone();
-        let mut seen = None;
+        let mut seen = Seen::new();
         if enabled && !row.enabled {
-            seen = self.seen_so_far(&mut row, &there)?;
+            seen = self.seen_so_far(&mut row, false, &there)?;
         }
         row.enabled = enabled;
         self.write_row(row, seen).await
@@ -275,12 +282,13 @@ impl Triggers {
         let mut row = (*self.row(project, name)?).clone();
         by.id.clone_into(&mut row.owner_id);
         by.name.clone_into(&mut row.owner);
-        self.write_row(row, None).await
+        self.write_row(row, Seen::new()).await
     }
 
-    async fn write_row(&self, mut row: TriggerRow, seen: Option<Seen>) -> Result<TriggerView, Error> {
+    async fn write_row(&self, mut row: TriggerRow, seen: Seen) -> Result<TriggerView, Error> {
         row.updated_at = Timestamp::now();
-        self.inner.jobs.put_triggers(vec![PutTrigger { row: row.clone(), seen }]).await?;
+        let put = PutTrigger { row: row.clone(), afresh: false, seen };
+        self.inner.jobs.put_triggers(vec![put]).await?;
         let row = self.keep(row);
         self.note_problem(row.id, None);
         self.inner.clocks.notify_one();
@@ -300,6 +308,8 @@ impl Triggers {
 
     pub async fn remove(&self, project: &str, name: &str) -> Result<(), Error> {
         let _one = self.inner.changing.lock().await;
+        // What is just being made a job of is still to be written down.
+        let _firing = self.inner.firing.lock().await;
         let row = self.row(project, name)?;
         self.inner.jobs.remove_trigger(row.id).await?;
         self.write().rows.remove(&row.id);
@@ -322,6 +332,41 @@ fn wrong(path: &str, message: String) -> Error {
     Error::Invalid(FieldError::new(path, message).into())
 }
 
+/// The one that it gives is one of the action's, and those that the action needs are given.
+fn check_inputs(action: &Action, spec: &TriggerSpec, errors: &mut FieldErrors) {
+    let (path, given) = match &spec.when {
+        When::Objects(Objects { input, .. }) => ("objects.input", input.as_ref()),
+        When::Completion(Completion { input, .. }) => ("completion.input", input.as_ref()),
+        When::Cron(_) | When::Webhook(_) => ("action", None),
+    };
+    let name = &action.name;
+    if let Some(given) = given {
+        match action.inputs.get(given) {
+            None => errors.push(path, format!("`{given}` is no input of {name}")),
+            Some(input) if !input.adjustable => {
+                errors.push(
+                    path,
+                    format!("`{given}` is fixed by {name}: its author has not marked it as adjustable"),
+                );
+            }
+            Some(_) => {}
+        }
+    }
+    let needed = action.inputs.iter().filter(|(_, input)| input.required && input.source.is_none());
+    for (input, _) in needed.filter(|(input, _)| given != Some(*input)) {
+        errors.push(path, format!("{name} needs the input `{input}`, and this trigger gives it none"));
+    }
+}
+
+/// Whether it looks elsewhere than before, so that what it has seen says nothing.
+fn is_afresh(known: Option<&TriggerRow>, spec: &TriggerSpec) -> bool {
+    let place = |when: &When| match when {
+        When::Objects(objects) => Some((objects.source.clone(), objects.prefix.clone())),
+        _ => None,
+    };
+    known.is_none_or(|known| place(&known.spec.when) != place(&spec.when))
+}
+
 /// Names of the fields in which two triggers differ.
 fn differences(old: &TriggerSpec, new: &TriggerSpec) -> Vec<String> {
     let mut names = Vec::new();
@@ -339,6 +384,8 @@ fn differences(old: &TriggerSpec, new: &TriggerSpec) -> Vec<String> {
         (Run::Job(_), Run::Action(_)) => note("action", true),
     }
     note("set", old.set != new.set);
+    note("labels", old.labels != new.labels);
+    note("kleinkram", old.kleinkram != new.kleinkram);
     note("overlap", old.overlap != new.overlap);
     note("retry_for", old.retry_for != new.retry_for);
     note("max_depth", old.max_depth != new.max_depth);

@@ -14,6 +14,7 @@ use std::{sync::Arc, time::Duration};
 
 /// One that is noticed so late at most is on time.
 const ON_TIME: Duration = Duration::from_secs(90);
+const DAY: Duration = Duration::from_secs(24 * 3600);
 
 impl Triggers {
     /// Notes what is due at `now`. Answers when something is due next.
@@ -22,6 +23,7 @@ impl Triggers {
         let (mut record, mut moved, mut due) = (Record::default(), Vec::new(), None::<Timestamp>);
         for row in self.live() {
             let When::Cron(cron) = &row.spec.when else { continue };
+            self.note_problem(row.id, ahead(&row, now));
             if let Some(cursor) = look(&row, cron, now, &mut record) {
                 record.cursors.push((row.id, cursor, row.cursor_revision));
                 moved.push(TriggerRow { cursor_at: cursor, ..(*row).clone() });
@@ -40,6 +42,17 @@ impl Triggers {
         }
         Ok(due)
     }
+}
+
+/// A machine whose clock was wrong for a while leaves this behind.
+fn ahead(row: &TriggerRow, now: Timestamp) -> Option<String> {
+    (row.cursor_at > now.plus(DAY)).then(|| {
+        let (until, name) = (row.cursor_at.to_rfc3339(), &row.spec.name);
+        format!(
+            "it has fired until {until}, which is to come: the controller's clock was ahead. \
+             `longshore triggers disable {name}` and `enable {name}` make it go on from now"
+        )
+    })
 }
 
 /// When it fires next.

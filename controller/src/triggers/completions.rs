@@ -1,7 +1,7 @@
 //! Ends of jobs: which of them other triggers wait for. The cursor of a trigger is a revision; what ended while nobody
 //! looked is found behind it.
 
-use super::{Error, Triggers, fire, make};
+use super::{Error, Triggers, fire};
 use crate::{
     jobs::{JobFilter, JobView},
     store::{FiringRow, FiringState, Record, TriggerRow},
@@ -71,15 +71,20 @@ impl Triggers {
 }
 
 fn is_asked_for(row: &TriggerRow, asked: &Completion, job: &JobView) -> bool {
-    let Some(ending) = &job.ending else { return false };
-    let name = asked
-        .job
-        .as_ref()
-        .is_none_or(|glob| Glob::new(glob).is_ok_and(|glob| glob.compile_matcher().is_match(&job.name)));
-    let action = asked.action.as_ref().is_none_or(|action| make::action_of(job) == Some(action.as_str()));
-    let labels = asked.labels.iter().all(|(key, value)| job.spec.labels.get(key) == Some(value));
+    let Some(ending) = job.ending.as_ref().filter(|_| job.project == row.project) else { return false };
     let ended = |word: &String| word == job.state.as_str() || word == ending.outcome.name();
-    job.project == row.project && name && action && labels && asked.status.iter().any(ended)
+    asked.status.iter().any(ended)
+        && asked.action.as_ref().is_none_or(|action| action_of(job) == Some(action.as_str()))
+        && asked.labels.iter().all(|(key, value)| job.spec.labels.get(key) == Some(value))
+        // Last, for it is made anew each time.
+        && asked.job.as_ref().is_none_or(|glob| {
+            Glob::new(glob).is_ok_and(|glob| glob.compile_matcher().is_match(&job.name))
+        })
+}
+
+/// The action that a job is of.
+fn action_of(job: &JobView) -> Option<&str> {
+    job.action.as_ref().map(|action| action.name.as_str())
 }
 
 fn noted(row: &TriggerRow, asked: &Completion, job: &JobView) -> (FiringRow, String) {
@@ -101,7 +106,7 @@ fn told(job: &JobView) -> Value {
     json!({
         "job": job.short_id.as_str(),
         "name": job.name,
-        "action": make::action_of(job),
+        "action": action_of(job),
         "state": job.state.as_str(),
         "outcome": ending.map(|ending| ending.outcome.name()),
         "detail": ending.map(|ending| ending.detail.as_str()),

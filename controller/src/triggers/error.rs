@@ -13,6 +13,8 @@ pub enum Error {
     Invalid(#[from] FieldErrors),
     #[error("project `{project}` has {most} triggers, which is the most")]
     TooMany { project: String, most: usize },
+    #[error("request_id `{0}` was used to fire this trigger with another payload; choose a new one")]
+    RequestReused(String),
     #[error("trigger `{0}` was changed by somebody else meanwhile; ask again")]
     Changed(String),
     #[error("{0}")]
@@ -32,7 +34,11 @@ impl Error {
             Self::Secrets(error) => error.is_transient(),
             Self::Actions(error) => error.is_transient(),
             Self::Changed(_) | Self::DiskLow(_) => true,
-            Self::NotFound { .. } | Self::NoWebhook(_) | Self::Invalid(_) | Self::TooMany { .. } => false,
+            Self::RequestReused(_)
+            | Self::NotFound { .. }
+            | Self::NoWebhook(_)
+            | Self::Invalid(_)
+            | Self::TooMany { .. } => false,
         }
     }
 }

@@ -32,10 +32,21 @@ const MOST_WAITING: u64 = 100;
 
 /// What is to become of a firing.
 enum Next {
-    /// For this project.
-    Submit(String, Box<Order>),
+    Submit(Box<Ready>),
     End(FiringState, String),
-    Later(String),
+    /// Behind others of its trigger.
+    Wait(String),
+    /// Somebody can mend it: tried again for as long as the trigger says.
+    Refuse(String),
+}
+
+/// A job to be made.
+struct Ready {
+    firing: FiringRow,
+    project: String,
+    order: Order,
+    /// Those that it takes the place of.
+    former: Vec<JobId>,
 }
 
 impl Triggers {
@@ -66,7 +77,14 @@ impl Triggers {
         let id = FiringId::new();
         let event = format!("manual {}", request.map_or_else(|| id.to_string(), str::to_owned));
         let firing = new(&row, id, event, Kind::Manual, format!("asked for by {by}"), 1);
-        self.note_and_fire(&row, firing, payload).await
+        let text = payload.to_string();
+        let fired = self.note_and_fire(&row, firing, payload).await?;
+        if fired.id != id
+            && self.inner.jobs.firing_payload(fired.id).await?.is_some_and(|known| known != text)
+        {
+            return Err(Error::RequestReused(request.unwrap_or_default().to_owned()));
+        }
+        Ok(fired)
     }
 
     /// Notes a firing, unless its event was noted before, and makes a job of it.
@@ -93,24 +111,25 @@ impl Triggers {
     }
 
     /// What became of them, written down.
-    async fn settle(&self, rows: Vec<FiringRow>) -> Result<Vec<FiringRow>, Error> {
+    pub(super) async fn settle(&self, rows: Vec<FiringRow>) -> Result<Vec<FiringRow>, Error> {
         let (mut settled, mut batch) = (Vec::with_capacity(rows.len()), Vec::new());
-        let mut held = BTreeMap::new();
+        let mut held = BTreeMap::<_, String>::new();
         for row in rows {
-            if let Some(reason) = held.get(&row.trigger) {
-                settled.push(later(row, String::clone(reason), PATIENCE));
-                continue;
-            }
-            match self.next(&row).await? {
+            let next = match held.get(&row.trigger) {
+                Some(reason) => self.wait(&row, reason.clone()).await?,
+                None => self.next(&row).await?,
+            };
+            match next {
                 Next::End(state, reason) => settled.push(ended(row, state, reason)),
-                Next::Later(reason) => {
+                Next::Refuse(reason) => settled.push(self.refused(row, reason)),
+                Next::Wait(reason) => {
                     held.insert(row.trigger, reason.clone());
                     settled.push(later(row, reason, PATIENCE));
                 }
-                Next::Submit(project, job) if self.is_free(&row) => batch.push((row, project, job)),
+                Next::Submit(ready) if self.is_free(&row) => batch.push(*ready),
                 // The next one of this trigger asks whether this one's job has ended.
-                Next::Submit(project, job) => {
-                    let done = self.submit(vec![(row, project, job)]).await?;
+                Next::Submit(ready) => {
+                    let done = self.submit(vec![*ready]).await?;
                     self.inner.jobs.settle_firings(done.clone()).await?;
                     settled.extend(done);
                 }
@@ -119,6 +138,17 @@ impl Triggers {
         settled.extend(self.submit(batch).await?);
         self.inner.jobs.settle_firings(settled.clone()).await?;
         Ok(settled)
+    }
+
+    /// Tried again, or given up when that has been done for as long as the trigger says.
+    fn refused(&self, row: FiringRow, reason: String) -> FiringRow {
+        let waited = Timestamp::now().since(row.at);
+        let patience = self.by_id(row.trigger).map_or(Duration::ZERO, |trigger| trigger.spec.retry_for);
+        if waited >= patience {
+            ended(row, FiringState::Refused, reason)
+        } else {
+            later(row, reason, (waited / 4).clamp(TRIES.0, TRIES.1))
+        }
     }
 
     fn is_free(&self, firing: &FiringRow) -> bool {
@@ -136,7 +166,7 @@ impl Triggers {
         }
         let owner = match self.owner(&row) {
             Ok(owner) => owner,
-            Err(problem) => return refused(problem),
+            Err(problem) => return Ok(Next::Refuse(problem)),
         };
         if firing.depth > row.spec.max_depth {
             let (depth, most) = (firing.depth - 1, row.spec.max_depth);
@@ -147,7 +177,7 @@ impl Triggers {
         let payload = self.payload(firing).await?;
         let (mut spec, action) = match self.made(&row, &payload).await? {
             Ok(made) => made,
-            Err(problem) => return refused(problem),
+            Err(next) => return Ok(next),
         };
         spec.trigger = Some(make::origin(&row, firing));
         let mut errors = FieldErrors::new();
@@ -155,9 +185,10 @@ impl Triggers {
         if !errors.is_empty() {
             return refused(errors.to_string());
         }
-        if let Some(next) = self.overlap(&row, firing).await? {
-            return Ok(next);
-        }
+        let former = match self.overlap(&row, firing).await? {
+            Ok(former) => former,
+            Err(next) => return Ok(next),
+        };
         let new = NewJob {
             request_id: Some(request(firing)),
             project: row.project.clone(),
@@ -171,7 +202,8 @@ impl Triggers {
             Some(action) => Order::of_action(new, action, firing.id.as_bytes().to_vec()),
             None => new.into(),
         };
-        Ok(Next::Submit(row.project.clone(), Box::new(order)))
+        let project = row.project.clone();
+        Ok(Next::Submit(Box::new(Ready { firing: firing.clone(), project, order, former })))
     }
 
     /// The spec, and the version of an action that it is a run of.
@@ -179,11 +211,11 @@ impl Triggers {
         &self,
         row: &TriggerRow,
         payload: &Value,
-    ) -> Result<Result<(JobSpec, Option<JobAction>), String>, Error> {
+    ) -> Result<Result<(JobSpec, Option<JobAction>), Next>, Error> {
         let (invocation, said) = match make::made(row, payload) {
             Ok(Made::Job(spec)) => return Ok(Ok((*spec, None))),
             Ok(Made::Run(invocation, said)) => (invocation, said),
-            Err(problem) => return Ok(Err(problem)),
+            Err(problem) => return Ok(Err(Next::End(FiringState::Refused, problem))),
         };
         match self.inner.actions.job(&row.project, &invocation, &said).await {
             Ok((spec, view)) => {
@@ -191,58 +223,68 @@ impl Triggers {
                 Ok(Ok((spec, Some(action))))
             }
             Err(actions::Error::Jobs(error)) => Err(error.into()),
-            Err(problem) => Ok(Err(problem.to_string())),
+            Err(problem @ actions::Error::Archived { .. }) => Ok(Err(Next::Refuse(problem.to_string()))),
+            Err(problem) => Ok(Err(Next::End(FiringState::Refused, problem.to_string()))),
         }
     }
 
-    /// `None`: no former job is in its way.
-    async fn overlap(&self, row: &Arc<TriggerRow>, firing: &FiringRow) -> Result<Option<Next>, Error> {
+    /// The former jobs that it takes the place of, or what is in its way.
+    async fn overlap(
+        &self,
+        row: &Arc<TriggerRow>,
+        firing: &FiringRow,
+    ) -> Result<Result<Vec<JobId>, Next>, Error> {
         if row.spec.overlap == Overlap::Allow {
-            return Ok(None);
+            return Ok(Ok(Vec::new()));
         }
         let former = self.inner.jobs.unfinished_of(row.id).await?;
         let Some((_, job)) = former.first() else {
             // In the order in which they came.
             let first = self.inner.jobs.first_waiting_of(row.id).await?;
             let behind = row.spec.overlap == Overlap::Queue && first.is_some_and(|first| first != firing.id);
-            return Ok(behind.then(|| Next::Later("an earlier firing of this trigger waits".to_owned())));
+            let reason = || "an earlier firing of this trigger waits".to_owned();
+            return Ok(if behind { Err(Next::Wait(reason())) } else { Ok(Vec::new()) });
         };
         let reason = format!("job {job} of this trigger has not ended");
         match row.spec.overlap {
-            Overlap::Allow => Ok(None),
-            Overlap::Skip => Ok(Some(Next::End(FiringState::Skipped, reason))),
-            Overlap::Queue => {
-                let bounded = matches!(firing.kind, Kind::Cron | Kind::Webhook | Kind::Manual);
-                let new = firing.reason.is_empty();
-                if bounded && new && self.inner.jobs.waiting_of(row.id).await? > MOST_WAITING {
-                    let reason = format!("{reason}, and {MOST_WAITING} firings wait for it");
-                    return Ok(Some(Next::End(FiringState::Skipped, reason)));
-                }
-                Ok(Some(Next::Later(reason)))
-            }
-            Overlap::Replace => {
-                let former: Vec<_> = former.into_iter().map(|(id, _)| id).collect();
-                let by = format!("trigger {}", row.spec.name);
-                self.inner.jobs.cancel(former, &by, "replaced by the next one").await?;
-                Ok(None)
-            }
+            Overlap::Skip => Ok(Err(Next::End(FiringState::Skipped, reason))),
+            Overlap::Queue => Ok(Err(self.wait(firing, reason).await?)),
+            Overlap::Allow | Overlap::Replace => Ok(Ok(former.into_iter().map(|(id, _)| id).collect())),
         }
     }
 
-    async fn submit(&self, batch: Vec<(FiringRow, String, Box<Order>)>) -> Result<Vec<FiringRow>, Error> {
+    /// What waits is bounded, where it could grow for ever.
+    async fn wait(&self, firing: &FiringRow, reason: String) -> Result<Next, Error> {
+        let bounded = matches!(firing.kind, Kind::Cron | Kind::Webhook | Kind::Manual);
+        let new = firing.reason.is_empty();
+        if bounded && new && self.inner.jobs.waiting_of(firing.trigger).await? > MOST_WAITING {
+            let reason = format!("{reason}, and {MOST_WAITING} firings wait for it");
+            return Ok(Next::End(FiringState::Skipped, reason));
+        }
+        Ok(Next::Wait(reason))
+    }
+
+    async fn submit(&self, batch: Vec<Ready>) -> Result<Vec<FiringRow>, Error> {
         if batch.is_empty() {
             return Ok(Vec::new());
         }
-        let mut jobs = Vec::with_capacity(batch.len());
-        let mut rows = Vec::with_capacity(batch.len());
-        for (row, project, job) in batch {
-            jobs.push(*job);
-            rows.push((row, project));
+        let mut orders = Vec::with_capacity(batch.len());
+        let mut rest = Vec::with_capacity(batch.len());
+        for Ready { firing, project, order, former } in batch {
+            orders.push(order);
+            rest.push((firing, project, former));
         }
-        let results = self.inner.jobs.submit(jobs).await?;
-        let mut settled = Vec::with_capacity(rows.len());
-        for ((row, project), result) in rows.into_iter().zip(results) {
-            settled.push(self.settled(row, &project, result).await?);
+        let results = self.inner.jobs.submit(orders).await?;
+        let mut settled = Vec::with_capacity(rest.len());
+        for ((firing, project, former), result) in rest.into_iter().zip(results) {
+            let settles = self.settled(firing, &project, result).await?;
+            if settles.state == FiringState::Fired && !former.is_empty() {
+                // Only now that there is one in their place.
+                let name = self.by_id(settles.trigger).map(|row| row.spec.name.clone()).unwrap_or_default();
+                let by = format!("trigger {name}");
+                self.inner.jobs.cancel(former, &by, "replaced by the next one").await?;
+            }
+            settled.push(settles);
         }
         Ok(settled)
     }
@@ -260,16 +302,7 @@ impl Triggers {
                 let id = self.inner.jobs.requested(project, &request(&row)).await?;
                 fired(row, (id.unwrap_or_else(JobId::new), job))
             }
-            Err(error @ SubmitError::OverQuota { .. }) => {
-                let waited = Timestamp::now().since(row.at);
-                let patience =
-                    self.by_id(row.trigger).map_or(Duration::ZERO, |trigger| trigger.spec.retry_for);
-                if waited >= patience {
-                    ended(row, FiringState::Refused, error.to_string())
-                } else {
-                    later(row, error.to_string(), (waited / 4).clamp(TRIES.0, TRIES.1))
-                }
-            }
+            Err(error @ SubmitError::OverQuota { .. }) => self.refused(row, error.to_string()),
             Err(SubmitError::BadInput { field, message }) => {
                 ended(row, FiringState::Refused, format!("{field}: {message}"))
             }

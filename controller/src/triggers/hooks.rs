@@ -1,8 +1,8 @@
 //! Calls of webhooks. A stranger learns nothing: a hook that is not there is refused as a wrong signature is, after the
 //! same work.
 
-use super::{Error, FiringView, Triggers, fire, signature};
-use crate::store::TriggerRow;
+use super::{Error, FiringView, Triggers, fire, signature, view};
+use crate::store::{FiringRow, FiringState, TriggerRow};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use longshore_common::{
     clock::Timestamp,
@@ -88,18 +88,31 @@ impl Triggers {
         let jobs = &self.inner.jobs;
         let known = jobs.firing_of(row.id, &event).await.map_err(Error::from)?;
         let again = known.is_some();
-        if !again {
-            if !row.enabled {
-                return Err(Denied::Disabled);
-            }
-            if !self.inner.limits.takes(row.id, per_minute) {
-                return Err(Denied::TooMany(per_minute));
-            }
+        let answer =
+            |firing| Answer { trigger: row.spec.name.clone(), project: row.project.clone(), firing, again };
+        if let Some(known) = known {
+            return Ok(answer(self.deliver_again(known).await?));
+        }
+        if !row.enabled {
+            return Err(Denied::Disabled);
+        }
+        if !self.inner.limits.takes(row.id, per_minute) {
+            return Err(Denied::TooMany(per_minute));
         }
         let cause = format!("delivery {}", shown(&event));
         let firing = fire::new(&row, FiringId::new(), event, Kind::Webhook, cause, 1);
         let firing = self.note_and_fire(&row, firing, payload(call.body)).await?;
-        Ok(Answer { trigger: row.spec.name.clone(), project: row.project.clone(), firing, again })
+        Ok(answer(firing))
+    }
+
+    /// What became of a delivery that came before. One that was refused may have been mended meanwhile.
+    async fn deliver_again(&self, known: FiringRow) -> Result<FiringView, Error> {
+        if known.state != FiringState::Refused {
+            return Ok(view::firing(known));
+        }
+        let _one = self.inner.firing.lock().await;
+        let settled = self.settle(vec![known.clone()]).await?.pop();
+        Ok(view::firing(settled.unwrap_or(known)))
     }
 
     /// The trigger, how often it is called at most, and the name of this delivery.

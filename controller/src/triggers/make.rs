@@ -1,15 +1,12 @@
 //! The job of a firing: what the trigger's author wrote, with what they let the event say.
 
 use super::sources::check_key;
-use crate::{
-    jobs::JobView,
-    store::{FiringRow, TriggerRow},
-};
+use crate::store::{FiringRow, TriggerRow};
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use longshore_common::{
     action::Invocation,
     job::{Input, JobSpec},
-    trigger::{self, Objects, Origin, Run, When},
+    trigger::{self, Objects, Origin, Run, TriggerSpec, When},
 };
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,12 +34,28 @@ pub(super) fn made(row: &TriggerRow, payload: &Value) -> Result<Made, String> {
             Made::Job(Box::new(spec))
         }
         Run::Action(action) => {
-            let mut said = JobSpec::for_image("image");
-            said.inputs = inputs;
-            let invocation = Invocation { action: action.clone(), set: values, said: BTreeSet::new() };
-            Made::Run(invocation, Box::new(said))
+            let mut job = JobSpec::for_image("image");
+            job.inputs = inputs;
+            job.labels.clone_from(&row.spec.labels);
+            job.kleinkram.clone_from(&row.spec.kleinkram);
+            let invocation = Invocation { action: action.clone(), set: values, said: said(&row.spec) };
+            Made::Run(invocation, Box::new(job))
         }
     })
+}
+
+/// The fields that its runs say.
+fn said(spec: &TriggerSpec) -> BTreeSet<String> {
+    let kleinkram = spec.kleinkram.clone().unwrap_or_default();
+    let fields = [
+        ("labels", !spec.labels.is_empty()),
+        ("kleinkram.project_uuid", kleinkram.project_uuid.is_some()),
+        ("kleinkram.mission_uuid", kleinkram.mission_uuid.is_some()),
+        ("kleinkram.api_endpoint", kleinkram.api_endpoint.is_some()),
+        ("kleinkram.s3_endpoint", kleinkram.s3_endpoint.is_some()),
+        ("kleinkram.key", kleinkram.key.is_some()),
+    ];
+    fields.into_iter().filter(|(_, is_said)| *is_said).map(|(field, _)| field.to_owned()).collect()
 }
 
 /// What started the job.
@@ -83,11 +96,6 @@ fn inputs(row: &TriggerRow, payload: &Value) -> Result<BTreeMap<String, Input>, 
         When::Cron(_) | When::Webhook(_) => {}
     }
     Ok(inputs)
-}
-
-/// The action that a job is of.
-pub(super) fn action_of(job: &JobView) -> Option<&str> {
-    job.action.as_ref().map(|action| action.name.as_str())
 }
 
 /// What the container reads.
@@ -138,6 +146,7 @@ impl<'a> Matcher<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use longshore_common::trigger::PER_HOUR;
 
     #[test]
     fn globs_are_over_what_follows_the_prefix() {
@@ -148,6 +157,7 @@ mod tests {
             changed: false,
             existing: false,
             input: None,
+            per_hour: PER_HOUR,
         };
         for (globs, key, takes) in [
             (&[][..], "in/a/b.bag", true),

@@ -3,6 +3,7 @@
 use super::{Error, Triggers, clock};
 use crate::{
     identity::Token,
+    jobs::Page,
     store::{FiringRow, FiringState, TriggerRow},
 };
 use longshore_common::{
@@ -11,6 +12,10 @@ use longshore_common::{
     ids::{FiringId, ShortId, TriggerId},
     trigger::{Kind, TriggerSpec, When},
 };
+use std::sync::Arc;
+
+/// Of the triggers in one page of a list: clients take 4 MiB by default.
+const PAGE_BYTES: usize = 2 << 20;
 
 #[derive(Clone, Debug)]
 pub struct TriggerView {
@@ -53,16 +58,25 @@ impl Triggers {
         self.view(&row).await
     }
 
-    /// By name.
-    pub async fn list(&self, project: &str) -> Result<Vec<TriggerView>, Error> {
-        let mut rows: Vec<_> =
-            self.read().rows.values().filter(|row| row.project == project).cloned().collect();
+    /// By name; those after `after`.
+    pub async fn list(&self, project: &str, after: &str, size: u32) -> Result<Page<TriggerView>, Error> {
+        let mut rows: Vec<_> = {
+            let state = self.read();
+            let mine = |row: &&Arc<TriggerRow>| row.project == project && row.spec.name.as_str() > after;
+            state.rows.values().filter(mine).cloned().collect()
+        };
         rows.sort_by(|a, b| a.spec.name.cmp(&b.spec.name));
-        let mut views = Vec::with_capacity(rows.len());
-        for row in rows {
-            views.push(self.view(&row).await?);
+        let (mut items, mut room) = (Vec::new(), PAGE_BYTES);
+        for row in &rows {
+            room = room.saturating_sub(serde_json::to_vec(&row.spec).map_or(0, |spec| spec.len()));
+            if !items.is_empty() && (room == 0 || items.len() >= size as usize) {
+                break;
+            }
+            items.push(self.view(row).await?);
         }
-        Ok(views)
+        let more = items.len() < rows.len();
+        let next = items.last().filter(|_| more).map(|last: &TriggerView| last.spec.name.clone());
+        Ok(Page { items, next })
     }
 
     /// Newest first.

@@ -2,8 +2,8 @@
 
 use crate::harness::{Agent, Cluster, http, showing, spec};
 use longshore_proto::v1::{
-    self, access_client::AccessClient, projects_client::ProjectsClient, trigger_spec::Run,
-    trigger_spec::When, triggers_client::TriggersClient,
+    self, access_client::AccessClient, jobs_client::JobsClient, projects_client::ProjectsClient,
+    trigger_spec::Run, trigger_spec::When, triggers_client::TriggersClient,
 };
 use ring::hmac;
 use serde_json::{Value, json};
@@ -46,7 +46,9 @@ async fn post(cluster: &Cluster, path: &str, signature: &str, body: String) -> (
 async fn a_signed_call_starts_a_job_that_is_told_of_it_and_a_stranger_learns_nothing() {
     let cluster = Cluster::start().await;
     let applied = apply(&cluster, hook("pushed")).await;
-    let path = applied.trigger.expect("a trigger").hook_path;
+    let trigger = applied.trigger.expect("a trigger");
+    assert_eq!(trigger.hook_url, format!("{}{}", cluster.running.base_url, trigger.hook_path));
+    let path = trigger.hook_path;
     let body = r#"{"object":{"key":"in/a.bag"},"image":"evil"}"#;
     let signature = sign(&applied.secret, "d1", body);
     let (status, text) = post(&cluster, &path, &signature, body.to_owned()).await;
@@ -94,6 +96,42 @@ async fn a_signed_call_starts_a_job_that_is_told_of_it_and_a_stranger_learns_not
 }
 
 #[tokio::test]
+async fn two_hundred_calls_of_all_kinds_start_as_many_jobs_as_are_right_and_new() {
+    let cluster = Cluster::start().await;
+    let mut spec = hook("pushed");
+    spec.when = Some(When::Webhook(v1::WebhookSource { per_minute: 20, ..v1::WebhookSource::default() }));
+    let applied = apply(&cluster, spec).await;
+    let path = applied.trigger.expect("a trigger").hook_path;
+    let mut answers = std::collections::BTreeMap::<u16, u32>::new();
+    for n in 0..200 {
+        let body = format!("{{\"n\":{n}}}");
+        // Every second one is wrong; of the others every fourth is a repeat of the first.
+        let signature = match n % 8 {
+            0 if n > 0 => sign(&applied.secret, "d0", &body),
+            0 | 2 | 4 | 6 => sign(&applied.secret, &format!("d{n}"), &body),
+            1 | 3 => sign("lsh_guess", &format!("d{n}"), &body),
+            5 => sign(&applied.secret, &format!("d{n}"), "another body"),
+            _ => "v1=nonsense".to_owned(),
+        };
+        *answers.entry(post(&cluster, &path, &signature, body).await.0).or_default() += 1;
+    }
+    assert_eq!(answers[&401], 100);
+    // A repeat is no burst; those that are new stop at what a minute takes, and a little as it goes by.
+    let new = answers[&202] - 24;
+    assert!((20..40).contains(&new), "{answers:?}");
+    assert_eq!(answers[&429], 76 - new);
+    let signature = sign(&applied.secret, "late", "{}");
+    let url = format!("{}{path}", cluster.running.base_url);
+    let late = http().post(url).header("X-Longshore-Signature", signature).body("{}").send().await;
+    let late = late.expect("answered");
+    assert_eq!(late.status().as_u16(), 429);
+    assert!(late.headers().contains_key("retry-after"));
+    let request = v1::ListJobsRequest { page_size: 500, ..v1::ListJobsRequest::default() };
+    let jobs = JobsClient::new(cluster.channel.clone()).list(request).await.expect("listed").into_inner();
+    assert_eq!(jobs.jobs.len(), new as usize);
+}
+
+#[tokio::test]
 async fn strangers_at_a_hook_write_few_lines() {
     let cluster = Cluster::start_limited(5).await;
     for n in 0..50 {
@@ -134,7 +172,7 @@ async fn another_projects_triggers_are_not_there_and_every_mistake_is_told() {
     for refused in refused {
         assert_eq!(refused.expect_err("not there").code(), Code::NotFound);
     }
-    let asked = v1::ListTriggersRequest { project: "default".to_owned() };
+    let asked = v1::ListTriggersRequest { project: "default".to_owned(), ..Default::default() };
     assert_eq!(spy.list(asked).await.expect_err("not theirs").code(), Code::PermissionDenied);
 
     let cron = v1::CronSource { schedule: "61 * * * *".to_owned(), ..v1::CronSource::default() };

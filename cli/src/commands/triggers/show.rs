@@ -17,7 +17,7 @@ pub(super) async fn show(client: &Client, name: &str, format: FormatArgs) -> any
     };
     let trigger = client.ask_again(call).await?.trigger.unwrap_or_default();
     if !format.write(|| to_json("Trigger", &trigger))? {
-        print(&describe(&trigger, client.url()))?;
+        print(&describe(&trigger))?;
     }
     Ok(0)
 }
@@ -75,7 +75,7 @@ pub(super) fn starts(run: &Run) -> String {
     }
 }
 
-fn describe(trigger: &v1::Trigger, url: &str) -> String {
+fn describe(trigger: &v1::Trigger) -> String {
     let mut text = String::new();
     let mut add = |name: &str, value: &str| {
         if !value.is_empty() {
@@ -100,6 +100,12 @@ fn describe(trigger: &v1::Trigger, url: &str) -> String {
             };
             add("set", &format!("{name}={from}"));
         }
+        for (name, value) in &spec.labels {
+            add("label", &format!("{name}={value}"));
+        }
+        if let Some(mission) = spec.kleinkram.as_ref().and_then(|said| said.mission_uuid.as_deref()) {
+            add("mission", mission);
+        }
         add(
             "overlap",
             match spec.overlap {
@@ -112,8 +118,8 @@ fn describe(trigger: &v1::Trigger, url: &str) -> String {
         add("retry for", &HumanDuration(spec.retry_for).to_string());
         add("max depth", &spec.max_depth.to_string());
     }
-    if !trigger.hook_path.is_empty() {
-        add("post to", &format!("{}{}", url.trim_end_matches('/'), trigger.hook_path));
+    if !trigger.hook_url.is_empty() {
+        add("post to", &trigger.hook_url);
     }
     if let Some(next) = &trigger.next_at {
         add("next", &wire::timestamp_from(next).to_rfc3339());
@@ -141,6 +147,7 @@ fn details(spec: &TriggerSpec, add: &mut impl FnMut(&str, &str)) {
         When::Objects(objects) => {
             add("match", &objects.matching.join("  "));
             add("input", objects.input.as_deref().unwrap_or_default());
+            add("at most", &format!("{} objects an hour", objects.per_hour));
         }
         When::Completion(asked) => add("input", asked.input.as_deref().unwrap_or_default()),
     }
@@ -175,7 +182,7 @@ mod tests {
             owner: "anna".into(),
             ..v1::Trigger::default()
         };
-        let shown = describe(&trigger, "http://x:1/");
+        let shown = describe(&trigger);
         for line in [
             "when        0 3 * * * UTC",
             "jitter      5m",

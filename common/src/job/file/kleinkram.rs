@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-pub(super) struct KleinkramDocument {
+pub(crate) struct KleinkramDocument {
     /// The project of the mission, in Kleinkram.
     project_uuid: Option<String>,
     /// The mission that the action runs on.
@@ -24,7 +24,7 @@ pub(super) struct KleinkramDocument {
 }
 
 impl KleinkramDocument {
-    pub(super) fn said(self) -> Kleinkram {
+    pub(crate) fn said(self) -> Kleinkram {
         let Self { project_uuid, mission_uuid, api_endpoint, s3_endpoint, key, files_in_memory } = self;
         Kleinkram {
             project_uuid,

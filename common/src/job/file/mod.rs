@@ -11,6 +11,7 @@ mod write;
 
 pub use action::{action_schema, parse_actions, write_action};
 pub use document::schema;
+pub(crate) use kleinkram::KleinkramDocument;
 pub use write::write;
 
 use super::{JobSpec, KLEINKRAM, validate};

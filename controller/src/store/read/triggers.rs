@@ -1,7 +1,7 @@
 //! Triggers and what became of them.
 
 use crate::store::{
-    Error, FiringRow, Store, TriggerRow,
+    Error, FiringRow, SeenObject, Store, TriggerRow,
     rows::{jobs::job_id, unsigned},
 };
 use longshore_common::{
@@ -156,12 +156,25 @@ impl Store {
         Ok(unsigned(row.try_get(0)?))
     }
 
-    /// Objects that a trigger has seen, with their marks, by name.
-    pub(crate) async fn seen_by(&self, trigger: TriggerId) -> Result<Vec<(String, String)>, Error> {
-        let rows = sqlx::query("SELECT name, mark FROM trigger_seen WHERE trigger_id = $1 ORDER BY name")
+    /// Objects that a trigger has seen, by name.
+    pub(crate) async fn seen_by(&self, trigger: TriggerId) -> Result<Vec<SeenObject>, Error> {
+        let sql = "SELECT name, mark, gone_at FROM trigger_seen WHERE trigger_id = $1 ORDER BY name";
+        let rows = sqlx::query(sql).bind(&trigger.as_bytes()[..]).fetch_all(&self.read).await?;
+        rows.iter()
+            .map(|row| {
+                let gone_at = row.try_get::<Option<i64>, _>("gone_at")?.map(Timestamp::from_micros);
+                Ok(SeenObject { name: row.try_get("name")?, mark: row.try_get("mark")?, gone_at })
+            })
+            .collect()
+    }
+
+    /// How many firings of a trigger were noted since then.
+    pub(crate) async fn fired_since(&self, trigger: TriggerId, since: Timestamp) -> Result<u64, Error> {
+        let row = sqlx::query("SELECT COUNT(*) FROM trigger_firings WHERE trigger_id = $1 AND at >= $2")
             .bind(&trigger.as_bytes()[..])
-            .fetch_all(&self.read)
+            .bind(since.as_micros())
+            .fetch_one(&self.read)
             .await?;
-        rows.iter().map(|row| Ok((row.try_get("name")?, row.try_get("mark")?))).collect()
+        Ok(unsigned(row.try_get(0)?))
     }
 }

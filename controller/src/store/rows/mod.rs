@@ -22,7 +22,7 @@ pub(crate) use others::{AgentRow, RequestRow};
 pub(crate) use run_keys::RunKeyRow;
 pub use secrets::SecretKind;
 pub(crate) use secrets::{DataKeyRow, SecretRow};
-pub(crate) use triggers::{FiringRow, FiringState, PutTrigger, Record, TriggerRow};
+pub(crate) use triggers::{FiringRow, FiringState, PutTrigger, Record, SeenObject, TriggerRow};
 
 use super::Error;
 use longshore_common::clock::Timestamp;

@@ -24,11 +24,23 @@ pub(crate) struct TriggerRow {
     pub(crate) updated_at: Timestamp,
 }
 
-/// One that is to be written, with the objects it has to count as seen; `None`: as they are.
+/// One that is to be written.
 #[derive(Clone, Debug)]
 pub(crate) struct PutTrigger {
     pub(crate) row: TriggerRow,
-    pub(crate) seen: Option<Vec<(String, String)>>,
+    /// Forgets the objects that it has seen.
+    pub(crate) afresh: bool,
+    /// Objects that count as seen from now on, and their marks.
+    pub(crate) seen: Vec<(String, String)>,
+}
+
+/// What is remembered of an object.
+#[derive(Clone, Debug)]
+pub(crate) struct SeenObject {
+    pub(crate) name: String,
+    pub(crate) mark: String,
+    /// When it was first missed.
+    pub(crate) gone_at: Option<Timestamp>,
 }
 
 /// What became of a firing.
@@ -85,8 +97,10 @@ pub(crate) struct Record {
     pub(crate) seen: Vec<(TriggerId, String, String)>,
     /// Those whose firings may be tried at once, as of now.
     pub(crate) woken: Option<(Vec<TriggerId>, Timestamp)>,
-    /// Objects that are not there any more.
-    pub(crate) gone: Vec<(TriggerId, String)>,
+    /// Objects that are not there any more, as of now.
+    pub(crate) gone: Option<(Timestamp, Vec<(TriggerId, String)>)>,
+    /// Objects that have been gone for long.
+    pub(crate) forgotten: Vec<(TriggerId, String)>,
 }
 
 impl TriggerRow {

@@ -61,10 +61,19 @@ const SEEN: &str = concat!(
     bytes!("v.value->>0"),
     ", v.value->>1, v.value->>2 FROM ",
     rows!("$1"),
-    " AS v WHERE true ON CONFLICT (trigger_id, name) DO UPDATE SET mark = excluded.mark",
+    " AS v WHERE true ON CONFLICT (trigger_id, name) DO UPDATE SET mark = excluded.mark, \
+     gone_at = NULL",
 );
 
 const GONE: &str = concat!(
+    "UPDATE trigger_seen SET gone_at = $2 WHERE (trigger_id, name) IN (SELECT ",
+    bytes!("v.value->>0"),
+    ", v.value->>1 FROM ",
+    rows!("$1"),
+    " AS v)",
+);
+
+const FORGOTTEN: &str = concat!(
     "DELETE FROM trigger_seen WHERE (trigger_id, name) IN (SELECT ",
     bytes!("v.value->>0"),
     ", v.value->>1 FROM ",
@@ -135,7 +144,7 @@ fn packed<'a>(row: &'a FiringRow, payload: Option<&'a str>) -> Packed<'a> {
 
 impl Tx {
     pub(crate) async fn put_triggers(&mut self, puts: &[PutTrigger]) -> Result<(), Error> {
-        for PutTrigger { row, seen } in puts {
+        for PutTrigger { row, afresh, seen } in puts {
             sqlx::query(PUT)
                 .bind(&row.id.as_bytes()[..])
                 .bind(&row.project)
@@ -151,12 +160,11 @@ impl Tx {
                 .bind(row.updated_at.as_micros())
                 .execute(self.connection())
                 .await?;
-            if let Some(seen) = seen {
+            if *afresh {
                 self.forget_seen(row.id).await?;
-                let seen: Vec<_> =
-                    seen.iter().map(|(name, mark)| (row.id, name.clone(), mark.clone())).collect();
-                self.put_seen(&seen).await?;
             }
+            let seen: Vec<_> = seen.iter().map(|(name, mark)| (row.id, name.clone(), mark.clone())).collect();
+            self.put_seen(&seen).await?;
         }
         Ok(())
     }
@@ -190,9 +198,13 @@ impl Tx {
                 .map(|(id, at, revision)| (hex::encode(id.as_bytes()), at.as_micros(), signed(*revision)));
             self.run(CURSORS, pack_list(cursors)).await?;
         }
-        if !record.gone.is_empty() {
-            let gone = record.gone.iter().map(|(id, name)| (hex::encode(id.as_bytes()), name));
-            self.run(GONE, pack_list(gone)).await?;
+        if let Some((now, gone)) = &record.gone {
+            let gone = pack_list(gone.iter().map(|(id, name)| (hex::encode(id.as_bytes()), name)));
+            sqlx::query(GONE).bind(gone).bind(now.as_micros()).execute(self.connection()).await?;
+        }
+        if !record.forgotten.is_empty() {
+            let forgotten = record.forgotten.iter().map(|(id, name)| (hex::encode(id.as_bytes()), name));
+            self.run(FORGOTTEN, pack_list(forgotten)).await?;
         }
         if let Some((woken, now)) = &record.woken {
             let woken = pack_list(woken.iter().map(|id| hex::encode(id.as_bytes())));

@@ -13,7 +13,11 @@ async fn an_apply_says_what_it_does_and_does_all_of_it_or_nothing() {
     };
     let spec = trigger("t", cron("0 3 * * *", "UTC", Missed::Once));
     assert_eq!(change(spec.clone(), true).await.0, "created");
-    assert_eq!(bench.triggers.list("default").await.expect("listed").len(), 0, "a dry run does nothing");
+    assert_eq!(
+        bench.triggers.list("default", "", 500).await.expect("listed").items.len(),
+        0,
+        "a dry run does nothing"
+    );
     assert_eq!(change(spec.clone(), false).await.0, "created");
     assert_eq!(change(spec.clone(), false).await.0, "unchanged");
     let mut other = spec.clone();
@@ -31,7 +35,7 @@ async fn an_apply_says_what_it_does_and_does_all_of_it_or_nothing() {
         error.contains("triggers[1].job.env.TOKEN.secret") && error.contains("triggers[2].objects.source"),
         "{error}"
     );
-    assert_eq!(bench.triggers.list("default").await.expect("listed").len(), 1);
+    assert_eq!(bench.triggers.list("default", "", 500).await.expect("listed").items.len(), 1);
     assert!(bench.triggers.get("other", "t").await.is_err(), "another project's is not there");
 }
 
@@ -44,6 +48,7 @@ async fn an_action_is_started_by_its_name_with_the_parameters_that_it_lets_be_se
         let file = Parameter { required: true, ..Parameter::default() };
         let quality = Parameter { default: Some(default.to_owned()), ..Parameter::default() };
         let seed = Parameter { default: Some("7".to_owned()), adjustable: false, ..Parameter::default() };
+        action.inputs.insert("model".into(), ActionInput::default());
         action.parameters = [("FILE", file), ("QUALITY", quality), ("SEED", seed)]
             .map(|(name, parameter)| (name.to_owned(), parameter))
             .into();
@@ -89,4 +94,97 @@ async fn an_action_is_started_by_its_name_with_the_parameters_that_it_lets_be_se
     ] {
         assert!(error.to_string().contains(says), "{says}: {error}");
     }
+}
+
+#[tokio::test]
+async fn one_that_could_never_fire_is_not_applied() {
+    let bench = Bench::new().await;
+    let actions = Actions::new(&bench.jobs);
+    let asked = || Asked { project: "default".into(), request: None, by: "anna".into() };
+    let mut action = Action::new("convert", "busybox:1");
+    action.inputs.insert("bag".into(), ActionInput { required: true, ..ActionInput::default() });
+    action.inputs.insert("model".into(), ActionInput { adjustable: false, ..ActionInput::default() });
+    actions.apply(asked(), action, None).await.expect("applied");
+    let run = || Run::Action(ActionRef { name: "convert".into(), version: None });
+    let with = |input: Option<&str>| {
+        let When::Objects(mut asked) = objects_of("lab") else { unreachable!("it is of objects") };
+        asked.input = input.map(str::to_owned);
+        TriggerSpec::new("t", When::Objects(asked), run())
+    };
+    let tell = async |spec| {
+        let told = bench.triggers.apply("default", vec![spec], &bench.owner, true).await;
+        told.err().map(|error| error.to_string()).unwrap_or_default()
+    };
+    let needs = "convert needs the input `bag`, and this trigger gives it none";
+    assert!(tell(TriggerSpec::new("t", hook(60), run())).await.contains(needs));
+    assert!(tell(with(Some("bug"))).await.contains("`bug` is no input of convert"));
+    assert!(tell(with(Some("model"))).await.contains("`model` is fixed by convert"));
+    actions.archive(asked(), "convert").await.expect("archived");
+    assert!(tell(with(Some("bag"))).await.contains("actions restore convert"));
+}
+
+#[tokio::test]
+async fn a_run_of_an_action_says_which_mission_and_its_labels() {
+    let bench = Bench::new().await;
+    let actions = Actions::new(&bench.jobs);
+    let mut action = Action::new("check", "rslethz/check:1");
+    action.job.contract = "kleinkram".into();
+    action.job.labels.insert("kind".into(), "check".into());
+    let asked = Asked { project: "default".into(), request: None, by: "anna".into() };
+    actions.apply(asked, action, None).await.expect("applied");
+    let mut spec =
+        TriggerSpec::new("t", hook(60), Run::Action(ActionRef { name: "check".into(), version: None }));
+    spec.labels.insert("team".into(), "rsl".into());
+    let mission = "1b671a64-40d5-491e-99b0-da01ff1f3341";
+    spec.kleinkram = Some(Kleinkram {
+        mission_uuid: Some(mission.into()),
+        project_uuid: Some(mission.into()),
+        api_endpoint: Some("https://api.example.org".into()),
+        s3_endpoint: Some("https://s3.example.org".into()),
+        key: Some("RUN_KEY".into()),
+        ..Kleinkram::default()
+    });
+    bench.apply(spec).await;
+    let evil = json!({"kleinkram": {"mission_uuid": "other"}, "labels": {"team": "x"}});
+    let row = bench.triggers.row("default", "t").expect("there");
+    let make::Made::Run(invocation, said) = make::made(&row, &evil).expect("made") else {
+        panic!("it is a run of an action")
+    };
+    let job = actions.job("default", &invocation, &said).await.expect("resolved").0;
+    assert_eq!(job.kleinkram.expect("said").mission_uuid.as_deref(), Some(mission));
+    let labels: Vec<_> = job.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    assert_eq!(labels, ["kind=check", "team=rsl"]);
+}
+
+#[tokio::test]
+async fn a_list_comes_in_pages_that_messages_hold() {
+    let bench = Bench::new().await;
+    let specs = (0..7).map(|n| {
+        let mut job = job();
+        job.env.insert("BULK".into(), "x".repeat(800_000));
+        TriggerSpec::new(format!("t{n}"), hook(60), Run::Job(Box::new(job)))
+    });
+    bench.triggers.apply("default", specs.collect(), &bench.owner, false).await.expect("applied");
+    let (mut names, mut after) = (Vec::new(), String::new());
+    loop {
+        let page = bench.triggers.list("default", &after, 500).await.expect("listed");
+        assert!(page.items.len() <= 3, "{}", page.items.len());
+        names.extend(page.items.into_iter().map(|view| view.spec.name));
+        match page.next {
+            Some(next) => after = next,
+            None => break,
+        }
+    }
+    assert_eq!(names, (0..7).map(|n| format!("t{n}")).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_fire_with_a_used_request_and_another_payload_is_told() {
+    let bench = Bench::new().await;
+    bench.apply(trigger("t", hook(60))).await;
+    let fire = async |payload| bench.triggers.fire(("default", "t"), payload, "test", Some("r1")).await;
+    let first = fire(json!({"a": 1})).await.expect("fired");
+    assert_eq!(fire(json!({"a": 1})).await.expect("the same").id, first.id);
+    let other = fire(json!({"a": 2})).await.expect_err("another");
+    assert!(other.to_string().contains("`r1` was used"), "{other}");
 }

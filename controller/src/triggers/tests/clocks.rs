@@ -71,3 +71,38 @@ async fn what_was_missed_is_skipped_caught_up_once_or_all_of_it() {
     bench.triggers.tick(now.plus(HOUR * 24 * 365)).await.expect("ticked");
     assert_eq!(bench.history("all").await.len(), 106);
 }
+
+#[tokio::test]
+async fn a_clock_that_was_ahead_says_so_and_can_be_set_right() {
+    let bench = Bench::new().await;
+    bench.apply(trigger("hourly", cron("0 * * * *", "UTC", Missed::Once))).await;
+    let now = Timestamp::now();
+    bench.triggers.tick(now.plus(HOUR * 24 * 3)).await.expect("ticked");
+    bench.triggers.tick(now).await.expect("ticked");
+    let view = bench.triggers.get("default", "hourly").await.expect("there");
+    let problem = view.problem.expect("told");
+    assert!(problem.contains("triggers disable hourly"), "{problem}");
+    bench.triggers.enable("default", "hourly", false).await.expect("disabled");
+    let view = bench.triggers.enable("default", "hourly", true).await.expect("enabled");
+    assert!(view.next_at.expect("due") <= now.plus(HOUR + HOUR));
+    bench.triggers.tick(now).await.expect("ticked");
+    assert_eq!(bench.triggers.get("default", "hourly").await.expect("there").problem, None);
+}
+
+#[tokio::test]
+async fn all_that_was_missed_is_done_one_after_the_other() {
+    let bench = Bench::new().await;
+    bench.apply(trigger("hourly", cron("0 * * * *", "UTC", Missed::All))).await;
+    let start = Timestamp::from_micros(NEW_YEAR);
+    bench.since("hourly", start).await;
+    bench.triggers.tick(start.plus(HOUR * 5)).await.expect("ticked");
+    bench.triggers.fire_pending().await.expect("fired");
+    for done in 1..=5 {
+        let history = bench.history("hourly").await;
+        let fired: Vec<_> = history.iter().filter(|one| one.state() == FiringState::Fired).collect();
+        assert_eq!((fired.len(), history.len()), (done, 5));
+        let job = bench.job_of(fired[0]).await.id;
+        bench.cancel(job).await;
+        bench.ends().await;
+    }
+}

@@ -8,14 +8,14 @@ async fn secret_of(bench: &Bench, name: &str, per_minute: u32) -> (String, Strin
     (path.trim_start_matches("/hooks/").to_owned(), applied.secret.expect("shown once"))
 }
 
-fn sign(secret: &str, id: &str, body: &str) -> String {
+pub(super) fn sign(secret: &str, id: &str, body: &str) -> String {
     let at = Timestamp::now().as_micros() / 1_000_000;
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
     let tag = hmac::sign(&key, format!("{at}.{id}.{body}").as_bytes());
     format!("t={at},id={id},v1={}", hex::encode(tag))
 }
 
-fn call<'a>(hook: &'a str, header: &'a str, body: &'a str) -> Delivery<'a> {
+pub(super) fn call<'a>(hook: &'a str, header: &'a str, body: &'a str) -> Delivery<'a> {
     Delivery { hook, longshore: Some(header), github: None, body: body.as_bytes() }
 }
 

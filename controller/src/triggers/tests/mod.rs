@@ -19,14 +19,14 @@ use crate::{
 };
 use longshore_common::{
     access::Role,
-    action::{Action, ActionRef, Parameter},
+    action::{Action, ActionInput, ActionRef, Parameter},
     clock::Timestamp,
     ids::JobId,
-    job::{Input, JobSpec, JobState},
+    job::{Input, JobSpec, JobState, Kleinkram},
     shutdown::Shutdown,
     trigger::{
-        Completion, Cron, Kind, MAX_DEPTH, Missed, Objects, Overlap, Run, Setting, Signature, TriggerSpec,
-        Webhook, When,
+        Completion, Cron, Kind, MAX_DEPTH, Missed, Objects, Overlap, PER_HOUR, Run, Setting, Signature,
+        TriggerSpec, Webhook, When,
     },
 };
 use ring::hmac;
@@ -158,6 +158,16 @@ impl Bench {
         self.jobs.get(id).await.expect("there")
     }
 
+    /// What waits for its next try need wait no longer.
+    async fn try_now(&self, name: &str) {
+        let row = self.triggers.row("default", name).expect("there");
+        let waiting = self.jobs.firings(row.id, None, 500).await.expect("read").into_iter();
+        let now = |firing| store::FiringRow { next_try: Some(Timestamp::now()), ..firing };
+        let waiting = waiting.filter(|firing| firing.state == FiringState::Pending).map(now).collect();
+        self.jobs.settle_firings(waiting).await.expect("set");
+        self.triggers.fire_pending().await.expect("fired");
+    }
+
     /// Turns the clock of a trigger back, as if it had been made then.
     async fn since(&self, name: &str, at: Timestamp) {
         let row = self.triggers.row("default", name).expect("there");
@@ -205,6 +215,7 @@ fn objects_of(source: &str) -> When {
         changed: false,
         existing: false,
         input: None,
+        per_hour: PER_HOUR,
     })
 }
 

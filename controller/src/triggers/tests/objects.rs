@@ -18,6 +18,7 @@ fn objects(prefix: &str, changed: bool) -> When {
         changed,
         existing: false,
         input: None,
+        per_hour: PER_HOUR,
     })
 }
 
@@ -143,4 +144,105 @@ async fn a_key_that_leads_out_of_its_bucket_is_nobody_s_input() {
     let payload = json!({ "key": "in/..a" });
     let firing = bench.triggers.fire(("default", "t"), payload, "test", None).await.expect("answered");
     assert_eq!(firing.state(), FiringState::Fired, "{}", firing.reason);
+}
+
+#[tokio::test]
+async fn a_folder_that_is_away_for_a_while_brings_nothing_new() {
+    let bench = Bench::new().await;
+    let incoming = bench.folder.path().join("incoming");
+    let away = bench.folder.path().join("away");
+    put(&incoming, (0..20).map(|n| format!("in/{n}.bag")));
+    bench.apply(trigger("bags", objects("in/", false))).await;
+    std::fs::rename(&incoming, &away).expect("unmounted");
+    std::fs::create_dir(&incoming).expect("an empty mount point");
+    bench.triggers.look_at_objects().await.expect("looked");
+    std::fs::remove_dir(&incoming).expect("mounted over");
+    std::fs::rename(&away, &incoming).expect("mounted");
+    for _ in 0..2 {
+        bench.triggers.look_at_objects().await.expect("looked");
+    }
+    assert!(bench.history("bags").await.is_empty());
+    // One that was taken away and comes back as another is new.
+    std::fs::remove_file(incoming.join("in/3.bag")).expect("removed");
+    bench.triggers.look_at_objects().await.expect("looked");
+    std::fs::write(incoming.join("in/3.bag"), "another").expect("written");
+    bench.triggers.look_at_objects().await.expect("looked");
+    assert_eq!(bench.history("bags").await[0].cause, "in/3.bag");
+    // The remembering ends for what was taken away long ago, not for what a place holds that is away itself.
+    let day = |row: &TriggerRow| store::Record {
+        gone: Some((Timestamp::now().minus(HOUR * 25), vec![(row.id, "in/5.bag".into())])),
+        ..store::Record::default()
+    };
+    let row = bench.triggers.row("default", "bags").expect("there");
+    std::fs::remove_file(incoming.join("in/5.bag")).expect("removed");
+    bench.jobs.record_firings(day(&row)).await.expect("noted");
+    bench.triggers.look_at_objects().await.expect("looked");
+    let names: Vec<_> =
+        bench.jobs.seen_by(row.id).await.expect("read").into_iter().map(|one| one.name).collect();
+    assert!(names.len() == 19 && !names.contains(&"in/5.bag".to_owned()), "{names:?}");
+}
+
+#[tokio::test]
+async fn what_was_there_fires_once_however_often_the_trigger_is_switched_or_changed() {
+    let bench = Bench::new().await;
+    let incoming = bench.folder.path().join("incoming");
+    put(&incoming, (0..5).map(|n| format!("in/{n}.bag")));
+    let existing = |changed, prefix: &str| {
+        let When::Objects(mut asked) = objects(prefix, changed) else { unreachable!("it is of objects") };
+        asked.existing = true;
+        trigger("bags", When::Objects(asked))
+    };
+    bench.apply(existing(false, "in/")).await;
+    let look = async |expected: u32| {
+        bench.triggers.look_at_objects().await.expect("looked");
+        bench.triggers.fire_pending().await.expect("fired");
+        assert_eq!(
+            bench.jobs.list(&jobs::JobFilter::default(), 500, "").await.expect("listed").items.len(),
+            expected as usize
+        );
+    };
+    look(5).await;
+    let ids: Vec<_> = bench
+        .jobs
+        .list(&jobs::JobFilter::default(), 500, "")
+        .await
+        .expect("listed")
+        .items
+        .iter()
+        .map(|job| job.id)
+        .collect();
+    for id in &ids {
+        bench.cancel(*id).await;
+    }
+    bench.jobs.remove(ids).await.expect("removed");
+    assert_eq!(bench.jobs.forget_firings(0, Timestamp::now().plus(HOUR)).await.expect("done"), 5);
+    bench.triggers.enable("default", "bags", false).await.expect("disabled");
+    put(&incoming, ["in/meanwhile.bag".to_owned()]);
+    bench.triggers.enable("default", "bags", true).await.expect("enabled");
+    look(0).await;
+    bench.apply(existing(true, "in/")).await;
+    look(0).await;
+    put(&incoming, ["in/new.bag".to_owned()]);
+    look(1).await;
+    // Elsewhere it begins anew.
+    put(&incoming, ["other/a.bag".to_owned()]);
+    bench.apply(existing(true, "other/")).await;
+    look(2).await;
+}
+
+#[tokio::test]
+async fn a_loop_through_a_prefix_is_held_by_the_hour() {
+    let bench = Bench::new().await;
+    let incoming = bench.folder.path().join("incoming");
+    let When::Objects(mut asked) = objects("in/", false) else { unreachable!("it is of objects") };
+    asked.per_hour = 7;
+    bench.apply(trigger("bags", When::Objects(asked))).await;
+    for round in 0..20 {
+        put(&incoming, [format!("in/{round}.bag")]);
+        assert!(!bench.triggers.look_at_objects().await.expect("looked"), "it is not asked again at once");
+        bench.triggers.fire_pending().await.expect("fired");
+    }
+    assert_eq!(bench.history("bags").await.len(), 7);
+    let problem = bench.triggers.get("default", "bags").await.expect("there").problem.expect("told");
+    assert!(problem.contains("7 objects fired within the hour") && problem.contains("`in/`"), "{problem}");
 }

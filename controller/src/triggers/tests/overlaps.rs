@@ -48,3 +48,46 @@ async fn a_former_job_is_waited_for_skipped_or_replaced() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_former_job_is_replaced_only_when_there_is_one_in_its_place() {
+    let bench = Bench::new().await;
+    let mut project = Project::new("default");
+    project.settings.quotas.queued = Some(1);
+    bench.identity.put_project(project.clone()).await.expect("put");
+    let mut spec = trigger("t", hook(60));
+    spec.overlap = Overlap::Replace;
+    bench.apply(spec).await;
+    let fire =
+        async || bench.triggers.fire(("default", "t"), json!({}), "test", None).await.expect("answered");
+    let first = fire().await;
+    assert_eq!(fire().await.state(), FiringState::Pending, "the quota is used up");
+    assert!(!bench.job_of(&first).await.state.is_terminal(), "nothing takes its place");
+    project.settings.quotas.queued = Some(5);
+    bench.identity.put_project(project).await.expect("put");
+    bench.try_now("t").await;
+    assert_eq!(bench.job_of(&first).await.state, JobState::Cancelled);
+    let states: Vec<_> = bench.jobs.list(&jobs::JobFilter::default(), 10, "").await.expect("listed").items;
+    assert_eq!(states.iter().filter(|job| !job.state.is_terminal()).count(), 1);
+}
+
+#[tokio::test]
+async fn what_waits_for_a_job_that_hangs_is_bounded() {
+    let bench = Bench::new().await;
+    let mut spec = trigger("t", cron("* * * * *", "UTC", Missed::Once));
+    spec.overlap = Overlap::Queue;
+    bench.apply(spec).await;
+    let start = Timestamp::from_micros(NEW_YEAR);
+    bench.since("t", start).await;
+    for minute in 1..=150 {
+        bench.triggers.tick(start.plus(Duration::from_secs(60) * minute)).await.expect("ticked");
+        if minute % 10 == 0 {
+            bench.try_now("t").await;
+        }
+    }
+    let states = bench.states("t").await;
+    let count = |state| states.iter().filter(|known| **known == state).count();
+    assert_eq!(count(FiringState::Fired), 1);
+    assert!((95..=101).contains(&count(FiringState::Pending)), "{}", count(FiringState::Pending));
+    assert!(count(FiringState::Skipped) >= 48, "{}", count(FiringState::Skipped));
+}

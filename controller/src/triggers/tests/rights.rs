@@ -11,7 +11,7 @@ async fn an_owner_who_is_gone_fires_nothing_until_somebody_adopts_it() {
     assert_eq!(fire().await.state(), FiringState::Fired);
     bench.identity.revoke_token("anna", None).await.expect("revoked");
     let refused = fire().await;
-    assert_eq!(refused.state(), FiringState::Refused);
+    assert_eq!(refused.state(), FiringState::Pending, "somebody may mend it");
     assert!(
         refused.reason.contains("was revoked") && refused.reason.contains("triggers adopt t"),
         "{refused:?}"
@@ -29,6 +29,31 @@ async fn an_owner_who_is_gone_fires_nothing_until_somebody_adopts_it() {
     let (_, ben) = bench.identity.create_token("ben", Role::Submitter, None, None, "x").await.expect("made");
     bench.triggers.adopt("default", "t", &ben).await.expect("adopted");
     assert_eq!(fire().await.state(), FiringState::Fired);
+    // What came meanwhile comes now.
+    bench.try_now("t").await;
+    assert_eq!(bench.states("t").await, [FiringState::Fired; 5]);
+}
+
+#[tokio::test]
+async fn what_nobody_mends_in_time_is_refused_and_a_delivery_of_it_can_be_repeated() {
+    let bench = Bench::new().await;
+    let mut spec = trigger("t", hook(60));
+    spec.retry_for = Duration::ZERO;
+    let applied = bench.apply(spec).await;
+    let path = applied.trigger.hook_path.expect("a webhook");
+    let (hook, secret) = (path.trim_start_matches("/hooks/"), applied.secret.expect("shown once"));
+    bench.identity.revoke_token("anna", None).await.expect("revoked");
+    let header = hooks::sign(&secret, "1", "{}");
+    let deliver = async || bench.triggers.deliver(hooks::call(hook, &header, "{}")).await.expect("believed");
+    assert_eq!(deliver().await.firing.state(), FiringState::Refused);
+    let again = deliver().await;
+    assert!(again.again && again.firing.state() == FiringState::Refused, "{again:?}");
+    let (_, ben) = bench.identity.create_token("ben", Role::Submitter, None, None, "x").await.expect("made");
+    bench.triggers.adopt("default", "t", &ben).await.expect("adopted");
+    for _ in 0..2 {
+        assert_eq!(deliver().await.firing.state(), FiringState::Fired);
+    }
+    assert_eq!(bench.states("t").await, [FiringState::Fired], "one job");
 }
 
 #[tokio::test]
@@ -50,9 +75,6 @@ async fn what_a_quota_refuses_is_tried_again_and_then_given_up() {
     assert!(second.reason.contains("default"), "{second:?}");
     assert_eq!(fire("short").await.state(), FiringState::Refused);
     bench.cancel(bench.job_of(&first).await.id).await;
-    let row = bench.jobs.firing(second.id).await.expect("read").expect("there");
-    let now = store::FiringRow { next_try: Some(Timestamp::now()), ..row };
-    bench.jobs.settle_firings(vec![now]).await.expect("set");
-    bench.triggers.fire_pending().await.expect("fired");
+    bench.try_now("t").await;
     assert_eq!(bench.states("t").await, [FiringState::Fired; 2]);
 }
