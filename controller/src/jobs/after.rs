@@ -5,7 +5,8 @@ use crate::{
     lifecycle::Event,
     store::{Dependency, Error, Tx},
 };
-use longshore_common::ids::JobId;
+use longshore_common::{clock::Timestamp, ids::JobId};
+use std::collections::HashMap;
 
 /// What the jobs that it waits for mean for a job.
 #[derive(Debug, PartialEq, Eq)]
@@ -57,13 +58,20 @@ pub(super) async fn settle(work: &mut Work, tx: &mut Tx) -> Result<(), Error> {
         let unknown: Vec<_> = concerned.iter().filter(|id| !work.jobs.contains_key(id)).copied().collect();
         work.jobs.extend(tx.load_jobs(&unknown).await?.into_iter().map(|row| (row.job.id, row)));
         let dependencies = tx.dependencies(&concerned).await?;
-        for id in concerned.drain(..) {
-            let event = match verdict(dependencies.get(&id).map_or(&[][..], Vec::as_slice)) {
+        let judged = concerned.drain(..).map(|id| {
+            let all = dependencies.get(&id).map_or(&[][..], Vec::as_slice);
+            (id, verdict(all))
+        });
+        let verdicts: Vec<_> = judged.collect();
+        let met = verdicts.iter().filter(|(_, verdict)| *verdict == Verdict::Met).map(|(id, _)| *id);
+        let queue = queue_deadlines(&met.collect::<Vec<_>>(), work, tx).await?;
+        for (id, verdict) in verdicts {
+            let fails = matches!(verdict, Verdict::Never(_));
+            let event = match verdict {
                 Verdict::Waits => continue,
-                Verdict::Met => Event::DependenciesMet,
+                Verdict::Met => Event::DependenciesMet { queue_deadline: queue.get(&id).copied().flatten() },
                 Verdict::Never(detail) => Event::DependencyFailed { detail },
             };
-            let fails = matches!(event, Event::DependencyFailed { .. });
             // One that was cancelled in the same batch has ended already.
             if work.apply(id, event).is_ok() && fails {
                 ended.push(id);
@@ -71,4 +79,18 @@ pub(super) async fn settle(work: &mut Work, tx: &mut Tx) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// Until when an agent has to claim those that are let go: their time in a queue begins now.
+async fn queue_deadlines(
+    released: &[JobId],
+    work: &Work,
+    tx: &mut Tx,
+) -> Result<HashMap<JobId, Option<Timestamp>>, Error> {
+    let views = tx.load_views(released).await?;
+    let deadlines = views.iter().map(|view| {
+        let begins = view.row.job.not_before.map_or(work.now, |start| start.max(work.now));
+        (view.row.job.id, view.spec.deadlines.queue.map(|length| begins.plus(length)))
+    });
+    Ok(deadlines.collect())
 }

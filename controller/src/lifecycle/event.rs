@@ -2,6 +2,7 @@
 
 use super::state::Ending;
 use longshore_common::{
+    clock::Timestamp,
     ids::{AgentId, AttemptRef, Epoch},
     job::JobState,
 };
@@ -87,8 +88,10 @@ pub enum Event {
     },
     QueueDeadlinePassed,
     BackoffOver,
-    /// All jobs that it waits for have ended as they should.
-    DependenciesMet,
+    /// All jobs that it waits for have ended as they should. From now on it is its queue that it waits in: until then.
+    DependenciesMet {
+        queue_deadline: Option<Timestamp>,
+    },
     /// One of them has not, and never will.
     DependencyFailed {
         detail: String,
@@ -108,7 +111,7 @@ impl Event {
             Self::CancelRequested { .. } => "cancel_requested",
             Self::QueueDeadlinePassed => "queue_deadline_passed",
             Self::BackoffOver => "backoff_over",
-            Self::DependenciesMet => "dependencies_met",
+            Self::DependenciesMet { .. } => "dependencies_met",
             Self::DependencyFailed { .. } => "dependency_failed",
         }
     }
@@ -126,7 +129,7 @@ impl Event {
             | Self::CancelRequested { .. }
             | Self::QueueDeadlinePassed
             | Self::BackoffOver
-            | Self::DependenciesMet
+            | Self::DependenciesMet { .. }
             | Self::DependencyFailed { .. } => None,
         }
     }

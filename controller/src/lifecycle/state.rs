@@ -63,7 +63,7 @@ pub struct Job {
     pub blocked: bool,
     /// End of a backoff.
     pub not_before: Option<Timestamp>,
-    /// Until the first claim.
+    /// Until the first claim. None while it waits for other jobs: that is no queue.
     pub queue_deadline: Option<Timestamp>,
     pub ending: Option<Ending>,
     pub finished_at: Option<Timestamp>,
@@ -90,10 +90,10 @@ impl Job {
         }
     }
 
-    /// It begins after others.
+    /// It begins after others, and is in no queue before.
     #[must_use]
     pub fn behind_others(self) -> Self {
-        Self { state: JobState::Waiting, blocked: true, ..self }
+        Self { state: JobState::Waiting, blocked: true, queue_deadline: None, ..self }
     }
 
     /// Whether `attempt` may speak for the job.

@@ -78,13 +78,15 @@ pub fn step(job: &Job, event: Event, now: Timestamp) -> Result<Step, Refusal> {
         (S::Waiting, E::BackoffOver) => backoff_over(job, now),
         (S::Queued | S::Claimed | S::Preparing | S::Running | S::Collecting, E::BackoffOver) => illegal,
 
-        (S::Waiting, E::DependenciesMet) if job.blocked => Ok(released(job, now)),
+        (S::Waiting, E::DependenciesMet { queue_deadline }) if job.blocked => {
+            Ok(released(job, queue_deadline, now))
+        }
         (S::Waiting, E::DependencyFailed { detail }) if job.blocked => {
             Ok(dependency_failed(job, detail, now))
         }
         (
             S::Waiting | S::Queued | S::Claimed | S::Preparing | S::Running | S::Collecting,
-            E::DependenciesMet | E::DependencyFailed { .. },
+            E::DependenciesMet { .. } | E::DependencyFailed { .. },
         ) => illegal,
 
         (
@@ -101,7 +103,7 @@ pub fn step(job: &Job, event: Event, now: Timestamp) -> Result<Step, Refusal> {
             | E::CancelRequested { .. }
             | E::QueueDeadlinePassed
             | E::BackoffOver
-            | E::DependenciesMet
+            | E::DependenciesMet { .. }
             | E::DependencyFailed { .. },
         ) => Err(Refusal::AlreadyFinished(job.state)),
     }
@@ -260,9 +262,10 @@ fn backoff_over(job: &Job, now: Timestamp) -> Result<Step, Refusal> {
     Ok(step)
 }
 
-fn released(job: &Job, now: Timestamp) -> Step {
+fn released(job: &Job, queue_deadline: Option<Timestamp>, now: Timestamp) -> Step {
     let mut step = Step { job: job.clone(), effects: Vec::new() };
     step.job.blocked = false;
+    step.job.queue_deadline = queue_deadline;
     if step.job.not_before.is_none_or(|start| start <= now) {
         again::queue(&mut step);
     }

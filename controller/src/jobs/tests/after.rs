@@ -99,3 +99,18 @@ async fn a_waiting_job_can_be_cancelled_with_what_it_waits_for() {
     bench.jobs.cancel(vec![first.id, job.id], "anna", "").await.expect("stored");
     assert_eq!(bench.outcome(&job).await.expect("ended").0, Outcome::Cancelled);
 }
+
+#[tokio::test]
+async fn a_queue_deadline_that_was_over_before_the_other_job_ended_does_not_end_the_one_behind() {
+    let bench = Bench::new().await;
+    let first = bench.submit(spec()).await;
+    let mut brief = behind(&[(first.short_id.as_str(), When::Finished)]);
+    brief.deadlines.queue = Some(Duration::ZERO);
+    let job = bench.submit(brief).await;
+    assert_eq!(bench.jobs.pass_queue_deadlines().await.expect("looked"), None, "none is in a queue");
+    assert_eq!(bench.now(&job).await.state, JobState::Waiting);
+    bench.cancelled(&first).await;
+    assert_eq!(bench.now(&job).await.state, JobState::Queued);
+    bench.jobs.pass_queue_deadlines().await.expect("looked");
+    assert_eq!(bench.outcome(&job).await.expect("ended").0, Outcome::QueueTimeout);
+}

@@ -75,7 +75,7 @@ fn event(draw: &Draw, job: &Job, agents: &[AgentId]) -> Event {
         Draw::Cancel => cancel(),
         Draw::QueueDeadline => Event::QueueDeadlinePassed,
         Draw::BackoffOver => Event::BackoffOver,
-        Draw::Released(true) => Event::DependenciesMet,
+        Draw::Released(true) => Event::DependenciesMet { queue_deadline: None },
         Draw::Released(false) => Event::DependencyFailed { detail: String::new() },
     }
 }

@@ -80,14 +80,25 @@ fn a_job_behind_others_begins_when_they_are_done_and_ends_with_the_first_that_fa
     let blocked = || job().behind_others();
     let refused = step(&blocked(), Event::BackoffOver, NOW);
     assert_eq!(refused, Err(Refusal::NotYet), "no time lets it go");
-    let released = step(&blocked(), Event::DependenciesMet, NOW).expect("legal");
+    let met = || Event::DependenciesMet { queue_deadline: None };
+    let released = step(&blocked(), met(), NOW).expect("legal");
     assert_eq!((released.job.state, released.effects), (JobState::Queued, vec![Effect::Queued]));
-    assert!(step(&released.job, Event::DependenciesMet, NOW).is_err(), "once");
+    assert!(step(&released.job, met(), NOW).is_err(), "once");
     let failed = after(&blocked(), Event::DependencyFailed { detail: "x".into() });
     assert_eq!(failed.ending.expect("ended").outcome, Outcome::DependencyFailed);
     assert_eq!(after(&blocked(), cancel()).state, JobState::Cancelled);
-    let late = NOW.plus(Duration::from_secs(60));
-    let late = step(&blocked(), Event::QueueDeadlinePassed, late).expect("its queue deadline holds");
+}
+
+#[test]
+fn a_job_behind_others_spends_none_of_its_queue_deadline_on_them() {
+    let hour = NOW.plus(Duration::from_secs(3_600));
+    let blocked = job().behind_others();
+    assert_eq!(step(&blocked, Event::QueueDeadlinePassed, hour), Err(Refusal::NotYet));
+    let deadline = hour.plus(Duration::from_secs(10));
+    let met = Event::DependenciesMet { queue_deadline: Some(deadline) };
+    let queued = step(&blocked, met, hour).expect("legal").job;
+    assert_eq!(step(&queued, Event::QueueDeadlinePassed, hour), Err(Refusal::NotYet));
+    let late = step(&queued, Event::QueueDeadlinePassed, deadline).expect("now it holds");
     assert_eq!(late.job.ending.expect("ended").outcome, Outcome::QueueTimeout);
 }
 
