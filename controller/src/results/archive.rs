@@ -1,5 +1,5 @@
 //! All files of an attempt as one tar archive below `out/`, made while it is read: one file and one page of names at a
-//! time. A store that fails cuts the archive, and whoever reads it sees that it is cut.
+//! time. A store that fails, and a job that is removed meanwhile, cut the archive, and whoever reads it sees that it is cut.
 
 use super::FILES;
 use crate::{
@@ -22,6 +22,9 @@ struct Reader {
     left: VecDeque<StoredArtifact>,
     /// `None`: all pages were read.
     next: Option<String>,
+    /// Of the attempt's.
+    files: u64,
+    bytes: u64,
     ended: bool,
 }
 
@@ -36,6 +39,8 @@ pub(crate) fn archive(
         attempt,
         left: VecDeque::new(),
         next: Some(String::new()),
+        files: 0,
+        bytes: 0,
         ended: false,
     };
     stream::try_unfold(reader, |mut reader| async move {
@@ -52,6 +57,7 @@ impl Reader {
     async fn entry(&mut self) -> io::Result<Option<Piece>> {
         while self.left.is_empty() {
             let Some(token) = self.next.take() else {
+                self.check_whole()?;
                 let end = Bytes::from_static(&[0; 2 * BLOCK]);
                 let first = !std::mem::replace(&mut self.ended, true);
                 return Ok(first.then(|| stream::once(async { Ok(end) }).boxed()));
@@ -62,11 +68,25 @@ impl Reader {
         }
         let Some(StoredArtifact { entry, key }) = self.left.pop_front() else { return Ok(None) };
         let artifact = entry.artifact;
+        (self.files, self.bytes) = (self.files + 1, self.bytes + artifact.size);
         let head = head(&artifact)?;
         let body = whole(&*self.blobs, &key, artifact.size).await?;
         let padding = (BLOCK - usize::try_from(artifact.size % BLOCK as u64).unwrap_or(0)) % BLOCK;
         let tail = stream::once(async move { Ok(Bytes::from(vec![0; padding])) });
         Ok(Some(stream::once(async { Ok(head) }).chain(body).chain(tail).boxed()))
+    }
+
+    /// A job that was removed meanwhile lists nothing more: its archive must not end like a whole one.
+    fn check_whole(&self) -> io::Result<()> {
+        let AttemptView { artifact_count: files, artifact_bytes: bytes, .. } = self.attempt;
+        if (self.files, self.bytes) == (files, bytes) {
+            return Ok(());
+        }
+        let read = format!("{} of {files} files and {} of {bytes} bytes", self.files, self.bytes);
+        Err(io::Error::new(
+            io::ErrorKind::UnexpectedEof,
+            format!("only {read} were there: the job was removed"),
+        ))
     }
 }
 
