@@ -226,3 +226,30 @@ async fn lists_are_by_name_and_label_page_by_page() {
     assert!(bench.actions.list(&filter, 2, &token).await.is_err(), "a token of another list");
     assert_eq!(names(&bench.actions.list(&filter, 2, "").await.expect("listed")), ["a", "c"]);
 }
+
+#[tokio::test]
+async fn lists_of_large_actions_are_cut_before_they_pass_the_limit_of_a_message() {
+    let bench = bench().await;
+    let large = |name: &str, image: &str| {
+        let mut action = Action::new(name, image);
+        action.description = "x".repeat(1 << 20);
+        action
+    };
+    for name in ["a", "b", "c", "d", "e"] {
+        bench.actions.apply(asked("lab"), large(name, "a:1"), None).await.expect("applied");
+        bench.actions.apply(asked("lab"), large("a", &format!("a:{name}")), None).await.expect("applied");
+    }
+    let filter = ListFilter { project: "lab".into(), ..ListFilter::default() };
+    let (mut names, mut token) = (Vec::new(), String::new());
+    loop {
+        let page = bench.actions.list(&filter, 500, &token).await.expect("listed");
+        assert!((1..=3).contains(&page.items.len()), "{}", page.items.len());
+        names.extend(page.items.iter().map(|view| view.action.name.clone()));
+        let Some(next) = page.next else { break };
+        token = next;
+    }
+    assert_eq!(names, ["a", "b", "c", "d", "e"]);
+    let page = bench.actions.versions("lab", "a", 500, "").await.expect("listed");
+    let versions: Vec<_> = page.items.iter().map(|view| view.version).collect();
+    assert_eq!((versions, page.next.is_some()), (vec![6, 5], true));
+}

@@ -1,6 +1,6 @@
 //! Actions, as far as they are rows: what they mean is `actions`' to know.
 
-use super::{Jobs, Page, command::Command, error::Error, token};
+use super::{Jobs, Page, command::Command, error::Error, query::LIST_BYTES, token};
 use crate::actions::{self, ActionView, Changed, ListFilter, Order};
 
 impl Jobs {
@@ -29,9 +29,7 @@ impl Jobs {
         let list = format!("actions {filter:?}");
         let after = token::open(&shared.token_key, &list, token)?.unwrap_or_default();
         let after = String::from_utf8(after).map_err(|_| Error::PageToken)?;
-        let mut items = shared.store.actions(filter, &after, size + 1).await?;
-        let more = items.len() > size as usize;
-        items.truncate(size as usize);
+        let (items, more) = shared.store.actions(filter, &after, (size, LIST_BYTES)).await?;
         let last = items.last().filter(|_| more).map(|last| last.action.name.as_bytes());
         let next = last.map(|last| token::seal(&shared.token_key, &list, last));
         Ok(Page { items, next })
@@ -51,9 +49,7 @@ impl Jobs {
             Some(bytes) => u32::from_le_bytes(bytes.try_into().map_err(|_| Error::PageToken)?),
             None => u32::MAX,
         };
-        let mut items = shared.store.action_versions(project, name, before, size + 1).await?;
-        let more = items.len() > size as usize;
-        items.truncate(size as usize);
+        let (items, more) = shared.store.action_versions(project, name, before, (size, LIST_BYTES)).await?;
         let last = items.last().filter(|_| more).map(|last| last.version.to_le_bytes());
         let next = last.map(|last| token::seal(&shared.token_key, &list, &last));
         Ok(Page { items, next })

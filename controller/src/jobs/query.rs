@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, HashMap};
 /// Short ids shown when a beginning fits several.
 const SHOWN: u32 = 8;
 /// Bytes of specs in one page of a list: clients take 4 MiB by default.
-const LIST_BYTES: usize = 3 << 20;
+pub(super) const LIST_BYTES: usize = 3 << 20;
 
 /// Jobs read at once by who watches.
 const FIRST_CHANGES: u32 = 32;

@@ -4,7 +4,8 @@ use crate::{
     actions::{ActionView, ListFilter},
     store::{Error, Store, dialect::has_all, rows::to_json},
 };
-use sqlx::{Row as _, SqliteExecutor};
+use futures::{Stream, TryStreamExt as _};
+use sqlx::{Row as _, SqliteExecutor, sqlite::SqliteRow};
 
 macro_rules! view {
     ($usage:literal) => {
@@ -51,6 +52,23 @@ pub(in crate::store) async fn one(
     row.as_ref().map(ActionView::read).transpose()
 }
 
+/// The first ones, one at least.
+async fn page(
+    mut rows: impl Stream<Item = Result<SqliteRow, sqlx::Error>> + Unpin,
+    (most, mut room): (u32, usize),
+) -> Result<(Vec<ActionView>, bool), Error> {
+    let mut page = Vec::new();
+    while let Some(row) = rows.try_next().await? {
+        let size = row.try_get::<&str, _>("spec")?.len();
+        if page.len() == most as usize || (size > room && !page.is_empty()) {
+            return Ok((page, true));
+        }
+        room = room.saturating_sub(size);
+        page.push(ActionView::read(&row)?);
+    }
+    Ok((page, false))
+}
+
 impl Store {
     /// Version 0 is the latest.
     pub(crate) async fn action(
@@ -62,40 +80,38 @@ impl Store {
         one(&self.read, project, name, version).await
     }
 
-    /// Newest first, those before `before`.
+    /// Newest first, those before `before`: so many, or so many bytes, and whether there are more.
     pub(crate) async fn action_versions(
         &self,
         project: &str,
         name: &str,
         before: u32,
-        limit: u32,
-    ) -> Result<Vec<ActionView>, Error> {
+        room: (u32, usize),
+    ) -> Result<(Vec<ActionView>, bool), Error> {
         let rows = sqlx::query(VERSIONS)
             .bind(project)
             .bind(name)
             .bind(i64::from(before))
-            .bind(i64::from(limit))
-            .fetch_all(&self.read)
-            .await?;
-        rows.iter().map(ActionView::read).collect()
+            .bind(i64::from(room.0) + 1)
+            .fetch(&self.read);
+        page(rows, room).await
     }
 
-    /// The latest version of each, by name, those after `after`.
+    /// The latest version of each, by name, those after `after`: so many, or so many bytes, and whether there are more.
     pub(crate) async fn actions(
         &self,
         filter: &ListFilter,
         after: &str,
-        limit: u32,
-    ) -> Result<Vec<ActionView>, Error> {
+        room: (u32, usize),
+    ) -> Result<(Vec<ActionView>, bool), Error> {
         let rows = sqlx::query(LIST)
             .bind(&filter.project)
             .bind(after)
             .bind(i64::from(filter.archived))
             .bind(to_json(&filter.labels))
-            .bind(i64::from(limit))
-            .fetch_all(&self.read)
-            .await?;
-        rows.iter().map(ActionView::read).collect()
+            .bind(i64::from(room.0) + 1)
+            .fetch(&self.read);
+        page(rows, room).await
     }
 
     /// For "did you mean": archived ones too.
