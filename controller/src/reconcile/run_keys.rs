@@ -31,7 +31,7 @@ impl Reconciler for Keys {
     type Error = Error;
 
     async fn sweep(&mut self) -> Result<Option<Timestamp>, Error> {
-        self.keys.sweep().await.map(|()| None)
+        self.keys.sweep().await
     }
 
     async fn nudged(&mut self) {

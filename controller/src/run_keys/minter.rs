@@ -16,6 +16,8 @@ use zeroize::Zeroizing;
 /// What a minter may answer, and what of its complaint is read.
 const ANSWER: u64 = 64 << 10;
 const COMPLAINT: usize = 300;
+/// A shorter one could not be told from other text where it is masked.
+const SHORTEST_KEY: usize = 16;
 const LONGEST_KEY: usize = 4 << 10;
 /// The agent waits half a minute for its secrets.
 const MOST_TIME: Duration = Duration::from_secs(25);
@@ -63,11 +65,19 @@ enum Way {
 pub(super) struct Failed {
     pub(super) what: String,
     pub(super) complaint: String,
+    /// It may do yet what it was asked: nobody heard that it had ended.
+    pub(super) silent: bool,
+}
+
+impl Failed {
+    fn silent(what: String) -> Self {
+        Self { silent: true, ..what.into() }
+    }
 }
 
 impl From<String> for Failed {
     fn from(what: String) -> Self {
-        Self { what, complaint: String::new() }
+        Self { what, complaint: String::new(), silent: false }
     }
 }
 
@@ -133,7 +143,13 @@ impl Minter {
         // What it said is not repeated: the key may be in it.
         let read = serde_json::from_slice::<Answer>(&answer);
         let key = Zeroizing::new(read.map_err(|_| "did not answer {\"key\": \"…\"}")?.key);
-        let fits = (1..=LONGEST_KEY).contains(&key.len()) && !key.chars().any(char::is_control);
+        if key.len() < SHORTEST_KEY {
+            return Err(format!(
+                "answered with a key of less than {SHORTEST_KEY} bytes, which no log could mask"
+            )
+            .into());
+        }
+        let fits = key.len() <= LONGEST_KEY && !key.chars().any(char::is_control);
         if fits { Ok(key) } else { Err("answered with a key that no variable can hold".into()) }
     }
 
@@ -154,7 +170,8 @@ impl Minter {
             }
         };
         let answer = tokio::time::timeout(self.timeout, asked).await;
-        answer.map_err(|_| Failed::from(format!("did not answer within {} s", self.timeout.as_secs_f64())))?
+        let late = || Failed::silent(format!("did not answer within {} s", self.timeout.as_secs_f64()));
+        answer.map_err(|_| late())?
     }
 }
 
@@ -167,7 +184,8 @@ async fn run(command: &[String], body: Zeroizing<Vec<u8>>) -> Result<Zeroizing<V
             child.env_remove(name);
         }
     }
-    let mut child = child.kill_on_drop(true).spawn().map_err(|error| format!("cannot be run: {error}"))?;
+    let child = child.kill_on_drop(true).spawn();
+    let mut child = child.map_err(|error| Failed::silent(format!("cannot be run: {error}")))?;
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let (mut stdin, stdout, stderr) =
         (stdin.expect("it is piped"), stdout.expect("it is piped"), stderr.expect("it is piped"));
@@ -181,9 +199,15 @@ async fn run(command: &[String], body: Zeroizing<Vec<u8>>) -> Result<Zeroizing<V
     let read = tokio::join!(out.read_to_end(&mut answer), err.read_to_end(&mut complaint));
     let ended = child.wait().await;
     told.abort();
-    let status = ended.map_err(|error| format!("cannot be waited for: {error}"))?;
+    let status = ended.map_err(|error| Failed::silent(format!("cannot be waited for: {error}")))?;
     if !status.success() {
-        return Err(Failed { what: format!("ended with {status}"), complaint: last_line(&complaint) });
+        // One that was killed leaves its own calls behind.
+        let silent = status.code().is_none();
+        return Err(Failed {
+            what: format!("ended with {status}"),
+            complaint: last_line(&complaint),
+            silent,
+        });
     }
     match read {
         (Ok(_), Ok(_)) => Ok(answer),
@@ -202,7 +226,7 @@ async fn post(
         request = request.header(header::AUTHORIZATION, authorization.reveal());
     }
     // An error of the client names the address, which may hold what is nobody's business.
-    let why = |error: reqwest::Error| Failed::from(format!("cannot be reached: {}", error.without_url()));
+    let why = |error: reqwest::Error| Failed::silent(format!("cannot be reached: {}", error.without_url()));
     let mut answer = request.body(body.to_vec()).send().await.map_err(why)?;
     match answer.status() {
         StatusCode::NOT_FOUND | StatusCode::GONE => return Ok(None),
@@ -242,16 +266,23 @@ mod tests {
     async fn a_program_is_told_on_stdin_and_answers_on_stdout() {
         let told = json!({ "run": "r1" });
         let minter = shell(
-            "read said; case $said in *'\"action\":\"mint\"'*r1*) echo '{\"key\": \"k\"}';; esac",
+            "read said; case $said in *'\"action\":\"mint\"'*r1*) echo '{\"key\": \"0190a8c2-a-run-key\"}';; esac",
             SHORT,
         );
-        assert_eq!(minter.mint(&told).await.expect("a key").as_str(), "k");
+        assert_eq!(minter.mint(&told).await.expect("a key").as_str(), "0190a8c2-a-run-key");
         let minter =
             shell("read said; case $said in *revoke*r1*'\"key\":\"k\"'*) exit 0;; esac; exit 1", SHORT);
         assert_eq!(minter.revoke(&told, Some("k")).await, Ok(()));
         assert!(minter.revoke(&told, None).await.is_err());
         // It need not listen.
-        assert_eq!(shell("echo '{\"key\": \"k\"}'", SHORT).mint(&told).await.expect("a key").as_str(), "k");
+        assert_eq!(
+            shell("echo '{\"key\": \"0190a8c2-a-run-key\"}'", SHORT)
+                .mint(&told)
+                .await
+                .expect("a key")
+                .as_str(),
+            "0190a8c2-a-run-key"
+        );
     }
 
     #[tokio::test]
@@ -260,18 +291,23 @@ mod tests {
         for (script, says) in [
             ("echo 'no route to host' >&2; exit 3", "no route to host"),
             ("echo hunter2", "did not answer {\"key\""),
-            ("echo '{\"key\": \"\"}'", "no variable can hold"),
-            ("printf '{\"key\": \"hunter2\\\\n\"}'", "no variable can hold"),
+            ("echo '{\"key\": \"hunter2\"}'", "less than 16 bytes"),
+            ("printf '{\"key\": \"hunter2-hunter2-\\\\n\"}'", "no variable can hold"),
         ] {
-            let Failed { what, complaint } = shell(script, SHORT).mint(&told).await.expect_err(script);
+            let Failed { what, complaint, silent } =
+                shell(script, SHORT).mint(&told).await.expect_err(script);
             assert!(
                 [&what, &complaint].iter().any(|text| text.contains(says)),
                 "{script}: {what} {complaint}"
             );
             assert!(!what.contains("hunter2") && !what.contains("host"), "{script}: {what}");
+            assert!(!silent, "{script}: it has said all that it will");
         }
-        let slow = shell("sleep 60", Duration::from_millis(200));
-        assert!(slow.mint(&told).await.expect_err("it hangs").what.contains("within 0.2 s"));
+        for (script, says) in [("sleep 60", "within 0.2 s"), ("kill -9 $$", "signal")] {
+            let Failed { what, silent, .. } =
+                shell(script, Duration::from_millis(200)).mint(&told).await.expect_err(script);
+            assert!(what.contains(says) && silent, "{what}");
+        }
     }
 
     #[test]

@@ -4,6 +4,9 @@
 
 mod error;
 mod minter;
+mod take_back;
+#[cfg(test)]
+mod tests;
 
 pub use error::Error;
 pub use minter::Config;
@@ -13,7 +16,6 @@ use crate::{
     secrets::Secrets,
     store::{RunKeyRow, Store},
 };
-use futures::{StreamExt as _, stream};
 use longshore_common::{
     clock::Timestamp,
     ids::AttemptRef,
@@ -27,11 +29,9 @@ use std::{
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
+use take_back::Tried;
 use tokio::sync::{Notify, broadcast};
 use zeroize::Zeroizing;
-
-/// Keys taken back at one time.
-const AT_ONCE: usize = 8;
 
 /// Cheap to clone.
 #[derive(Clone)]
@@ -46,6 +46,8 @@ struct Inner {
     rows: Mutex<HashMap<AttemptRef, Arc<RunKeyRow>>>,
     /// One call about one run at a time.
     turns: Mutex<HashMap<AttemptRef, Arc<tokio::sync::Mutex<()>>>>,
+    /// Of runs that are over: when it was tried to take their keys back.
+    tried: Mutex<HashMap<AttemptRef, Tried>>,
     /// Minters whose last complaint was told.
     complained: Mutex<HashSet<String>>,
     /// Why the last look left some behind.
@@ -60,7 +62,8 @@ impl fmt::Debug for RunKeys {
 }
 
 /// What a minter is told of a run. The same for `mint` and `revoke`.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 struct Told {
     /// Names the run for ever: a repeat is about the same one.
     run: String,
@@ -68,6 +71,11 @@ struct Told {
     job_id: String,
     attempt: u32,
     project: String,
+    /// Whose token submitted the job, by name, and by the id that no other token ever has.
+    submitter: String,
+    submitter_id: String,
+    /// That started it; empty if somebody did.
+    trigger: String,
     project_uuid: String,
     mission_uuid: String,
     api_endpoint: String,
@@ -94,6 +102,7 @@ impl RunKeys {
             store: store.clone(),
             rows: Mutex::new(rows.collect()),
             turns: Mutex::default(),
+            tried: Mutex::default(),
             complained: Mutex::default(),
             ill: Mutex::default(),
             nudge: Notify::new(),
@@ -124,36 +133,43 @@ impl RunKeys {
         if !self.0.jobs.holds(attempt) {
             return Err(Error::Over);
         }
-        if let Some(row) = self.row(attempt)
+        let known = self.row(attempt);
+        if let Some(row) = &known
             && let Some((key_id, sealed)) = &row.sealed
         {
             return Ok(self.0.secrets.open_run_key(&row.project, &attempt, *key_id, sealed)?);
         }
-        let settings = self.0.jobs.project(&job.project).map(|project| project.settings.kleinkram.clone());
-        let name = settings.and_then(|settings| settings.minter);
-        let none = || Error::NoKey(format!("project `{}` names no minter any more", job.project));
-        let name = name.ok_or_else(none)?;
+        let name = self.minter_of(known.as_deref(), job)?;
         let minter = self.0.minters.get(&name).ok_or_else(|| {
             Error::NoKey(format!(
                 "project `{}` names minter `{name}`, which the controller does not have",
                 job.project
             ))
         })?;
-        let told = told(attempt, job);
+        let (told, now) = (told(attempt, job), Timestamp::now());
         let row = RunKeyRow {
             attempt,
             project: job.project.clone(),
             minter: name.clone(),
             told: serde_json::to_string(&told).expect("plain data with text keys"),
             sealed: None,
-            created_at: Timestamp::now(),
+            created_at: known.as_ref().map_or(now, |known| known.created_at),
+            unanswered_at: Some(now),
         };
         self.put(row.clone()).await?;
-        let key = minter.mint(&told).await.map_err(|Failed { what, complaint }| {
-            // It may have made one all the same: the row stays until it is taken back.
-            tracing::warn!(attempt.id = %attempt, minter = name, what, complaint, "no run key");
-            Error::NoKey(format!("minter `{name}` {what}"))
-        })?;
+        // An answer to this call says nothing of one before that got none.
+        let row = RunKeyRow { unanswered_at: known.and_then(|known| known.unanswered_at), ..row };
+        let key = match minter.mint(&told).await {
+            Ok(key) => key,
+            Err(Failed { what, complaint, silent }) => {
+                // It may have made one all the same: the row stays until it is taken back.
+                if !silent {
+                    self.put(row).await?;
+                }
+                tracing::warn!(attempt.id = %attempt, minter = name, what, complaint, "no run key");
+                return Err(Error::NoKey(format!("minter `{name}` {what}")));
+            }
+        };
         let sealed = self.0.secrets.seal_run_key(&job.project, &attempt, key.as_bytes()).await?;
         self.put(RunKeyRow { sealed: Some(sealed), ..row }).await?;
         if !self.0.jobs.holds(attempt) {
@@ -161,77 +177,6 @@ impl RunKeys {
             return Err(Error::Over);
         }
         Ok(key)
-    }
-
-    /// Takes back what no attempt needs any more. What fails is tried again, for ever.
-    pub(crate) async fn sweep(&self) -> Result<(), Error> {
-        self.forget_turns();
-        let over: Vec<_> =
-            self.rows().values().filter(|row| !self.0.jobs.holds(row.attempt)).cloned().collect();
-        if over.is_empty() {
-            *self.0.ill.lock().unwrap_or_else(PoisonError::into_inner) = None;
-            return Ok(());
-        }
-        let count = over.len();
-        // One that fails is left alone until the next look, with all that is its.
-        let failing = Mutex::new(HashSet::new());
-        let failures: Vec<Error> = stream::iter(over)
-            .map(|row| self.take_back(row, &failing))
-            .buffer_unordered(AT_ONCE)
-            .filter_map(|done| async { done.err() })
-            .collect()
-            .await;
-        let first = failures.into_iter().next();
-        let told = first.as_ref().map(|error| format!("{count} run keys are to be taken back: {error}"));
-        *self.0.ill.lock().unwrap_or_else(PoisonError::into_inner) = told;
-        first.map_or(Ok(()), Err)
-    }
-
-    async fn take_back(&self, row: Arc<RunKeyRow>, failing: &Mutex<HashSet<String>>) -> Result<(), Error> {
-        let attempt = row.attempt;
-        if failing.lock().unwrap_or_else(PoisonError::into_inner).contains(&row.minter) {
-            return Ok(());
-        }
-        let turn = self.turn(attempt);
-        let _turn = turn.lock().await;
-        // It may have got its value meanwhile.
-        let Some(row) = self.row(attempt) else { return Ok(()) };
-        let done = self.revoke(&row).await;
-        if let Err(Error::NoKey(_)) = &done {
-            failing.lock().unwrap_or_else(PoisonError::into_inner).insert(row.minter.clone());
-        }
-        done?;
-        let mut tx = self.0.store.begin().await?;
-        tx.drop_run_key(attempt).await?;
-        tx.commit().await?;
-        self.rows().remove(&attempt);
-        Ok(())
-    }
-
-    async fn revoke(&self, row: &RunKeyRow) -> Result<(), Error> {
-        let gone = || Error::NoKey(format!("minter `{}` is not in the configuration any more", row.minter));
-        let minter = self.0.minters.get(&row.minter).ok_or_else(gone)?;
-        let told: Told = serde_json::from_str(&row.told).map_err(|error| {
-            Error::NoKey(format!("what minter `{}` was told does not read: {error}", row.minter))
-        })?;
-        let key = row
-            .sealed
-            .as_ref()
-            .map(|(key_id, sealed)| self.0.secrets.open_run_key(&row.project, &row.attempt, *key_id, sealed));
-        // With another key of the secrets it is taken back by its name alone.
-        let key = key.and_then(Result::ok);
-        let told = minter.revoke(&told, key.as_ref().map(|key| key.as_str())).await;
-        let mut complained = self.0.complained.lock().unwrap_or_else(PoisonError::into_inner);
-        let Err(Failed { what, complaint }) = told else {
-            complained.remove(&row.minter);
-            return Ok(());
-        };
-        if complained.insert(row.minter.clone()) {
-            let complaint =
-                key.as_ref().map_or_else(|| complaint.clone(), |key| complaint.replace(key.as_str(), "***"));
-            tracing::warn!(minter = row.minter, what, complaint, "run keys are not taken back; trying on");
-        }
-        Err(Error::NoKey(format!("minter `{}` {what}", row.minter)))
     }
 
     /// Returns when an attempt may be over. Cancel-safe.
@@ -260,7 +205,19 @@ impl RunKeys {
             return None;
         }
         let ill = self.0.ill.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Some(ill.map_or_else(|| Ok(format!("{} in use", self.rows().len())), Err))
+        let (rows, tried) = (self.rows(), self.tried());
+        let in_use = rows.keys().filter(|attempt| tried.get(attempt).is_none_or(|tried| !tried.done)).count();
+        Some(ill.map_or_else(|| Ok(format!("{in_use} in use")), Err))
+    }
+
+    /// A run stays with the minter that was asked first: that one has to take back what it made.
+    fn minter_of(&self, known: Option<&RunKeyRow>, job: &JobView) -> Result<String, Error> {
+        if let Some(known) = known {
+            return Ok(known.minter.clone());
+        }
+        let project = self.0.jobs.project(&job.project);
+        let named = project.and_then(|project| project.settings.kleinkram.minter.clone());
+        named.ok_or_else(|| Error::NoKey(format!("project `{}` names no minter any more", job.project)))
     }
 
     async fn put(&self, row: RunKeyRow) -> Result<(), Error> {
@@ -271,19 +228,16 @@ impl RunKeys {
         Ok(())
     }
 
-    /// Those of runs that are over.
-    fn forget_turns(&self) {
-        let rows = self.rows();
-        let mut turns = self.0.turns.lock().unwrap_or_else(PoisonError::into_inner);
-        turns.retain(|attempt, turn| rows.contains_key(attempt) || Arc::strong_count(turn) > 1);
-    }
-
     fn row(&self, attempt: AttemptRef) -> Option<Arc<RunKeyRow>> {
         self.rows().get(&attempt).cloned()
     }
 
     fn rows(&self) -> MutexGuard<'_, HashMap<AttemptRef, Arc<RunKeyRow>>> {
         self.0.rows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tried(&self) -> MutexGuard<'_, HashMap<AttemptRef, Tried>> {
+        self.0.tried.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn turn(&self, attempt: AttemptRef) -> Arc<tokio::sync::Mutex<()>> {
@@ -302,6 +256,9 @@ fn told(attempt: AttemptRef, job: &JobView) -> Told {
         job_id: job.short_id.to_string(),
         attempt: attempt.number,
         project: job.project.clone(),
+        submitter: job.submitter.as_ref().map(|who| who.name.clone()).unwrap_or_default(),
+        submitter_id: job.submitter.as_ref().map(|who| who.token.clone()).unwrap_or_default(),
+        trigger: job.spec.trigger.as_ref().map(|origin| origin.name.clone()).unwrap_or_default(),
         project_uuid: said.project_uuid.unwrap_or_default(),
         mission_uuid: said.mission_uuid.unwrap_or_default(),
         api_endpoint: said.api_endpoint.unwrap_or_default(),

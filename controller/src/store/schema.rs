@@ -28,6 +28,7 @@ const STEPS: &[(i64, &str, &str)] = &[
     (18, "after", include_str!("../../migrations/sqlite/0018_after.sql")),
     (19, "triggers", include_str!("../../migrations/sqlite/0019_triggers.sql")),
     (22, "seen objects gone", include_str!("../../migrations/sqlite/0022_seen_objects_gone.sql")),
+    (23, "lost mints", include_str!("../../migrations/sqlite/0023_lost_mints.sql")),
 ];
 
 pub(super) async fn migrate(pool: &SqlitePool, path: &Path) -> Result<(), Error> {

@@ -1,6 +1,6 @@
 //! The rows of `run_keys`.
 
-use super::small;
+use super::{small, time};
 use crate::store::Error;
 use longshore_common::{
     clock::Timestamp,
@@ -18,6 +18,8 @@ pub(crate) struct RunKeyRow {
     /// The data key's id, and what it encrypted. `None`: it is not known whether there is a key.
     pub(crate) sealed: Option<(i64, Vec<u8>)>,
     pub(crate) created_at: Timestamp,
+    /// When the minter was asked the last time and gave no answer: it may make a key yet.
+    pub(crate) unanswered_at: Option<Timestamp>,
 }
 
 impl RunKeyRow {
@@ -37,6 +39,7 @@ impl RunKeyRow {
             told: row.try_get("told")?,
             sealed: key_id.zip(sealed),
             created_at: Timestamp::from_micros(row.try_get("created_at")?),
+            unanswered_at: time(row.try_get("unanswered_at")?),
         })
     }
 }
