@@ -6,7 +6,7 @@ mod limits;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use longshore_proto::v1::{GpuRequest, Job, JobSpec, Kleinkram, Stream, SubmitRequest};
 use longshore_tests::env::{
-    Client, Cluster, docker_output, embedded, fresh_dir, image_with, outcome, program, shell, words,
+    Client, Cluster, docker_output, embedded, fresh_dir, image_with, outcome, program, shell, until, words,
 };
 use std::{path::PathBuf, process::Command, sync::OnceLock};
 
@@ -37,13 +37,22 @@ fn sample() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../examples/minter/minter.py")
 }
 
-/// `run key mission access good|revoked`, one line each.
+/// `run key mission access good|revoked`, one line for each key that was made.
 fn minted(store: &std::path::Path) -> Vec<Vec<String>> {
-    let mut command = Command::new(program(&["python3"], "python3"));
-    let done =
-        command.arg(sample()).arg("--store").arg(store).arg("--list").output().expect("run the minter");
+    listed(store).into_iter().filter(|line| line[4] != "none").collect()
+}
+
+/// Runs without a key, too.
+fn listed(store: &std::path::Path) -> Vec<Vec<String>> {
+    let done = sample_minter(store).arg("--list").output().expect("run the minter");
     let text = String::from_utf8_lossy(&done.stdout).into_owned();
     text.lines().map(|line| line.split(' ').map(str::to_owned).collect()).collect()
+}
+
+fn sample_minter(store: &std::path::Path) -> Command {
+    let mut command = Command::new(program(&["python3"], "python3"));
+    command.arg(sample()).arg("--store").arg(store);
+    command
 }
 
 fn settle(cluster: &Cluster) {
@@ -154,6 +163,65 @@ async fn files_of_out_are_kept_after_success_and_after_failure() {
         assert_eq!(kept.len(), 1, "{job:?}");
         assert_eq!(&kept[0].path[..], b"sub/file");
     }
+}
+
+#[tokio::test]
+async fn standard_output_and_standard_error_are_captured() {
+    let client = Client::connect(cluster()).await;
+    let job = client.run(script("echo out; echo err >&2; printf 'no end 🚀'")).await;
+    assert_eq!(printed(&client, &job).await, "out\nno end 🚀");
+    assert_eq!(client.printed(&job.id, Stream::Stderr).await, b"err\n");
+}
+
+#[tokio::test]
+async fn a_run_has_a_link_to_its_files_whether_it_succeeded_or_failed() {
+    let client = Client::connect(cluster()).await;
+    for code in [0, 7] {
+        let job = client.run(script(&format!("echo kept >/out/file; exit {code}"))).await;
+        let link = client.get(&job.id).await.result.expect("it left a file");
+        assert_eq!(crate::results::get(&format!("{}out/file", link.folder)).await.1, b"kept\n");
+        let shown = cluster().cli().call(&["show", &job.id]).expect(0).text();
+        assert!(shown.contains("/results/"), "{shown}");
+    }
+}
+
+#[tokio::test]
+async fn all_data_but_out_is_dropped_at_the_end() {
+    let client = Client::connect(cluster()).await;
+    // As long as the job lives, these words are on this machine; none of its commands has them as they are written.
+    let write = "for f in /out/kept /tmp_disk/scratch /layer /volume/file; do echo drop-$((40 + 2))-me >$f; done; \
+                 echo up; while [ ! -e /tmp_disk/go ]; do sleep 0.1; done";
+    let mut spec = action(&image_with("kleinkram-volume", &format!("{}\nVOLUME /volume", lines())));
+    spec.entrypoint = Some(words(&["/bin/sh", "-c"]));
+    spec.command = Some(words(&[write]));
+    let id = client.submit(spec).await;
+    client.prints(&id, "up").await;
+    let places = "{{range .Mounts}}{{println .Source}}{{end}}{{.GraphDriver.Data.UpperDir}}";
+    let told = docker_output(&["inspect", "-f", places, &containers(&id)]);
+    let places: Vec<_> = String::from_utf8_lossy(&told.stdout).lines().map(PathBuf::from).collect();
+    let with_words = || places.iter().filter(|place| holds(place, b"drop-42-me\n")).count();
+    assert_eq!(with_words(), 4, "{places:?}");
+    let scratch = places.iter().find(|place| place.join("scratch").is_file()).expect("it is mounted");
+    std::fs::write(scratch.join("go"), "").expect("written");
+    let job = client.ended(&id).await;
+    assert_eq!(outcome(&job), "succeeded", "{job:?}");
+    until("nothing is left of it on the machine", || async {
+        match (with_words(), containers(&id)) {
+            (0, container) if container.is_empty() => Ok(()),
+            left => Err(left),
+        }
+    })
+    .await;
+    let kept = client.artifacts(&id).await;
+    assert_eq!(kept.iter().map(|file| &file.path[..]).collect::<Vec<_>>(), [b"kept"]);
+}
+
+/// Whether a file right in this folder is these bytes.
+fn holds(folder: &std::path::Path, bytes: &[u8]) -> bool {
+    let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    files
+        .map(|file| file.path())
+        .any(|path| path.is_file() && std::fs::read(path).is_ok_and(|read| read == bytes))
 }
 
 #[tokio::test]

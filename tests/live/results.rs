@@ -16,7 +16,7 @@ fn http() -> Http {
     Http::builder().no_proxy().redirect(redirect::Policy::none()).build().expect("a plain client")
 }
 
-async fn get(url: &str) -> (StatusCode, Vec<u8>) {
+pub(crate) async fn get(url: &str) -> (StatusCode, Vec<u8>) {
     let answer = http().get(url).send().await.expect("it answers");
     (answer.status(), answer.bytes().await.expect("all of it").to_vec())
 }

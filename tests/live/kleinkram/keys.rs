@@ -1,9 +1,9 @@
 //! Run keys: in the container, and nowhere else; good as long as their attempt, whatever becomes of it.
 
 use super::{cluster, containers, minted, minter, printed, script, settle, store};
-use longshore_proto::v1::{JobState, RetryPolicy};
+use longshore_proto::v1::RetryPolicy;
 use longshore_tests::env::{Client, docker_output, embedded, fresh_dir, outcome, seconds, until};
-use std::path::Path;
+use std::{io::Write as _, path::Path, process::Stdio};
 
 /// Of the job's attempts, in order.
 fn keys_of(store: &Path, uuid: &str) -> Vec<Vec<String>> {
@@ -58,10 +58,9 @@ async fn a_key_is_minted_for_each_attempt_shown_nowhere_and_taken_back() {
 async fn a_key_can_be_a_secret() {
     let client = Client::connect(cluster()).await;
     let file = cluster().cli();
-    let mut child =
-        file.command(&["secrets", "set", "given-key"]).stdin(std::process::Stdio::piped()).spawn();
+    let mut child = file.command(&["secrets", "set", "given-key"]).stdin(Stdio::piped()).spawn();
     let child = child.as_mut().expect("run longshore");
-    std::io::Write::write_all(&mut child.stdin.take().expect("piped"), b"5f0c-given").expect("it reads");
+    child.stdin.take().expect("piped").write_all(b"5f0c-given").expect("it reads");
     assert!(child.wait().expect("it ends").success());
     let mut spec = script("echo $APIKEY $KLEINKRAM_API_KEY; printf %s $APIKEY | wc -c");
     spec.kleinkram.as_mut().expect("set").key_secret = "given-key".into();
@@ -121,8 +120,28 @@ async fn an_agent_that_is_killed_leaves_no_key_behind_and_its_next_process_has_t
 }
 
 #[tokio::test]
-async fn a_controller_killed_between_mint_and_answer_takes_the_key_back() {
+async fn a_controller_killed_between_mint_and_answer_knows_of_the_key_and_its_attempt_goes_on() {
     let store = fresh_dir("slow-minter").join("keys.db");
+    let mut cluster = embedded().controller(&minter(&store, "4")).start();
+    settle(&cluster);
+    let client = Client::connect(&cluster).await;
+    let id = client.submit(script("printf %s $APIKEY | wc -c")).await;
+    let uuid = client.get(&id).await.job.expect("a job").uuid;
+    until("a key is made", || async { if keys_of(&store, &uuid).is_empty() { Err(()) } else { Ok(()) } })
+        .await;
+    cluster.kill_controller();
+    assert_eq!(keys_of(&store, &uuid)[0][4], "good", "and nobody was told of it");
+    cluster.start_controller();
+    let client = Client::connect(&cluster).await;
+    let job = client.ended(&id).await;
+    assert_eq!((outcome(&job).as_str(), job.attempts), ("succeeded", 1), "{job:?}");
+    assert_eq!(printed(&client, &job).await, "36\n");
+    revoked(&store, &uuid).await;
+}
+
+#[tokio::test]
+async fn a_controller_killed_between_mint_and_answer_takes_back_the_key_of_a_job_that_was_cancelled() {
+    let store = fresh_dir("slow-minter-cancelled").join("keys.db");
     let mut cluster = embedded().controller(&minter(&store, "4")).start();
     settle(&cluster);
     let client = Client::connect(&cluster).await;
@@ -132,9 +151,57 @@ async fn a_controller_killed_between_mint_and_answer_takes_the_key_back() {
         .await;
     cluster.kill_controller();
     cluster.start_controller();
-    drop(client.jobs.clone());
     cluster.cli().call(&["cancel", &id]).expect(0);
-    let client = Client::connect(&cluster).await;
-    client.reaches(&id, JobState::Succeeded).await;
+    Client::connect(&cluster).await.ended(&id).await;
     revoked(&store, &uuid).await;
+}
+
+/// A call to the sample, under way.
+fn call(store: &Path, action: &str, pause: &[&str]) -> std::process::Child {
+    let mut command = super::sample_minter(store);
+    let piped = command.args(pause).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = piped.spawn().expect("run the minter");
+    let told = format!(
+        "{{\"action\": \"{action}\", \"run\": \"r1\", \"mission_uuid\": \"m\", \"access\": \"read\"}}"
+    );
+    child.stdin.take().expect("piped").write_all(told.as_bytes()).expect("it reads");
+    child
+}
+
+fn said(child: std::process::Child) -> (bool, String) {
+    let done = child.wait_with_output().expect("it ends");
+    (done.status.success(), String::from_utf8_lossy(&done.stderr).into_owned())
+}
+
+async fn lists(store: &Path, state: &str) {
+    until("the sample lists its run", || async {
+        let listed = super::listed(store);
+        if listed.iter().any(|line| line[4] == state) { Ok(()) } else { Err(listed) }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_sample_minter_takes_back_a_key_that_it_was_killed_before_noting() {
+    let store = fresh_dir("killed-minter").join("keys.db");
+    let mut mint = call(&store, "mint", &["--pause", "600"]);
+    lists(&store, "good").await;
+    mint.kill().expect("killed");
+    mint.wait().expect("it ends");
+    assert!(said(call(&store, "revoke", &[])).0);
+    lists(&store, "revoked").await;
+    let (done, why) = said(call(&store, "mint", &[]));
+    assert!(!done && why.contains("the run is over"), "{why}");
+}
+
+#[tokio::test]
+async fn a_revoke_that_overtakes_the_sample_minter_leaves_no_key() {
+    let store = fresh_dir("overtaken-minter").join("keys.db");
+    let mint = call(&store, "mint", &["--pause-before", "3"]);
+    lists(&store, "none").await;
+    assert!(said(call(&store, "revoke", &[])).0);
+    let (done, why) = said(mint);
+    assert!(!done && why.contains("over before its key was made"), "{why}");
+    let keys = minted(&store);
+    assert!(keys.len() == 1 && keys[0][4] == "revoked", "{keys:?}");
 }
