@@ -97,6 +97,62 @@ fn gpu_info_tells_that_there_is_none() {
     assert_eq!(fs::read_to_string(out.join("gpus.txt")).expect("left"), said);
 }
 
+/// The script by itself: no machine that runs this has a GPU for sure.
+#[test]
+fn gpu_info_finds_what_it_was_given_and_fails_without_it() {
+    let (root_of, out) = (fresh_dir("gpu-root"), fresh_dir("gpu-out"));
+    let script = root().join("actions/gpu-info/gpu-info.sh");
+    let look = || {
+        let done = Command::new("sh").arg(&script).args([&out, &root_of]).env("LONGSHORE_GPUS", "1").output();
+        let done = done.expect("run the script");
+        (
+            done.status.code(),
+            format!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr)),
+        )
+    };
+    let (code, said) = look();
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("1 GPUs were granted, and /dev has 0"), "{said}");
+    let gpu = root_of.join("proc/driver/nvidia/gpus/0000:01:00.0");
+    fs::create_dir_all(&gpu).expect("made");
+    fs::create_dir_all(root_of.join("dev")).expect("made");
+    fs::write(root_of.join("dev/nvidia0"), "").expect("written");
+    fs::write(gpu.join("information"), "Model: \t\t NVIDIA H100\nGPU UUID: \t GPU-1\n").expect("written");
+    let (code, said) = look();
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("model    NVIDIA H100") && said.contains("uuid     GPU-1"), "{said}");
+    assert!(fs::read_to_string(out.join("gpus.txt")).expect("left").contains("dev/nvidia0"));
+}
+
+#[test]
+fn their_action_files_are_applied_and_run_by_name() {
+    let (cli, folder) = (cluster().cli(), fresh_dir("actions"));
+    for name in ["hello", "checksum-report", "convert-format", "extract-metadata"] {
+        let text = fs::read_to_string(root().join(format!("actions/{name}/action.yaml"))).expect("there");
+        let text = text.replace(&format!("longshore-examples/{name}:1"), &image(name));
+        let file = folder.join(name);
+        fs::write(&file, text).expect("written");
+        cli.call(&["actions", "apply", "-f", &file.display().to_string()]).expect(0);
+    }
+    let hello = cli.call(&["run", "--set", "NAME=Zürich", "@hello"]).expect(0).text();
+    assert_eq!(hello, "Hello, Zürich 🚀\n");
+    for (name, left) in [
+        ("checksum-report", "SHA256SUMS"),
+        ("convert-format", "iris.tsv"),
+        ("extract-metadata", "metadata.jsonl"),
+    ] {
+        let out = fresh_dir("sample");
+        let (run, data, folder) = (format!("@{name}"), data(), out.display().to_string());
+        let set: &[&str] = if name == "convert-format" { &["--set", "FORMAT=tsv"] } else { &[] };
+        cli.call(&[&["run", "--input", &data, "--out", &folder], set, &[&run]].concat()).expect(0);
+        assert!(out.join(left).exists(), "{name}");
+    }
+    let wrong = cli.call(&["run", "--input", &data(), "--set", "FORMAT=xml", "@convert-format"]).expect(2);
+    assert!(wrong.stderr.contains("`xml`") && wrong.stderr.contains("tsv"), "{}", wrong.stderr);
+    let late = cli.call(&["run", "@hello", "--set", "NAME=Zürich"]).expect(2);
+    assert!(late.stderr.contains("longshore run --set NAME=Zürich @hello"), "{}", late.stderr);
+}
+
 #[test]
 fn their_action_files_name_what_is_built() {
     for entry in fs::read_dir(root().join("actions")).expect("there").flatten().filter(|e| e.path().is_dir())

@@ -257,7 +257,7 @@ impl RunArgs {
     pub(crate) fn plan(&self, shell: &dyn Fn(&str) -> Option<String>) -> Result<Plan, Failure> {
         let (image, command) = self.words.split_first().ok_or_else(|| Failure::usage("name an image"))?;
         self.refused.check(image)?;
-        let action = self.invocation(image, !command.is_empty())?;
+        let action = self.invocation(image, command)?;
         let mut spec = JobSpec::for_image(if action.is_some() { "action" } else { image });
         let mut folders = BTreeMap::new();
         let mut errors = FieldErrors::new();
@@ -332,7 +332,7 @@ impl RunArgs {
 
 impl RunArgs {
     /// What is said of an action, if it is one: `@NAME`, which no image's name begins with.
-    fn invocation(&self, word: &str, command: bool) -> Result<Option<Invocation>, Failure> {
+    fn invocation(&self, word: &str, command: &[String]) -> Result<Option<Invocation>, Failure> {
         if !word.starts_with('@') {
             return match self.set.first() {
                 Some((name, value)) => Err(Failure::usage(format!(
@@ -342,13 +342,20 @@ impl RunArgs {
             };
         }
         let action = word.parse::<ActionRef>().map_err(|error| Failure::usage(error.to_string()))?;
+        if let [flag, value, ..] = command
+            && flag == "--set"
+        {
+            return Err(Failure::usage(format!(
+                "--set: stands behind {word}, where the container's command is; write longshore run --set {value} {word}"
+            )));
+        }
         let mut set = BTreeMap::new();
         for (name, value) in &self.set {
             if set.insert(name.clone(), value.clone()).is_some() {
                 return Err(Failure::usage(format!("--set {name}: is given twice")));
             }
         }
-        Ok(Some(Invocation { action, set, said: self.said(command) }))
+        Ok(Some(Invocation { action, set, said: self.said(!command.is_empty()) }))
     }
 
     /// The fields of the job that the flags say.
