@@ -28,6 +28,9 @@ pub struct AgentConfig {
     pub shutdown_grace_seconds: u64,
     /// Then: between SIGTERM and SIGKILL of what still runs; a job's shorter grace wins.
     pub stop_grace_seconds: u64,
+    /// Then: how long files of containers that have ended may still go up. What is not stored by then is stored by the
+    /// agent's next process.
+    pub shutdown_upload_seconds: u64,
     /// Members of this group may ask for `longshore agent status` too; `None`: root alone.
     pub status_group: Option<String>,
     /// The weakest layer of a container's environment: proxies, mostly.
@@ -75,6 +78,8 @@ impl Default for AgentConfig {
             // 90 s after which service managers kill.
             shutdown_grace_seconds: 10,
             stop_grace_seconds: 5,
+            // Still below those 90 s, with the rest.
+            shutdown_upload_seconds: 30,
             // It names others' jobs and projects.
             status_group: None,
             container_env: BTreeMap::new(),

@@ -16,7 +16,7 @@ use crate::{
 };
 use longshore_common::{
     clock::{Moment, Timestamp},
-    fleet::Orders,
+    fleet::{Cordon, Orders},
     queue::{
         self, Consumer,
         link::LinkConsumer,
@@ -31,7 +31,7 @@ use tokio::{
     time::{Instant, Interval, timeout},
 };
 
-/// How long handing back may take in all: finish reports to a slow controller, removals by a slow engine.
+/// How long handing back may take beside uploads: finish reports to a slow controller, removals by a slow engine.
 const HAND_BACK: Duration = Duration::from_secs(30);
 
 /// Leases last minutes, so that a second more or less is within the controller's grace.
@@ -156,7 +156,11 @@ impl Control {
         }
     }
 
-    fn ordered(&self, orders: Orders) {
+    fn ordered(&self, mut orders: Orders) {
+        if self.shutdown.is_triggered() {
+            // Its own word, which nobody takes back.
+            orders.cordon = self.orders.borrow().cordon.clone();
+        }
         let word = |orders: &Orders| orders.cordon.as_ref().map(|cordon| cordon.sentence(Timestamp::now()));
         let (before, now) = (word(&self.orders.borrow()), word(&orders));
         match (before, now) {
@@ -209,6 +213,13 @@ impl Control {
         }
     }
 
+    /// Whoever waits for this machine, or works on it, is to know until when.
+    fn announce(&self) {
+        self.machine.leaves(Instant::now() + self.grace);
+        let leaving = Cordon::leaving(Timestamp::now(), self.grace);
+        self.orders.send_modify(|orders| orders.cordon = Some(leaving));
+    }
+
     /// Ends everything in order: no new work, then what runs is left to the next process, or gets a grace and goes
     /// back.
     async fn hand_back(
@@ -218,6 +229,9 @@ impl Control {
         mut leases: Interval,
     ) {
         tracing::info!(on_shutdown = ?self.on_shutdown, "stopping");
+        if self.on_shutdown == OnShutdown::Drain {
+            self.announce();
+        }
         let attempts = self.attempts.clone();
         let handing_back = async {
             if let Err(error) = intake.await {
@@ -231,7 +245,7 @@ impl Control {
                 OnShutdown::Drain => Cause::HandingBack,
             };
             attempts.tools().held.stop_all(&cause);
-            if timeout(HAND_BACK, &mut done).await.is_err() {
+            if timeout(attempts.tools().leave_uploads + HAND_BACK, &mut done).await.is_err() {
                 tracing::warn!("leaving with attempts under way; the next process goes on with them");
             }
         };

@@ -4,7 +4,7 @@
 use crate::{
     attempt::Attempts,
     link::{Claimed, Controller},
-    machine::Machine,
+    machine::{Changes, Machine},
     slots::Slots,
 };
 use longshore_common::{
@@ -22,7 +22,7 @@ use std::{
 };
 use tokio::{
     sync::watch,
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 
 /// Hints can be lost: this often it asks without one.
@@ -40,6 +40,9 @@ const SEARCHES: u32 = 200;
 /// controller a transaction each.
 const MANY: u32 = 32;
 const LINGER: Duration = Duration::from_millis(3);
+/// A GPU that was given back is free once it was looked at, which is a matter of milliseconds: so long a claim waits
+/// for it, or two would be made. A driver that is slower is not waited for.
+const LOOK: Duration = Duration::from_millis(200);
 /// A lane whose jobs do not fit is asked again after this long, and then less and less often: new ones may fit.
 const PARKED: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(5));
 
@@ -77,6 +80,8 @@ struct Memory {
     /// Claims in a row that found nothing and did not come to the end.
     searches: u32,
     listening: Vec<Lane>,
+    /// UUIDs of GPUs that the last claim offered.
+    offered: BTreeSet<String>,
     /// A claim may bring something.
     due: bool,
     next_ask: Instant,
@@ -93,6 +98,7 @@ impl Intake {
             parking: PARKED,
             searches: 0,
             listening: Vec::new(),
+            offered: BTreeSet::new(),
             due: true,
             next_ask: Instant::now() + SWEEP,
         };
@@ -121,14 +127,15 @@ impl Intake {
                     if self.slots.granted().attempts >= MANY {
                         sleep(LINGER).await;
                     }
+                    // What was rung meanwhile is heard after it.
+                    drop(timeout(LOOK, self.looked(&mut changes)).await);
                 }
                 Ok(()) = self.orders.changed() => {
                     self.orders.mark_unchanged();
                     memory.parked.clear();
                     memory.due = true;
                 }
-                // From nothing to offer to something: what rang meanwhile rang elsewhere.
-                () = changes.next() => memory.due = memory.listening.is_empty() && self.has_room(&door),
+                () = changes.next() => memory.due = self.has_more(&door, &memory),
                 () = sleep_until(memory.next_ask) => memory.due = true,
             }
         }
@@ -139,8 +146,18 @@ impl Intake {
         }
     }
 
-    fn has_room(&self, door: &Door) -> bool {
-        self.offer(&door.lanes).is_some()
+    /// From nothing to offer to something, or to another GPU: what rang meanwhile rang elsewhere, and what did not fit
+    /// may.
+    fn has_more(&self, door: &Door, memory: &Memory) -> bool {
+        let Some(offer) = self.offer(&door.lanes) else { return false };
+        memory.listening.is_empty() || offer.gpus.iter().any(|gpu| !memory.offered.contains(&gpu.uuid))
+    }
+
+    /// Returns when every GPU that was given back was looked at. Cancel-safe.
+    async fn looked(&self, changes: &mut Changes) {
+        while self.machine.has_leaving_gpus() {
+            changes.next().await;
+        }
     }
 
     /// What the machine would take, and may: of one that is set aside nothing.
@@ -185,7 +202,10 @@ impl Intake {
     async fn claim(&mut self, door: &Door, memory: &mut Memory) {
         memory.due = false;
         memory.next_ask = Instant::now() + SWEEP;
-        let Some(offer) = self.offer(&door.lanes) else {
+        let offer = self.offer(&door.lanes);
+        let gpus = offer.iter().flat_map(|offer| &offer.gpus);
+        memory.offered = gpus.map(|gpu| gpu.uuid.clone()).collect();
+        let Some(offer) = offer else {
             // Full, or nothing may run: others may have the work.
             if !memory.hints.is_empty() {
                 memory.hints.clear();
@@ -198,6 +218,9 @@ impl Intake {
         let Some(claimed) = self.ask(door, offer, memory).await else { return };
         let granted = claimed.grants.len();
         for grant in claimed.grants {
+            for gpu in &grant.gpus {
+                memory.offered.remove(gpu);
+            }
             self.attempts.launch(door.cluster, grant, asked_at);
         }
         memory.answered(&claimed.lanes, granted, slots);

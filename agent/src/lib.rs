@@ -300,6 +300,7 @@ pub async fn start_with(
         container_env: config.container_env.clone(),
         walls: attempt::Walls::new(&config.runtime),
         leave_grace: Duration::from_secs(config.stop_grace_seconds),
+        leave_uploads: Duration::from_secs(config.shutdown_upload_seconds),
         keep_files: Duration::from_secs(config.artifacts.keep_seconds),
         agent: home.id(),
         boot_id: machine.facts().boot_id.clone(),

@@ -23,8 +23,17 @@ use longshore_common::{
     shutdown::Shutdown,
 };
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
-use tokio::{sync::watch, task::JoinError};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+use tokio::{
+    sync::{Notify, watch},
+    task::JoinError,
+    time::Instant,
+};
 use watchers::Now;
 
 /// What the operator keeps from jobs, or says instead of measuring.
@@ -80,6 +89,14 @@ pub struct Machine {
     host: Arc<dyn Host>,
     patients: Patients,
     now: watch::Receiver<Now>,
+    leaving: Leaving,
+}
+
+/// Until when what runs may go on, once the agent was told to stop.
+#[derive(Debug, Default)]
+struct Leaving {
+    until: OnceLock<Instant>,
+    told: Notify,
 }
 
 impl Machine {
@@ -96,7 +113,8 @@ impl Machine {
             (sources.images.clone(), sources.caches.clone(), Arc::clone(&sources.host));
         let (facts, patients, now) = watchers::start(sources, &config.others, leave).await?;
         labels.insert("arch".to_owned(), facts.arch.clone());
-        Ok(Self { config, labels, pool, facts, slots, held, images, caches, host, patients, now })
+        let leaving = Leaving::default();
+        Ok(Self { config, labels, pool, facts, slots, held, images, caches, host, patients, now, leaving })
     }
 
     pub const fn facts(&self) -> &Facts {
@@ -109,6 +127,11 @@ impl Machine {
 
     pub fn has_gpus(&self) -> bool {
         !self.now.borrow().reading.gpus.is_empty()
+    }
+
+    /// Whether a job has just given one back that was not looked at since.
+    pub(crate) fn has_leaving_gpus(&self) -> bool {
+        self.gpus().iter().any(|gpu| gpu.keeper == Some(Keeper::Leaving))
     }
 
     /// What it would take from these lanes; `None`: nothing fits, or nothing may run.
@@ -133,6 +156,13 @@ impl Machine {
         }
         self.patients.save().await;
         self.held.looks().fresh(LOOK, || false).await;
+    }
+
+    /// From now on the controller hears that what runs is handed back then.
+    pub(crate) fn leaves(&self, until: Instant) {
+        if self.leaving.until.set(until).is_ok() {
+            self.leaving.told.notify_one();
+        }
     }
 
     /// For whoever waits until what it can offer has changed by itself.
@@ -343,11 +373,15 @@ impl Reporter for Machine {
             disk_low: self.full_disk().is_some(),
             holdings: self.holdings(),
             caches_bytes: self.caches.list().iter().map(|kept| kept.bytes).fold(0, u64::saturating_add),
+            leaving: self.leaving.until.get().map(|until| until.saturating_duration_since(Instant::now())),
         }
     }
 
     async fn changed(&self) {
-        self.held.changed().await;
+        tokio::select! {
+            () = self.held.changed() => {}
+            () = self.leaving.told.notified() => {}
+        }
     }
 }
 

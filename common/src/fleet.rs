@@ -49,6 +49,17 @@ pub struct Pause {
 }
 
 impl Cordon {
+    /// Of a machine whose agent was told to stop: what runs there may go on for so long.
+    pub fn leaving(now: Timestamp, left: Duration) -> Self {
+        Self {
+            note: "its agent was told to stop".to_owned(),
+            author: String::new(),
+            at: now,
+            until: None,
+            drain: Some(Drain { deadline: Some(now.plus(left)), drained_at: None }),
+        }
+    }
+
     pub fn holds(&self, now: Timestamp) -> bool {
         self.until.is_none_or(|until| until > now)
     }

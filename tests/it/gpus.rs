@@ -1,10 +1,11 @@
 //! GPUs are granted by what is asked and by what is really free.
 
-use longshore_agent::host::{GpuProcess, fake::FakeHost};
+use longshore_agent::host::{Disk, Facts, GpuProcess, Host, Reading, fake::FakeHost};
 use longshore_common::job::resources::GIB;
 use longshore_proto::v1::{GpuRequest, JobSpec, JobState, Resources};
 use longshore_tests::local::{Local, scripted};
 use std::{
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -160,5 +161,40 @@ async fn a_job_that_takes_more_of_a_shared_gpu_than_it_asked_for_is_ended() {
     host.change(|reading| reading.gpus[0].processes = vec![greedy]);
     let ended = local.finished(&one.id).await;
     assert_eq!(ended.outcome.expect("it ended").name, "vram_limit");
+    local.stop().await;
+}
+
+/// A machine whose driver takes its time.
+#[derive(Debug)]
+struct Slow(FakeHost);
+
+impl Host for Slow {
+    fn facts(&self) -> Facts {
+        self.0.facts()
+    }
+
+    fn read(&self) -> Reading {
+        std::thread::sleep(Duration::from_millis(400));
+        self.0.read()
+    }
+
+    fn disk(&self, folder: &Path) -> Option<Disk> {
+        self.0.disk(folder)
+    }
+}
+
+#[tokio::test]
+async fn a_gpu_that_is_seen_to_be_free_long_after_its_job_is_asked_for_at_once() {
+    let local = Local::start_on(Arc::new(Slow(FakeHost::with_gpus(2, "NVIDIA T4", 16 * GIB)))).await;
+    let mut first = on_gpus(1, 0, "");
+    first.env.insert("FAKE_RUN".to_owned(), "4s".to_owned());
+    let first = local.submit(first).await;
+    local.running(&first.id).await;
+    // Asked for in vain, and less and less often, while it runs.
+    let both = local.submit(on_gpus(2, 0, "")).await;
+    local.finished(&first.id).await;
+    let freed = Instant::now();
+    local.running(&both.id).await;
+    assert!(freed.elapsed() < Duration::from_millis(1500), "{:?}", freed.elapsed());
     local.stop().await;
 }

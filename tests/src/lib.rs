@@ -5,3 +5,4 @@ pub mod env;
 pub mod local;
 pub mod summary;
 pub mod token;
+pub mod trace;

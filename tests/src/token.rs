@@ -24,6 +24,12 @@ pub fn showing(channel: Channel, text: &str) -> Authorized {
     InterceptedService::new(channel, Credentials::new(text, "").expect("a token is plain text"))
 }
 
+/// As whoever may do everything, in this project.
+pub fn of_project(channel: Channel, data_dir: &Path, project: &str) -> Authorized {
+    let text = text(data_dir).expect("the controller has made its first token");
+    InterceptedService::new(channel, Credentials::new(&text, project).expect("a token is plain text"))
+}
+
 pub fn authorized(channel: Channel, data_dir: &Path) -> Authorized {
     InterceptedService::new(channel, admin(data_dir))
 }

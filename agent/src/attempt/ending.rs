@@ -35,11 +35,21 @@ impl Attempt {
         let limits = (&grant.spec.outputs, grant.spec.resources.scratch_bytes);
         let storing = shared.tools.uploads.collect(grant.attempt, out, limits, deadline, &progress);
         let mut storing = Box::pin(storing);
-        let known = self.ending.stopped.clone();
+        let mut known = self.ending.stopped.clone();
+        let mut leave_at = None;
         let stored = loop {
             tokio::select! {
                 biased;
-                cause = self.signal.beyond(known.as_ref()) => return Err(cause.into()),
+                // Its work is done, only its files are not away: to run it again would cost more than to wait.
+                cause = self.signal.beyond(known.as_ref()) => match cause {
+                    Cause::Drained(_) => known = Some(cause),
+                    Cause::HandingBack => {
+                        known = Some(cause);
+                        leave_at = Some(super::deadlines::after(Instant::now(), shared.tools.leave_uploads));
+                    }
+                    cause => return Err(cause.into()),
+                },
+                () = until(leave_at) => return Err(self.leave_files()),
                 Some(line) = lines.recv() => self.log.system(&line).await,
                 stored = &mut storing => break stored,
             }
@@ -59,6 +69,11 @@ impl Attempt {
                 Ok(())
             }
         }
+    }
+
+    /// The process ends before its files are stored: the next one stores them, if there is a journal to tell it.
+    fn leave_files(&self) -> Cut {
+        if self.tools().journal.is_kept() { Cause::Leaving.into() } else { Cause::HandingBack.into() }
     }
 
     /// Reports how it ended and cleans up.
@@ -211,6 +226,13 @@ impl Attempt {
                 }
             }
         }
+    }
+}
+
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -69,6 +69,8 @@ pub struct Tools {
     pub walls: Walls,
     /// Between SIGTERM and SIGKILL when the agent leaves.
     pub leave_grace: Duration,
+    /// What files of a container that has ended may take when the agent leaves and gives its jobs back.
+    pub leave_uploads: Duration,
     /// How long files that could not be stored stay on the node.
     pub keep_files: Duration,
     pub agent: AgentId,

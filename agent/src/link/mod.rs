@@ -230,6 +230,8 @@ pub struct Report {
     /// What lies here; `None`: its engine does not say.
     pub holdings: Option<Holdings>,
     pub caches_bytes: u64,
+    /// It was told to stop and claims nothing: what runs may go on for so long, then it is handed back.
+    pub leaving: Option<Duration>,
 }
 
 #[derive(Clone, Debug, thiserror::Error)]

@@ -32,7 +32,7 @@ use std::{
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
-    sync::mpsc,
+    sync::{mpsc, watch},
 };
 
 pub(super) const CORES: u32 = 8;
@@ -313,12 +313,19 @@ impl Runtime for Flaky {
 
 /// A store that takes every PUT, or never answers one. Its address ends with a slash.
 pub(super) async fn store(answers: bool) -> String {
+    store_when(watch::Sender::new(answers).subscribe()).await
+}
+
+/// One that answers as soon as it is open.
+pub(super) async fn store_when(open: watch::Receiver<bool>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
     let serving = async move {
         while let Ok((stream, _)) = listener.accept().await {
+            let mut open = open.clone();
             let serve = async move {
-                if answers {
+                let opened = open.wait_for(|open| *open).await.is_ok();
+                if opened {
                     serve(stream).await;
                 } else {
                     let _held = stream;

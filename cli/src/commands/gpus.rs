@@ -4,7 +4,9 @@ use super::request_id;
 use crate::client::Client;
 use crate::output::{FormatArgs, say, to_json};
 use clap::{Args, Subcommand};
+use longshore_common::wire;
 use longshore_proto::v1;
+use serde_json::{Value, json};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -33,6 +35,49 @@ pub(super) async fn run(client: &Client, command: Command, format: FormatArgs) -
         say(format!("{} looks at GPU {} anew: longshore agents show {}", agent.name, args.gpu, agent.name));
     }
     Ok(0)
+}
+
+/// A GPU that gets no jobs while its machine takes some.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Trouble {
+    pub(super) index: u32,
+    uuid: String,
+    pub(super) why: String,
+    cordon: Option<v1::Cordon>,
+    sick: bool,
+}
+
+/// Those that an operator or its own trouble set aside. What a job or somebody else uses is no trouble.
+pub(super) fn troubles(agent: &v1::Agent) -> Vec<Trouble> {
+    let gpus = agent.inventory.as_ref().map(|inventory| &inventory.gpus[..]).unwrap_or_default();
+    let trouble = |gpu: &v1::Gpu| {
+        let own = |one: &&v1::GpuCordon| one.gpu == gpu.uuid || one.gpu == gpu.parent;
+        let cordon = agent.gpu_cordons.iter().find(own).and_then(|one| one.cordon.clone());
+        let said = cordon.as_ref().map(super::agents::cordon_line);
+        let sick = Some(&gpu.health).filter(|why| !why.is_empty()).map(|why| format!("sick: {why}"));
+        let why = said.into_iter().chain(sick).collect::<Vec<_>>().join("; ");
+        let sick = !gpu.health.is_empty();
+        (!why.is_empty()).then(|| Trouble { index: gpu.index, uuid: gpu.uuid.clone(), why, cordon, sick })
+    };
+    gpus.iter().filter_map(trouble).collect()
+}
+
+impl Trouble {
+    /// For scripts: who, until when and why on their own, as far as somebody said it.
+    pub(super) fn json(&self, agent: &str) -> Value {
+        let mut value = json!({ "agent": agent, "gpu": self.index, "uuid": self.uuid, "why": self.why });
+        if let Some(cordon) = &self.cordon {
+            (value["note"], value["author"]) = (json!(cordon.note), json!(cordon.author));
+            let until = cordon.until.as_ref().map(|until| wire::timestamp_from(until).to_rfc3339());
+            value["until"] = json!(until);
+        }
+        value
+    }
+
+    /// What to type when it is mended.
+    pub(super) fn hint(&self, agent: &str) -> Option<String> {
+        self.sick.then(|| format!("longshore agents gpu reset-health {agent} --gpu {}", self.index))
+    }
 }
 
 /// `550.54.15, CUDA 12.4`

@@ -85,8 +85,15 @@ impl Agents {
         known.get(&agent).is_some_and(|known| known.new)
     }
 
-    pub(super) fn report(&self, agent: AgentId, mut report: AgentReport) {
+    /// Whether the agent has just said that it leaves.
+    pub(super) fn report(&self, agent: AgentId, mut report: AgentReport) -> bool {
+        let mut leaves = false;
         if let Some(known) = self.write().get_mut(&agent) {
+            leaves = report.leaving.is_some() && known.report.leaving.is_none();
+            if report.leaving.is_some() && !leaves {
+                // As it was heard first.
+                report.leaving = known.report.leaving.take();
+            }
             if let Some(holdings) = report.holdings.take() {
                 known.holdings = Some(Arc::new(holdings));
             }
@@ -95,6 +102,13 @@ impl Agents {
             known.row.seen_at = Timestamp::now();
             known.unsaved = true;
         }
+        leaves
+    }
+
+    /// Whether it was told to stop, and said so.
+    pub(super) fn leaves(&self, agent: AgentId) -> bool {
+        let known = self.known.read().expect("nobody panics under this lock");
+        known.get(&agent).is_some_and(|known| known.session.is_some() && known.report.leaving.is_some())
     }
 
     pub(super) fn left(&self, agent: AgentId, session: SessionId) {
@@ -232,6 +246,7 @@ fn view(known: &Known, jobs: Vec<HeldJob>, now: Timestamp, tolerance: Duration) 
         disk_low: known.report.disk_low,
         holdings: known.holdings.clone(),
         caches_bytes: known.report.caches_bytes,
+        leaving: known.report.leaving.clone().filter(|_| known.session.is_some()),
     }
 }
 

@@ -91,7 +91,7 @@ async fn grant(
     for (lane, count) in &command.hints {
         *work.lanes.spent.entry(lane.clone()).or_default() += count;
     }
-    if work.fleet.is_closed(command.agent, work.now) {
+    if work.fleet.is_closed(command.agent, work.now) || shared.agents.leaves(command.agent) {
         return closed(shared, command, tx).await;
     }
     let mut round = begin(shared, near, command, work, tx).await?;

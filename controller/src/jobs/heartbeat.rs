@@ -34,7 +34,9 @@ impl Jobs {
 
     /// What an agent's heartbeat said of the machine. In memory only.
     pub fn agent_report(&self, agent: AgentId, report: AgentReport) {
-        self.inner.shared.agents.report(agent, report);
+        if self.inner.shared.agents.report(agent, report) {
+            self.inner.shared.nudges.fleet();
+        }
     }
 
     /// A link has ended; `session` keeps an old link from marking its successor.

@@ -73,7 +73,6 @@ impl Marks {
 #[derive(Debug)]
 pub(super) struct Search {
     readers: Vec<Reader>,
-    page: u32,
     /// Something was granted: the machine is smaller than what it offered.
     granted: bool,
 }
@@ -100,11 +99,10 @@ impl Search {
             for project in projects {
                 let part = (lane.clone(), project);
                 let mark = marks.take(command.agent, &part, &machine.labels);
-                readers.push(Reader::new(part, mark, share));
+                readers.push(Reader::new(part, mark, share, page(lane, machine)));
             }
         }
-        let page = machine.slots.clamp(*PAGE.start(), *PAGE.end());
-        Ok(Self { readers, page, granted: false })
+        Ok(Self { readers, granted: false })
     }
 
     /// The best of those not seen yet; `None` at the end.
@@ -114,20 +112,16 @@ impl Search {
         machine: &Machine,
         shares: &Shares,
     ) -> Result<Option<Found>, store::Error> {
-        let mut read = false;
         for reader in &mut self.readers {
             while reader.rows.is_empty() && reader.part != Stage::Done {
-                read = true;
-                let limit = (self.page / u32::try_from(reader.share).unwrap_or(u32::MAX)).max(LEAST);
+                let limit = (reader.page / u32::try_from(reader.share).unwrap_or(u32::MAX)).max(LEAST);
+                reader.page = (reader.page * 2).min(*PAGE.end());
                 let (lane, project) = &reader.of;
                 let query = CandidateQuery { lane, project, free: machine.free, limit, after: reader.at };
                 let rows = tx.candidates(&query).await?;
                 let last = rows.len() < limit as usize;
                 reader.took(rows, last, self.granted);
             }
-        }
-        if read {
-            self.page = (self.page * 2).min(*PAGE.end());
         }
         let heads = self.readers.iter().enumerate();
         let heads = heads.filter_map(|(index, reader)| Some((index, &reader.rows.front()?.0)));
@@ -192,6 +186,8 @@ struct Reader {
     of: Part,
     /// Projects in this lane: a claim looks at so many fewer of each.
     share: usize,
+    /// Rows of the next page.
+    page: u32,
     part: Stage,
     /// Read and not looked at, and whether that was past the mark.
     rows: VecDeque<(ViewRow, bool)>,
@@ -210,10 +206,11 @@ struct Reader {
 }
 
 impl Reader {
-    fn new(of: Part, mark: Option<Mark>, share: usize) -> Self {
+    fn new(of: Part, mark: Option<Mark>, share: usize, page: u32) -> Self {
         Self {
             of,
             share,
+            page,
             part: if mark.is_some() { Stage::Head } else { Stage::Fresh },
             rows: VecDeque::new(),
             at: None,
@@ -277,6 +274,14 @@ impl Reader {
         (self.part, self.ended, self.marked) = (Stage::Done, true, false);
         (self.seen, self.again) = (None, None);
     }
+}
+
+/// As much as may be granted of a lane, which where each job takes a whole GPU is little: reading a job costs far more
+/// than looking at it.
+fn page(lane: &Lane, machine: &Machine) -> u32 {
+    let whole = lane.is_gpu() && !lane.is_shared();
+    let most = if whole { machine.slots.min(machine.free.gpus) } else { machine.slots };
+    most.clamp(*PAGE.start(), *PAGE.end())
 }
 
 /// Priority, then share, then age.

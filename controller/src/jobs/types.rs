@@ -10,7 +10,7 @@ use longshore_common::{
     },
     artifact::ManifestEntry,
     clock::Timestamp,
-    fleet::Orders,
+    fleet::{Cordon, Orders},
     ids::{AgentId, AttemptRef, ClaimId, JobId, ShortId},
     job::{JobSpec, JobState},
     queue::Lane,
@@ -220,6 +220,8 @@ pub struct AgentReport {
     /// What lies there; `None`: as told before.
     pub holdings: Option<Holdings>,
     pub caches_bytes: u64,
+    /// It was told to stop: until when what runs there may go on.
+    pub leaving: Option<Cordon>,
 }
 
 /// An agent as people see it.
@@ -243,6 +245,8 @@ pub struct AgentView {
     /// `None`: it never told.
     pub holdings: Option<Arc<Holdings>>,
     pub caches_bytes: u64,
+    /// It was told to stop, by nobody of ours: stands in `orders` too, unless an operator drains it.
+    pub leaving: Option<Cordon>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

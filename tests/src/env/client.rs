@@ -4,8 +4,10 @@ use super::{Cluster, PATIENCE};
 use crate::token::{self, Authorized};
 use anyhow::Context as _;
 use longshore_proto::v1::{
-    Artifact, GetJobRequest, GetJobResponse, Job, JobSpec, JobState, ListArtifactsRequest, LogRecord, Stream,
-    StreamLogsRequest, StringList, SubmitRequest, WaitJobRequest, jobs_client::JobsClient,
+    Agent, Artifact, GetAgentRequest, GetJobRequest, GetJobResponse, Job, JobFilter, JobSpec, JobState,
+    ListArtifactsRequest, ListJobsRequest, LogRecord, Stream, StreamLogsRequest, StringList,
+    SubmitBatchRequest, SubmitRequest, SubmitResult, WaitJobRequest, agents_client::AgentsClient,
+    jobs_client::JobsClient,
 };
 use std::{
     sync::OnceLock,
@@ -18,6 +20,7 @@ use tonic::{Status, transport::Channel};
 #[derive(Clone, Debug)]
 pub struct Client {
     pub jobs: JobsClient<Authorized>,
+    pub agents: AgentsClient<Authorized>,
 }
 
 /// Runs the connections, beside the tests' own runtimes.
@@ -54,10 +57,47 @@ pub fn seconds(seconds: i64) -> Option<prost_types::Duration> {
 
 impl Client {
     pub async fn connect(cluster: &Cluster) -> Self {
+        Self::of_project(cluster, "").await
+    }
+
+    /// As somebody who may do everything, for jobs of this project.
+    pub async fn of_project(cluster: &Cluster, project: &str) -> Self {
         let channel =
             Channel::from_shared(cluster.url()).expect("a valid address").executor(Beside).connect_lazy();
-        let channel = token::authorized(channel, &cluster.data());
-        Self { jobs: JobsClient::new(channel).max_decoding_message_size(64 << 20) }
+        let channel = token::of_project(channel, &cluster.data(), project);
+        let agents = AgentsClient::new(channel.clone());
+        Self { jobs: JobsClient::new(channel).max_decoding_message_size(64 << 20), agents }
+    }
+
+    /// All of them, in order.
+    pub async fn submit_all(&self, specs: Vec<JobSpec>) -> Vec<String> {
+        let requests = specs.into_iter().map(|spec| SubmitRequest { spec: Some(spec), ..Default::default() });
+        let request = SubmitBatchRequest { requests: requests.collect() };
+        let answer = self.jobs.clone().submit_batch(request).await.expect("submit").into_inner();
+        let job = |result: SubmitResult| match result.submitted.and_then(|submitted| submitted.job) {
+            Some(job) => job.id,
+            None => panic!("refused: {:?}", result.error),
+        };
+        answer.results.into_iter().map(job).collect()
+    }
+
+    /// Returns when no job at all is unfinished.
+    pub async fn nothing_left(&self) {
+        loop {
+            let filter = JobFilter { unfinished: true, ..JobFilter::default() };
+            let request = ListJobsRequest { filter: Some(filter), page_size: 1, page_token: String::new() };
+            match self.jobs.clone().list(request).await.expect("list jobs").into_inner().jobs.pop() {
+                Some(job) => drop(self.ended(&job.id).await),
+                None => return,
+            }
+        }
+    }
+
+    /// The machine as operators see it.
+    pub async fn agent(&self, name: &str) -> Agent {
+        let request = GetAgentRequest { agent: name.to_owned() };
+        let answer = self.agents.clone().get(request).await.expect("get an agent").into_inner();
+        answer.agent.expect("an answer holds the agent")
     }
 
     /// The new job's id.

@@ -83,13 +83,13 @@ impl Plan {
         self
     }
 
-    /// Sections for the agents' configuration.
+    /// Sections for the agents' configuration. `{seat}` in them is the agent's number.
     pub fn agent(mut self, toml: &str) -> Self {
         self.agent.push_str(toml);
         self
     }
 
-    /// All sections of the agents' configuration, in place of the usual ones.
+    /// All sections of the agents' configuration, in place of the usual ones. `{seat}` in them is the agent's number.
     pub fn agent_alone(self, toml: &str) -> Self {
         Self { agent: toml.to_owned(), ..self }
     }
@@ -256,7 +256,8 @@ impl Cluster {
             agent_name(seat as usize),
             data.display()
         );
-        fs::write(dir.join("agent.toml"), head + sections).expect("write the agent's configuration");
+        let sections = sections.replace("{seat}", &seat.to_string());
+        fs::write(dir.join("agent.toml"), head + &sections).expect("write the agent's configuration");
     }
 }
 

@@ -75,6 +75,11 @@ impl Server {
     /// SIGTERM, then waits for the end.
     pub fn terminate(&mut self, limit: Duration) -> ExitStatus {
         self.ask_to_end();
+        self.ends(limit)
+    }
+
+    /// Waits for the end of one that was asked to.
+    pub fn ends(&mut self, limit: Duration) -> ExitStatus {
         let deadline = Instant::now() + limit;
         loop {
             if let Some(status) = self.exited() {

@@ -224,6 +224,7 @@ impl Session {
             caches_bytes: report.caches_bytes,
             closed_because: report.closed,
             slots: Some(report.slots),
+            leaving: report.leaving.map(wire::duration_to),
         };
         stream.told = report.holdings;
         send(&stream.up, link_request::Message::Heartbeat(heartbeat)).await

@@ -144,6 +144,7 @@ impl Reporter for Told {
             disk_low: false,
             holdings: Some(Holdings { images: ["a:1".to_owned()].into(), ..Holdings::default() }),
             caches_bytes: 7,
+            leaving: Some(Duration::from_secs(9)),
         }
     }
 
@@ -256,6 +257,7 @@ async fn a_change_goes_up_at_once_and_orders_come_down() {
     let first = link.heartbeat().await;
     assert_eq!((first.held.len(), first.note.as_str()), (0, "a note"));
     assert_eq!((first.closed_because.as_str(), first.slots), ("a reason", Some(3)));
+    assert_eq!(first.leaving.map(|left| left.seconds), Some(9));
     let held = HeldAttempt {
         attempt: attempt(),
         phase: JobState::Running,

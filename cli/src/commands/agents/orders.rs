@@ -123,6 +123,11 @@ pub(super) async fn drain(client: &Client, args: DrainArgs, format: FormatArgs) 
         return tell(&agent, format, &left(&agent));
     }
     let mut said = String::new();
+    if !format.is_for_scripts()
+        && let Some(line) = counted(client.project())
+    {
+        say(line);
+    }
     loop {
         let line = left(&agent);
         if line != said && !format.is_for_scripts() {
@@ -141,6 +146,12 @@ pub(super) async fn drain(client: &Client, args: DrainArgs, format: FormatArgs) 
         tokio::time::sleep(LOOK).await;
         agent = get(client, &agent.id).await?;
     }
+}
+
+/// Whose jobs are not among those that are left, for somebody who does not see all.
+fn counted(project: &str) -> Option<String> {
+    let line = "jobs of other projects are not counted; it is over when nobody's jobs run there";
+    (!project.is_empty()).then(|| format!("seen from project {project}: {line}"))
 }
 
 /// `gpu-04 is draining: 3 jobs left (k3m9q2xw …), until 14:31 UTC`.
@@ -204,6 +215,12 @@ mod tests {
         for text in ["site", "=x", "-"] {
             assert!(label_change(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn whoever_sees_one_project_alone_is_told_that_others_are_not_counted() {
+        assert_eq!(counted(""), None);
+        assert!(counted("vision").is_some_and(|line| line.contains("project vision")));
     }
 
     #[test]

@@ -10,7 +10,8 @@ use crate::{
 use futures::Stream;
 use longshore_common::{
     agent::{Gpu, HeldAttempt},
-    fleet::Orders,
+    clock::Timestamp,
+    fleet::{Cordon, Orders},
     queue::{
         Lane,
         link::{Line, Turn},
@@ -29,6 +30,8 @@ pub(super) type Down = Pin<Box<dyn Stream<Item = Result<v1::LinkResponse, Status
 const HELLO_PATIENCE: Duration = Duration::from_secs(10);
 /// Of one machine, with their instances: each may be an event with every heartbeat.
 const MOST_GPUS: usize = 512;
+/// What an agent that was told to stop may still say to take: longer than any run.
+const LONGEST_STAY: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Messages on their way down; the agent reads them at once, or it is stuck.
 const WAITING: usize = 64;
 
@@ -270,6 +273,7 @@ impl Session {
             disk_low: heartbeat.disk_low,
             holdings: heartbeat.holdings.map(Into::into),
             caches_bytes: heartbeat.caches_bytes,
+            leaving: heartbeat.leaving.as_ref().map(leaving).transpose()?,
         };
         self.context.jobs.agent_report(agent, report);
         let answer = match self.context.jobs.heartbeat(agent, held).await {
@@ -315,6 +319,12 @@ impl Drop for Session {
         }
         self.context.jobs.agent_left(self.linked.agent(), self.linked.session());
     }
+}
+
+/// Counted from now: nobody compares two machines' clocks.
+fn leaving(left: &prost_types::Duration) -> Result<Cordon, WireError> {
+    let left = wire::duration_from("heartbeat.leaving", left)?.min(LONGEST_STAY);
+    Ok(Cordon::leaving(Timestamp::now(), left))
 }
 
 /// Why a message from below ends the link.

@@ -139,9 +139,13 @@ impl Fleet {
     /// The machine as people and `explain` are to see it.
     pub(super) fn overlay(&self, view: &mut AgentView, now: Timestamp) {
         let id = view.identity.id;
-        let Some(standing) = self.standings.get(&id) else { return };
-        label(&mut view.identity.labels, &standing.labels);
-        view.orders = self.orders(id, now);
+        if let Some(standing) = self.standings.get(&id) {
+            label(&mut view.identity.labels, &standing.labels);
+            view.orders = self.orders(id, now);
+        }
+        if view.leaving.is_some() && view.orders.cordon.as_ref().is_none_or(|cordon| cordon.drain.is_none()) {
+            view.orders.cordon.clone_from(&view.leaving);
+        }
         for gpu in view.gpus.iter_mut().chain(&mut view.inventory.gpus) {
             if let Some(cordon) = view.orders.of_gpu(gpu) {
                 let was_free = gpu.job.is_none() && gpu.busy.is_none();

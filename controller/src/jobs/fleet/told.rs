@@ -37,6 +37,7 @@ struct Told {
     note: String,
     noted: Option<Instant>,
     disk_low: bool,
+    leaving: bool,
     /// UUIDs of GPUs that were told to be sick.
     sick: BTreeSet<String>,
     /// Of those that a job has and somebody else uses.
@@ -112,6 +113,11 @@ impl FleetWatch {
             if let Some((kind, detail)) = told.link(view, known, patient) {
                 tell(kind, detail);
             }
+            let leaves = std::mem::replace(&mut told.leaving, view.leaving.is_some());
+            if let Some(leaving) = view.leaving.as_ref().filter(|_| !leaves) {
+                let terms = leaving.terms(Timestamp::now());
+                tell(Kind::Draining, terms.trim_start_matches([' ', ',', ':']).to_owned());
+            }
             if view.state != AgentState::Online {
                 continue;
             }
@@ -137,6 +143,7 @@ impl Told {
             note: String::new(),
             noted: None,
             disk_low: false,
+            leaving: false,
             sick: BTreeSet::new(),
             disturbed: BTreeSet::new(),
         }

@@ -344,3 +344,35 @@ async fn a_noisy_machine_pushes_out_its_own_events_alone() {
         async |agent: &Named| bench.jobs.agent_events(0, Some(agent.id), 9000).await.expect("read").len();
     assert_eq!((kept(&quiet).await, kept(&noisy).await), (1, 2000));
 }
+
+/// By a word to its process, not by an operator's: so it is over with the process.
+#[tokio::test]
+async fn a_machine_whose_agent_was_told_to_stop_is_draining_until_that_is_gone() {
+    let bench = Bench::new().await;
+    let agent = Agent::join(&bench, "gpu-04").await;
+    let job = bench.submit(spec()).await;
+    let mut watch = FleetWatch::default();
+    bench.jobs.sweep_fleet(&mut watch).await.expect("swept");
+    let mut first = None;
+    for left in [60, 59] {
+        let leaving = Some(Cordon::leaving(Timestamp::now(), Duration::from_secs(left)));
+        bench.jobs.agent_report(agent.identity.id, AgentReport { leaving, ..AgentReport::default() });
+        bench.jobs.sweep_fleet(&mut watch).await.expect("swept");
+        let shown = view(&bench, "gpu-04").orders.cordon.expect("draining");
+        let drain = shown.drain.expect("what runs is waited for");
+        assert_eq!(*first.get_or_insert(drain.deadline), drain.deadline, "it does not wander");
+    }
+    assert!(bench.claim(agent.identity.id, offer(16, 4)).await.grants.is_empty());
+    let why = explained(&bench, job.id).await;
+    assert!(why.contains("draining, jobs may run until") && why.contains("was told to stop"), "{why}");
+    // An operator's drain says more.
+    bench.jobs.cordon(&view(&bench, "gpu-04"), None, drain(None)).await.expect("stored");
+    assert_eq!(view(&bench, "gpu-04").orders.cordon.expect("draining").author, "anna");
+    bench.jobs.uncordon(&view(&bench, "gpu-04"), None, "anna").await.expect("stored");
+    let told = kinds(&bench).await.into_iter().filter(|kind| *kind == Kind::Draining).count();
+    assert_eq!(told, 2, "one of the agent's, one of the operator's");
+    bench.jobs.agent_left(agent.identity.id, agent.identity.session);
+    assert_eq!(view(&bench, "gpu-04").orders.cordon, None);
+    bench.jobs.hello(agent.identity.clone(), inventory(16, Vec::new())).await.expect("stored");
+    assert_eq!(bench.claim(agent.identity.id, offer(16, 4)).await.grants.len(), 1);
+}

@@ -9,6 +9,9 @@ mod claims;
 mod deaths;
 mod fair;
 mod fleet;
+#[path = "../../../../tests/src/trace.rs"]
+#[expect(unreachable_pub, reason = "the harness of the stories owns it")]
+mod judged;
 mod killed;
 mod leases;
 mod lists;

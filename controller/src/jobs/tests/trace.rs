@@ -1,7 +1,7 @@
 //! Placement at size: three machines of eight GPUs, played on a clock of their own over the real commands and the real
 //! store. What is asserted is read from the grants alone: who had which GPU from when to when.
 
-use super::*;
+use super::{judged::Ran, *};
 use crate::identity::{Project, Settings, Weight};
 use longshore_common::{
     agent::Keeper,
@@ -43,16 +43,6 @@ pub(super) struct Order {
     pub(super) project: &'static str,
     pub(super) gpus: u32,
     pub(super) seconds: u64,
-}
-
-/// What became of one, in seconds.
-#[derive(Clone, Debug)]
-struct Ran {
-    project: String,
-    gpus: Vec<String>,
-    queued: u64,
-    from: u64,
-    to: u64,
 }
 
 struct Node {
@@ -232,6 +222,7 @@ impl Fleet {
                 queued,
                 from: now,
                 to: now + seconds,
+                runs: seconds,
             });
             node.running.push((now + seconds, grant));
         }
@@ -240,70 +231,6 @@ impl Fleet {
 
 fn index(gpu: &str) -> u32 {
     gpu.trim_start_matches("GPU-").parse().expect("as in the offer")
-}
-
-impl Ran {
-    fn work(&self, until: u64) -> u64 {
-        u64::try_from(self.gpus.len()).expect("few") * (self.to.min(until) - self.from.min(until))
-    }
-}
-
-/// No GPU has two jobs at any instant.
-fn no_gpu_is_granted_twice(ran: &[Ran]) {
-    let mut held: BTreeMap<&str, Vec<(u64, u64)>> = BTreeMap::new();
-    for job in ran {
-        for gpu in &job.gpus {
-            held.entry(gpu).or_default().push((job.from, job.to));
-        }
-    }
-    assert_eq!(held.len(), MACHINES * EACH as usize, "every GPU was used");
-    for (gpu, mut times) in held {
-        times.sort_unstable();
-        assert!(times.windows(2).all(|pair| pair[0].1 <= pair[1].0), "{gpu}: {times:?}");
-    }
-}
-
-/// Seconds for which a machine had as many free GPUs as some queued job asked for, at most.
-fn longest_idle_beside_work(ran: &[Ran]) -> u64 {
-    let mut at: BTreeMap<u64, Vec<(usize, u8)>> = BTreeMap::new();
-    for (number, job) in ran.iter().enumerate() {
-        for (time, what) in [(job.queued, 0), (job.from, 1), (job.to, 2)] {
-            at.entry(time).or_default().push((number, what));
-        }
-    }
-    let machine = |job: &Ran| job.gpus[0].split(' ').next().expect("a name").to_owned();
-    let mut free: BTreeMap<String, usize> = ran.iter().map(|job| (machine(job), EACH as usize)).collect();
-    let mut since: BTreeMap<String, u64> = BTreeMap::new();
-    let (mut waiting, mut longest) = (BTreeMap::<usize, usize>::new(), 0);
-    for (time, events) in at {
-        for (number, what) in events {
-            let (job, count) = (&ran[number], ran[number].gpus.len());
-            let left = free.get_mut(&machine(job)).expect("known");
-            match what {
-                0 => *waiting.entry(count).or_default() += 1,
-                // What comes and goes at once is in no order: sums are looked at below.
-                1 => {
-                    *waiting.entry(count).or_default() -= 1;
-                    *left = left.wrapping_sub(count);
-                }
-                _ => *left = left.wrapping_add(count),
-            }
-        }
-        let least = waiting.iter().find(|(_, jobs)| **jobs > 0).map(|(gpus, _)| *gpus);
-        for (name, left) in &free {
-            if least.is_some_and(|least| least <= *left) {
-                since.entry(name.clone()).or_insert(time);
-            } else if let Some(since) = since.remove(name) {
-                longest = longest.max(time - since);
-            }
-        }
-    }
-    longest
-}
-
-#[expect(clippy::cast_precision_loss, reason = "ratios")]
-fn ratio(part: u64, of: u64) -> f64 {
-    part as f64 / of as f64
 }
 
 /// One, two, four and eight GPUs for five seconds to a minute, of two projects.
@@ -322,24 +249,17 @@ fn mixed(dice: &mut Dice, count: usize) -> Vec<Order> {
     (0..count).map(|_| order()).collect()
 }
 
-/// Prints what it measured.
+/// Prints what it measured, in seconds.
 fn judge(name: &str, ran: &[Ran], weights: (u64, u64)) -> (f64, u64, f64) {
-    no_gpu_is_granted_twice(ran);
-    let idle = longest_idle_beside_work(ran);
-    let end = ran.iter().map(|job| job.to).max().expect("some");
-    let work: u64 = ran.iter().map(|job| job.work(end)).sum();
-    let stretch = ratio(end * 24, work);
-    // While both have jobs that wait and fit anywhere: large ones may wait long for room.
-    let small = |job: &&Ran, project: &str| job.project == project && job.gpus.len() == 1;
-    let last = |project: &str| ran.iter().filter(|job| small(job, project)).map(|job| job.from).max();
-    let both = last("anna").min(last("bert")).expect("both had some");
-    let had =
-        |name: &str| ran.iter().filter(|job| job.project == name).map(|job| job.work(both)).sum::<u64>();
-    let share = ratio(had("anna"), had("anna") + had("bert"));
-    let off = (share - ratio(weights.0, weights.0 + weights.1)).abs();
+    let every = MACHINES * EACH as usize;
+    judged::no_gpu_is_granted_twice(ran, every);
+    let idle = judged::longest_idle_beside_work(ran, EACH as usize, &(1..=EACH as usize));
+    let stretch = judged::stretch(ran, every as u64);
+    let share = judged::share(ran, "anna", "bert");
+    let off = (share - judged::ratio(weights.0, weights.0 + weights.1)).abs();
     println!(
-        "{name}: {} jobs, makespan {end} s = {stretch:.3} of an offline packer's bound; longest idle beside work \
-         {idle} s; share {share:.3} of {weights:?}",
+        "{name}: {} jobs, makespan {stretch:.3} of an offline packer's bound; longest idle beside work {idle} s; share \
+         {share:.3} of {weights:?}",
         ran.len()
     );
     (stretch, idle, off)
@@ -395,7 +315,7 @@ async fn a_job_of_eight_gpus_is_not_starved_by_a_stream_of_single_ones() {
         std::mem::take(&mut fleet.ran)
     });
     let ran = ran.await;
-    no_gpu_is_granted_twice(&ran);
+    judged::no_gpu_is_granted_twice(&ran, MACHINES * EACH as usize);
     let large = ran.iter().find(|job| job.gpus.len() == 8).expect("it ran");
     let (waited, bound) = (large.from - large.queued, reserve + 30 + 2 * 120 + 10 + 10);
     let overtook = ran.iter().filter(|job| job.queued > large.queued && job.from < large.from).count();

@@ -9,7 +9,8 @@ use crate::describe::{Description, Fault, Gpu};
 use libc::{c_char, c_int, c_uint, c_ulonglong, c_void};
 use std::{
     ffi::{CStr, OsStr},
-    os::unix::ffi::OsStrExt as _,
+    fs,
+    os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
     path::PathBuf,
     sync::{Mutex, MutexGuard, PoisonError},
     thread,
@@ -102,10 +103,26 @@ fn path() -> Option<PathBuf> {
     Some(crate::description_of(OsStr::from_bytes(&file).as_ref()))
 }
 
-/// The GPUs now; no file is no driver.
+/// The GPUs now; no file is no driver. Read again only when the file was replaced: a machine of many GPUs asks
+/// hundreds of questions at each look.
 fn described() -> Result<Description, Return> {
-    path().and_then(|path| Description::read(&path).ok()).ok_or(DRIVER_NOT_LOADED)
+    static READ: Mutex<Option<(Version, Description)>> = Mutex::new(None);
+    let path = path().ok_or(DRIVER_NOT_LOADED)?;
+    let file = fs::metadata(&path).map_err(|_| DRIVER_NOT_LOADED)?;
+    let version = (file.ino(), file.mtime(), file.mtime_nsec(), file.len());
+    let mut read = READ.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((of, description)) = &*read
+        && *of == version
+    {
+        return Ok(description.clone());
+    }
+    let description = Description::read(&path).map_err(|_| DRIVER_NOT_LOADED)?;
+    *read = Some((version, description.clone()));
+    Ok(description)
 }
+
+/// Tells one file of this name from the next: its number, its time and its length.
+type Version = (u64, i64, i64, u64);
 
 /// Waits for as long as the driver hangs.
 fn initialised() -> Result<Description, Return> {

@@ -32,6 +32,7 @@ fn divided() -> AgentView {
         disk_low: false,
         holdings: None,
         caches_bytes: 0,
+        leaving: None,
     }
 }
 

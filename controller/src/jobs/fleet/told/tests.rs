@@ -18,6 +18,7 @@ fn view(identity: &AgentIdentity, state: AgentState, note: &str) -> AgentView {
         disk_low: false,
         holdings: None,
         caches_bytes: 0,
+        leaving: None,
     }
 }
 
