@@ -134,7 +134,7 @@ impl Dice {
     }
 }
 
-/// One, two, four and eight GPUs, of 0.3 to 0.7 s: long beside a claim, and 2,000 of them within a minute or so.
+/// One, two, four and eight GPUs, of 0.3 to 0.6 s: long beside a claim, and 2,000 of them within a minute or so.
 fn mixed(dice: &mut Dice) -> JobSpec {
     let gpus = match dice.below(20) {
         0..12 => 1,
@@ -142,7 +142,7 @@ fn mixed(dice: &mut Dice) -> JobSpec {
         17..19 => 4,
         _ => 8,
     };
-    job(gpus, 300 + dice.below(401))
+    job(gpus, 300 + dice.below(301))
 }
 
 #[tokio::test]
