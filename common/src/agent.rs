@@ -137,6 +137,9 @@ pub struct HeldAttempt {
     pub digest: Option<String>,
 }
 
+/// Begins the note of an attempt that was killed while its processes held nearly all the memory that they may.
+pub const MEMORY_FULL: &str = "memory_full";
+
 /// What an attempt used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {

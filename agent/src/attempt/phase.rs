@@ -3,10 +3,14 @@
 use super::{held::Story, stop::Cause};
 use crate::runtime::Exit;
 use longshore_common::{
+    agent::MEMORY_FULL,
     job::{Outcome, Resources},
     units::ByteSize,
 };
 use std::time::Duration;
+
+/// What SIGKILL makes an exit code.
+const KILLED: i32 = 137;
 
 /// What is known when nothing more can happen to the attempt.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,6 +24,8 @@ pub(super) struct Ending {
     pub(super) ran: Option<Duration>,
     /// Nothing more went into what has a hard limit, when it ended.
     pub(super) disk_full: bool,
+    /// What its processes held at most, as often as anybody looked. No page cache: that is given back when it is wanted.
+    pub(super) held: u64,
     pub(super) limits: Limits,
     /// It could not be ended: the machine's trouble, whatever it was stopped for.
     pub(super) stuck: Option<String>,
@@ -69,7 +75,10 @@ impl Ending {
     pub(super) fn verdict(self) -> Verdict {
         let failed = self.exit.as_ref().is_some_and(|exit| exit.code != 0);
         let mut notes = told(&self.gpus, failed);
-        let exited = |exit: &Exit, notes| {
+        let exited = |exit: &Exit, notes: &mut Vec<String>| {
+            if let Some(note) = full(exit, self.held, self.limits) {
+                notes.push(note);
+            }
             let (outcome, detail) = exited(exit, self.disk_full, self.limits, notes);
             blamed(&self.gpus, outcome, detail)
         };
@@ -163,6 +172,16 @@ fn exited(exit: &Exit, disk_full: bool, limits: Limits, notes: &mut Vec<String>)
         }
         (code, false) => (Outcome::ExitCode(code), exit_sentence(code)),
     }
+}
+
+/// Somebody killed it, and memory may be why: it had nearly all that it may have.
+fn full(exit: &Exit, held: u64, limits: Limits) -> Option<String> {
+    let limit = limits.memory_bytes;
+    let is_full = limit > 0 && held >= limit - limit / 20;
+    (exit.code == KILLED && !exit.oom_flag && !exit.engine_restarted && is_full).then(|| {
+        let (held, limit) = (ByteSize(held).rounded(), ByteSize(limit).rounded());
+        format!("{MEMORY_FULL}: its processes held {held} of {limit}")
+    })
 }
 
 /// A real signal and an `exit 128+n` look alike to the engine: the sentence names both.
@@ -331,6 +350,20 @@ mod tests {
             panic!("vanished")
         };
         assert!(notes[0].starts_with("oom_event"));
+    }
+
+    #[test]
+    fn a_kill_with_full_memory_leaves_a_note_and_one_with_memory_full_of_files_does_not() {
+        let limits = Limits { memory_bytes: 64 << 20, scratch_bytes: 0 };
+        let notes = |code: i32, held: u64| {
+            let ending = Ending { held: held << 20, limits, ..ending(None, exit(code, false, false)) };
+            let Verdict::Report { notes, .. } = ending.verdict() else { panic!("vanished") };
+            notes
+        };
+        assert_eq!(notes(137, 63), ["memory_full: its processes held 63 MiB of 64 MiB"]);
+        for (code, held) in [(137, 40), (137, 0), (1, 64), (0, 64)] {
+            assert_eq!(notes(code, held), Vec::<String>::new(), "{code} {held}");
+        }
     }
 
     #[test]

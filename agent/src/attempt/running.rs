@@ -255,6 +255,7 @@ impl Attempt {
                     self.holding.opens_gpus(may);
                 }
                 self.used(usage, disk_bytes);
+                self.ending.held = self.ending.held.max(sample.held_bytes);
                 self.holding.usage(self.usage, memory_bytes, disk_bytes);
                 if disk_bytes > limit && self.ending.stopped.is_none() {
                     self.stop(Cause::DiskLimit { used: disk_bytes, limit }, calls, alarms).await;

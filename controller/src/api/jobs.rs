@@ -5,7 +5,7 @@ use crate::hints;
 use crate::identity::Caller;
 use crate::jobs::{AttemptView, Error, JobFilter, JobView, Removed, WholeJob};
 use crate::results;
-use longshore_common::{agent::Usage, fields::FieldErrors, ids::JobId, job::Outcome, wire};
+use longshore_common::{fields::FieldErrors, ids::JobId, wire};
 use longshore_proto::v1;
 use std::sync::Arc;
 use tonic::{Request, Response, Status, Streaming};
@@ -184,11 +184,13 @@ async fn get(
     request: v1::GetJobRequest,
 ) -> Result<v1::GetJobResponse, Status> {
     let id = resolve(context, caller, &request.job).await?;
-    let WholeJob { job, attempts, waiting } = context.jobs.whole(id).await.map_err(status::jobs)?;
+    let whole = context.jobs.whole(id).await.map_err(status::jobs)?;
+    let sizing = whole.sizing().map(|advice| (&advice).into());
+    let WholeJob { job, attempts, waiting } = whole;
     let waiting = waiting.map(views::explanation);
-    let (result, hints) = (result(context, &job, &attempts), hints(context, &job, &attempts).await);
+    let result = result(context, &job, &attempts);
+    let hints = hints::about(&job, &attempts, &*context.logs).await.into_iter().map(views::hint).collect();
     let short = job.short_id.as_str();
-    let sizing = views::sizing(&job, &attempts);
     let attempts = attempts.iter().map(|attempt| views::attempt(attempt, short)).collect();
     Ok(v1::GetJobResponse { job: Some(views::job(&job)), attempts, waiting, sizing, result, hints })
 }
@@ -196,25 +198,6 @@ async fn get(
 fn result(context: &Context, job: &JobView, attempts: &[AttemptView]) -> Option<v1::ResultLink> {
     let last = attempts.last()?;
     results::link(&context.jobs, &context.base_url, (job, last), results::USUAL).map(views::result_link)
-}
-
-/// About the end of one that ended badly.
-async fn hints(context: &Context, job: &JobView, attempts: &[AttemptView]) -> Vec<v1::Hint> {
-    let Some(ending) = job.ending.as_ref().filter(|ending| ending.outcome != Outcome::Succeeded) else {
-        return Vec::new();
-    };
-    let (usage, lines) = match attempts.last() {
-        Some(last) => (last.usage, hints::last_lines(&*context.logs, last).await),
-        None => (Usage::default(), Vec::new()),
-    };
-    let facts = hints::Facts {
-        outcome: &ending.outcome,
-        detail: &ending.detail,
-        spec: &job.spec,
-        usage: &usage,
-        lines: &lines,
-    };
-    hints::assess(&facts).into_iter().map(views::hint).collect()
 }
 
 async fn list(

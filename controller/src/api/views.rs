@@ -8,7 +8,7 @@ use crate::{
     results::Link,
     store::AuditRow,
 };
-use longshore_common::{fleet::Pause, job::sizing, wire};
+use longshore_common::{fleet::Pause, wire};
 use longshore_proto::v1;
 
 pub(super) fn job(view: &JobView) -> v1::Job {
@@ -87,14 +87,6 @@ pub(super) fn attempt(view: &AttemptView, job: &str) -> v1::Attempt {
         notes: view.notes.clone(),
         digest: view.digest.clone().unwrap_or_default(),
     }
-}
-
-/// Of attempts that are over; `None`: nothing was measured.
-pub(super) fn sizing(job: &JobView, attempts: &[AttemptView]) -> Option<v1::Sizing> {
-    let asked = &job.spec.resources;
-    let runs: Vec<_> = attempts.iter().filter_map(|attempt| attempt.run(asked)).collect();
-    let advice = sizing::advise(asked, &runs);
-    (advice.runs > 0).then(|| (&advice).into())
 }
 
 fn outcome(ending: &Ending, job: &str) -> v1::Outcome {

@@ -1,34 +1,25 @@
-//! What to do about a job that did not succeed: rules as data, tried on its outcome, its last lines and what it used.
-//! Pure. A rule never changes an outcome, and none is more than a guess with a reason.
+//! What to do about a job that did not succeed: rules as data, tried on its outcome, its notes and its last lines. The
+//! rules are pure; `about` reads for them. A rule never changes an outcome, and none is more than a guess with a reason.
 
+mod about;
 mod rules;
 #[cfg(test)]
 mod tests;
 
-use crate::{
-    jobs::AttemptView,
-    log_store::{self, LogStore},
-};
-use longshore_common::{
-    agent::Usage,
-    job::{JobSpec, Outcome},
-    logs::{Stream, decode},
-};
+pub(crate) use about::about;
 
-/// Lines that are looked at, and bytes of each.
-const LINES: u32 = 50;
-const LINE: usize = 2_000;
-const LOG: usize = 256 << 10;
+use longshore_common::job::{JobSpec, Outcome};
 
 /// What is known about an end.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Facts<'a> {
-    pub(crate) outcome: &'a Outcome,
-    pub(crate) detail: &'a str,
-    pub(crate) spec: &'a JobSpec,
-    pub(crate) usage: &'a Usage,
+struct Facts<'a> {
+    outcome: &'a Outcome,
+    detail: &'a str,
+    spec: &'a JobSpec,
+    /// Of the attempt, by its agent.
+    notes: &'a [String],
     /// The last ones, oldest first.
-    pub(crate) lines: &'a [String],
+    lines: &'a [String],
 }
 
 /// One piece of advice.
@@ -41,7 +32,7 @@ pub(crate) struct Hint {
 }
 
 /// The advice for an end, the surest first.
-pub(crate) fn assess(facts: &Facts<'_>) -> Vec<Hint> {
+fn assess(facts: &Facts<'_>) -> Vec<Hint> {
     if matches!(facts.outcome, Outcome::Succeeded | Outcome::Cancelled) {
         return Vec::new();
     }
@@ -60,34 +51,4 @@ pub(crate) fn assess(facts: &Facts<'_>) -> Vec<Hint> {
         }
     }
     hints
-}
-
-/// The last lines that an attempt's container wrote, as far as they can be read.
-pub(crate) async fn last_lines(logs: &dyn LogStore, attempt: &AttemptView) -> Vec<String> {
-    let key = attempt.attempt.into();
-    let wanted = [Stream::Stdout, Stream::Stderr];
-    let Ok(from) = log_store::tail(logs, key, LINES, &wanted).await else { return Vec::new() };
-    let (mut read, mut at) = (0, from);
-    // What one of them wrote last is not cut by what the other wrote.
-    let mut streams = [Vec::new(), Vec::new()];
-    while read < LOG {
-        let Ok(mut bytes) = logs.read(key, at, LOG).await else { break };
-        if bytes.is_empty() {
-            break;
-        }
-        at += bytes.len() as u64;
-        read += bytes.len();
-        while let Ok(Some((record, used))) = decode(&bytes) {
-            bytes = bytes.slice(used..);
-            let Some(stream) = wanted.iter().position(|stream| *stream == record.header.stream) else {
-                continue;
-            };
-            streams[stream].extend_from_slice(&record.data);
-        }
-    }
-    let lines = streams.iter().flat_map(|bytes| {
-        let text = String::from_utf8_lossy(bytes).into_owned();
-        text.split(['\n', '\r']).map(|line| line.chars().take(LINE).collect()).collect::<Vec<String>>()
-    });
-    lines.filter(|line| !line.trim().is_empty()).collect()
 }

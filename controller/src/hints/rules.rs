@@ -3,7 +3,10 @@
 //! Python, PyTorch, TensorFlow, apt and the Kleinkram client.
 
 use super::Facts;
-use longshore_common::job::{KLEINKRAM, Security};
+use longshore_common::{
+    agent::MEMORY_FULL,
+    job::{KLEINKRAM, Outcome, Security},
+};
 
 pub(super) struct Rule {
     pub(super) name: &'static str,
@@ -29,7 +32,7 @@ fn has_no_gpu(facts: &Facts<'_>) -> bool {
 }
 
 fn never_ran(facts: &Facts<'_>) -> bool {
-    facts.outcome.name() != "exit_code"
+    !matches!(facts.outcome, Outcome::ExitCode(_))
 }
 
 fn is_not_of_a_gpu(facts: &Facts<'_>) -> bool {
@@ -44,25 +47,19 @@ fn is_restricted(facts: &Facts<'_>) -> bool {
     facts.spec.security == Security::Restricted
 }
 
-/// Killed for memory, or by something while it held nearly all that it may.
-fn was_short_of_memory(facts: &Facts<'_>) -> bool {
-    let limit = facts.spec.resources.memory_bytes;
-    let full = facts.usage.memory_peak_bytes >= limit - limit / 20;
-    matches!(facts.outcome.name(), "oom_killed" | "files_over_memory") || full
-}
-
 /// A bar was under way: bytes came in when the memory ran out.
 fn fetched_into_memory(facts: &Facts<'_>) -> bool {
     let bar = |line: &String| line.contains("%|") || (line.contains("it/s") || line.contains("B/s"));
-    is_kleinkram(facts) && was_short_of_memory(facts) && facts.lines.iter().rev().take(10).any(bar)
+    is_kleinkram(facts) && facts.lines.iter().rev().take(10).any(bar)
 }
 
 fn wrote_into_memory(facts: &Facts<'_>) -> bool {
-    facts.spec.files_in_memory() && facts.outcome.name() == "files_over_memory"
+    facts.spec.files_in_memory() && *facts.outcome == Outcome::FilesOverMemory
 }
 
+/// By something, while its processes held nearly all that they may: its agent saw that.
 fn was_killed_when_full(facts: &Facts<'_>) -> bool {
-    facts.outcome.cli_exit_code() == 137 && was_short_of_memory(facts)
+    facts.outcome.cli_exit_code() == 137 && facts.notes.iter().any(|note| note.starts_with(MEMORY_FULL))
 }
 
 #[rustfmt::skip]

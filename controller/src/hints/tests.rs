@@ -1,15 +1,20 @@
 //! The rules on ends as they really look.
 
-use super::{Facts, assess};
-use longshore_common::{
-    agent::Usage,
-    job::{GpuRequest, JobSpec, KLEINKRAM, Outcome, Security},
-};
+use super::{Facts, assess, rules::RULES};
+use longshore_common::job::{GpuRequest, JobSpec, KLEINKRAM, Outcome, Security};
 
-fn named(outcome: &Outcome, detail: &str, spec: &JobSpec, peak: u64, log: &str) -> Vec<&'static str> {
+fn named(outcome: &Outcome, detail: &str, spec: &JobSpec, log: &str) -> Vec<&'static str> {
     let lines: Vec<_> = log.lines().map(str::to_owned).collect();
-    let usage = Usage { memory_peak_bytes: peak, ..Usage::default() };
-    let facts = Facts { outcome, detail, spec, usage: &usage, lines: &lines };
+    told(outcome, (detail, &[]), spec, &lines)
+}
+
+fn told(
+    outcome: &Outcome,
+    (detail, notes): (&str, &[String]),
+    spec: &JobSpec,
+    lines: &[String],
+) -> Vec<&'static str> {
+    let facts = Facts { outcome, detail, spec, notes, lines };
     assess(&facts).into_iter().map(|hint| hint.name).collect()
 }
 
@@ -71,10 +76,10 @@ fn real_last_lines_bring_the_advice_that_helps() {
         (plain(), "RuntimeError: can't start new thread", &["too_many_processes"]),
     ];
     for (spec, log, wanted) in table {
-        assert_eq!(named(&failed, "exited with 1", &spec, 0, log), wanted, "{log}");
+        assert_eq!(named(&failed, "exited with 1", &spec, log), wanted, "{log}");
     }
     let quiet = "100 files done\nsome other trouble";
-    assert_eq!(named(&failed, "exited with 1", &plain(), 0, quiet), Vec::<&str>::new());
+    assert_eq!(named(&failed, "exited with 1", &plain(), quiet), Vec::<&str>::new());
 }
 
 #[test]
@@ -85,37 +90,51 @@ fn outcomes_bring_theirs_and_both_wordings_of_a_missing_image_are_known() {
         "manifest for rslethz/x:1 not found: manifest unknown: manifest unknown",
         "pull access denied for rslethz/x, repository does not exist or may require 'docker login'",
     ] {
-        assert_eq!(named(&missing, detail, &plain(), 0, ""), ["image_not_found"], "{detail}");
+        assert_eq!(named(&missing, detail, &plain(), ""), ["image_not_found"], "{detail}");
     }
-    assert_eq!(named(&Outcome::OomKilled, "", &plain(), 0, ""), ["memory"]);
-    assert_eq!(named(&Outcome::DiskLimit, "", &plain(), 0, ""), ["disk"]);
-    assert_eq!(named(&Outcome::FilesOverMemory, "", &action(), 0, ""), ["files_in_memory"]);
+    assert_eq!(named(&Outcome::OomKilled, "", &plain(), ""), ["memory"]);
+    assert_eq!(named(&Outcome::DiskLimit, "", &plain(), ""), ["disk"]);
+    assert_eq!(named(&Outcome::FilesOverMemory, "", &action(), ""), ["files_in_memory"]);
     let bar = " 45%|████▌     | 1.20G/2.67G [00:12<00:14, 101MB/s]";
     assert_eq!(
-        named(&Outcome::FilesOverMemory, "", &action(), 0, bar),
+        named(&Outcome::FilesOverMemory, "", &action(), bar),
         ["download_to_tmp_disk", "files_in_memory"]
     );
-    assert_eq!(named(&Outcome::OomKilled, "", &action(), 0, bar), ["download_to_tmp_disk", "memory"]);
+    assert_eq!(named(&Outcome::OomKilled, "", &action(), bar), ["download_to_tmp_disk", "memory"]);
 }
 
 #[test]
-fn a_kill_counts_as_one_for_memory_only_if_memory_was_full() {
-    let killed = Outcome::ExitCode(137);
-    let limit = plain().resources.memory_bytes;
-    assert_eq!(named(&killed, "exited with 137", &plain(), limit, "Killed"), ["memory"]);
-    assert_eq!(named(&killed, "exited with 137", &plain(), limit / 2, "Killed"), Vec::<&str>::new());
+fn a_kill_counts_as_one_for_memory_only_if_its_agent_saw_its_processes_hold_all_of_it() {
+    let (killed, lines) = (Outcome::ExitCode(137), ["Killed".to_owned()]);
+    let with = |note: &str| told(&killed, ("exited with 137", &[note.to_owned()]), &plain(), &lines);
+    assert_eq!(with("memory_full: its processes held 63 MiB of 64 MiB"), ["memory"]);
+    // A peak that page cache is a part of says nothing.
+    assert_eq!(with("oom_event: a child process was killed for memory"), Vec::<&str>::new());
+    let failed = Outcome::ExitCode(1);
+    let note = "memory_full: its processes held 63 MiB of 64 MiB".to_owned();
+    assert_eq!(told(&failed, ("exited with 1", &[note]), &plain(), &lines), Vec::<&str>::new());
+}
+
+#[test]
+fn rules_name_outcomes_that_there_are() {
+    let real: Vec<_> = Outcome::ALL.iter().map(Outcome::name).collect();
+    for rule in RULES {
+        for name in rule.outcomes {
+            assert!(real.contains(name), "{}: {name}", rule.name);
+        }
+    }
 }
 
 #[test]
 fn what_went_well_or_was_cancelled_needs_no_advice() {
     let log = "MemoryError: caught, going on with less";
     for outcome in [Outcome::Succeeded, Outcome::Cancelled] {
-        assert_eq!(named(&outcome, "", &plain(), u64::MAX, log), Vec::<&str>::new());
+        assert_eq!(named(&outcome, "", &plain(), log), Vec::<&str>::new());
     }
     let mut spec = plain();
     spec.security = Security::Baseline;
     assert_eq!(
-        named(&Outcome::ExitCode(1), "", &spec, 0, "chown: x: Operation not permitted"),
+        named(&Outcome::ExitCode(1), "", &spec, "chown: x: Operation not permitted"),
         Vec::<&str>::new()
     );
 }
@@ -123,7 +142,7 @@ fn what_went_well_or_was_cancelled_needs_no_advice() {
 #[test]
 fn advice_names_the_line_it_is_about() {
     let lines = ["first", "MemoryError", "last"].map(str::to_owned);
-    let (outcome, usage, spec) = (Outcome::ExitCode(1), Usage::default(), plain());
-    let facts = Facts { outcome: &outcome, detail: "", spec: &spec, usage: &usage, lines: &lines };
+    let (outcome, spec) = (Outcome::ExitCode(1), plain());
+    let facts = Facts { outcome: &outcome, detail: "", spec: &spec, notes: &[], lines: &lines };
     assert_eq!(assess(&facts)[0].line.as_deref(), Some("MemoryError"));
 }

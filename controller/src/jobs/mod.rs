@@ -48,6 +48,7 @@ pub(crate) use fleet::FleetWatch;
 pub use nudges::{Changes, Nudges, Stop, Work};
 pub use secrets::OwnSecret;
 pub use types::*;
+pub(crate) use view::runs;
 
 use crate::store::{Cluster, Store};
 use chores::Chore;

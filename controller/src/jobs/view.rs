@@ -1,8 +1,11 @@
 //! Rows turned into what people see.
 
-use super::types::{AttemptView, JobView};
+use super::types::{AttemptView, JobView, WholeJob};
 use crate::store::{AttemptRow, ViewRow};
-use longshore_common::job::{Resources, sizing::Run};
+use longshore_common::job::{
+    Resources,
+    sizing::{self, Advice, Run},
+};
 
 impl AttemptView {
     /// What it tells of the use of resources, of which the job asked for these. `None`: its container never ran, or
@@ -15,6 +18,19 @@ impl AttemptView {
             ran: exited.since(self.started_at?),
             outcome: self.ending.as_ref()?.outcome.clone(),
         })
+    }
+}
+
+/// Those of attempts that are over.
+pub(crate) fn runs(attempts: &[AttemptView], asked: &Resources) -> Vec<Run> {
+    attempts.iter().filter_map(|attempt| attempt.run(asked)).collect()
+}
+
+impl WholeJob {
+    /// What to ask for next time; `None`: nothing was measured.
+    pub(crate) fn sizing(&self) -> Option<Advice> {
+        let asked = &self.job.spec.resources;
+        Some(sizing::advise(asked, &runs(&self.attempts, asked))).filter(|advice| advice.runs > 0)
     }
 }
 
