@@ -54,6 +54,11 @@ impl JobState {
         }
     }
 
+    /// Those that a job stays in.
+    pub fn ended() -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().filter(|state| state.is_terminal())
+    }
+
     pub const fn is_terminal(self) -> bool {
         match self {
             Self::Succeeded | Self::Failed | Self::Cancelled | Self::TimedOut => true,

@@ -121,21 +121,36 @@ async fn version(
     tx: &mut Tx,
     now: Timestamp,
 ) -> Result<Changed, store::Error> {
-    let before = known.as_ref().map(|known| Arc::clone(&known.action));
-    if let Some(known) = known.clone().filter(|known| known.action == *action) {
-        return Ok(Changed { view: known, changed: false, before });
+    let mut next = next(known, asked, action, now);
+    if next.changed {
+        next.view.restored_from = restored_from;
+        let new = NewVersion {
+            project: &asked.project,
+            action,
+            version: next.view.version,
+            created_by: &asked.by,
+            restored_from,
+        };
+        tx.put_action_version(&new, now).await?;
     }
-    let next = ActionView::next(known.as_ref(), asked, Arc::clone(action));
-    let view = ActionView { created_at: now, restored_from, ..next };
-    let new = NewVersion {
-        project: &asked.project,
-        action,
-        version: view.version,
-        created_by: &asked.by,
-        restored_from,
-    };
-    tx.put_action_version(&new, now).await?;
-    Ok(Changed { view, changed: true, before })
+    Ok(next)
+}
+
+/// What a version of this definition would be: the same is no new one.
+pub(super) fn next(
+    known: Option<ActionView>,
+    asked: &Asked,
+    action: &Arc<Action>,
+    now: Timestamp,
+) -> Changed {
+    let before = known.as_ref().map(|known| Arc::clone(&known.action));
+    match known {
+        Some(known) if known.action == *action => Changed { view: known, changed: false, before },
+        known => {
+            let view = ActionView::next(known.as_ref(), asked, Arc::clone(action), now);
+            Changed { view, changed: true, before }
+        }
+    }
 }
 
 async fn archive(

@@ -13,9 +13,10 @@ pub(crate) use change::{Changed, Deed, Order, apply};
 pub use error::Error;
 pub use types::{ActionView, Applied, Archived, ListFilter, Usage};
 
-use crate::jobs::{JobFilter, Jobs, Page};
+use crate::jobs::{self, JobFilter, Jobs, Page};
 use longshore_common::{
     action::{self, Action, ActionRef, Change, Invocation},
+    clock::Timestamp,
     job::{
         JobSpec, JobState,
         sizing::{self, Advice},
@@ -86,14 +87,7 @@ impl Actions {
     ) -> Result<Applied, Error> {
         let known = self.jobs.action(&asked.project, &action.name, 0).await?;
         change::check(known.as_ref(), &action.name, if_version)?;
-        let before = known.as_ref().map(|known| Arc::clone(&known.action));
-        Ok(Applied::from(match known {
-            Some(known) if *known.action == action => Changed { view: known, changed: false, before },
-            known => {
-                let view = ActionView::next(known.as_ref(), asked, Arc::new(action));
-                Changed { view, changed: true, before }
-            }
-        }))
+        Ok(Applied::from(change::next(known, asked, &Arc::new(action), Timestamp::now())))
     }
 
     /// No new jobs of it. Doing so again changes nothing.
@@ -158,7 +152,7 @@ impl Actions {
     ) -> Result<(ActionView, Advice), Error> {
         let view = self.get(project, name, version).await?;
         let filter = JobFilter {
-            states: JobState::ALL.into_iter().filter(|state| state.is_terminal()).collect(),
+            states: JobState::ended().collect(),
             project: Some(project.to_owned()),
             action: Some(name.to_owned()),
             action_version: (version > 0).then_some(version),
@@ -167,7 +161,7 @@ impl Actions {
         let mut runs = Vec::new();
         for job in self.jobs.list(&filter, EVIDENCE, "").await?.items {
             let attempts = self.jobs.attempts(job.id).await?;
-            runs.extend(attempts.iter().filter_map(|attempt| attempt.run(&job.spec.resources)));
+            runs.extend(jobs::runs(&attempts, &job.spec.resources));
         }
         let advice = sizing::advise(&view.action.job.resources, &runs);
         Ok((view, advice))

@@ -64,14 +64,14 @@ pub struct ListFilter {
 
 impl ActionView {
     /// The version that comes after what is known.
-    pub(super) fn next(known: Option<&Self>, asked: &Asked, action: Arc<Action>) -> Self {
+    pub(super) fn next(known: Option<&Self>, asked: &Asked, action: Arc<Action>, now: Timestamp) -> Self {
         let version = known.map_or(0, |known| known.latest) + 1;
         Self {
             project: asked.project.clone(),
             action,
             version,
             latest: version,
-            created_at: Timestamp::now(),
+            created_at: now,
             created_by: asked.by.clone(),
             restored_from: None,
             archived: None,

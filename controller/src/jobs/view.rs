@@ -10,7 +10,7 @@ use longshore_common::job::{
 impl AttemptView {
     /// What it tells of the use of resources, of which the job asked for these. `None`: its container never ran, or
     /// still does.
-    pub(crate) fn run(&self, asked: &Resources) -> Option<Run> {
+    fn run(&self, asked: &Resources) -> Option<Run> {
         let exited = self.exited_at.or(self.finished_at)?;
         Some(Run {
             asked: asked.clone(),
