@@ -10,7 +10,6 @@ pub mod config;
 pub mod counters;
 pub mod disk;
 pub mod enrolment;
-pub mod execs;
 mod hints;
 pub mod http;
 pub mod identity;

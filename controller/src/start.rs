@@ -2,14 +2,13 @@
 
 use crate::{
     actions::Actions,
-    api::{self, Context, QueueAccess, Waiters},
+    api::{self, Context, Execs, QueueAccess, Waiters},
     blobs::{self, Blobs, Directory, S3},
     broker_users::{self, BrokerUsers},
     config::{ConfigError, ControllerConfig, RabbitConfig},
     counters::Counters,
     disk::Disk,
     enrolment::{self, Enrolment, NewJoinToken},
-    execs::Execs,
     http,
     identity::{self, Identity},
     jobs::{self, Jobs},

@@ -1,9 +1,13 @@
 //! `Jobs.Exec`: another process in a running job's container. Asks the project's policy, writes the audit log, orders
 //! the session from the job's agent, and carries bytes between the two. Looks at none of them.
 
-use super::{Context, access, jobs::resolve, status};
-use crate::{
+use super::{
+    Context, access,
     execs::{AgentSide, Waiting},
+    jobs::resolve,
+    status,
+};
+use crate::{
     http::peer::Peer,
     identity::{Caller, ExecPolicy, Who},
     jobs::{JobView, LiveAttempt},

@@ -9,6 +9,7 @@ pub mod auth;
 mod cluster;
 mod enrolment;
 mod exec;
+mod execs;
 mod inputs;
 mod jobs;
 mod link;
@@ -23,11 +24,12 @@ mod waiters;
 mod watch;
 
 pub(crate) use cluster::parts;
+pub use execs::Execs;
 pub use waiters::Waiters;
 
 use crate::{
     actions::Actions, blobs::Blobs, broker_users::BrokerUsers, counters::Counters, disk::Disk,
-    enrolment::Enrolment, execs::Execs, identity::Identity, jobs::Jobs, links::Links, log_store::LogStore,
+    enrolment::Enrolment, identity::Identity, jobs::Jobs, links::Links, log_store::LogStore,
     run_keys::RunKeys, secrets::Secrets, triggers::Triggers,
 };
 use longshore_common::{queue::Publisher, shutdown::Shutdown};

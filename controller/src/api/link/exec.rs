@@ -1,7 +1,7 @@
 //! One session of `Jobs.Exec`, as its agent opens it.
 
 use super::{Caller, Context, live, status};
-use crate::execs::AgentSide;
+use crate::api::execs::AgentSide;
 use futures::{Stream, StreamExt as _, stream};
 use longshore_common::{fields::FieldError, ids::ExecId};
 use longshore_proto::v1::{self, agent_exec_request::Message};
