@@ -84,6 +84,22 @@ impl v1::access_server::Access for Service {
     }
 }
 
+/// The one the call keeps to, else the usual one, unless it names one.
+pub(super) fn named<'a>(caller: &'a identity::Caller, asked: &'a str) -> &'a str {
+    if asked.is_empty() { caller.scope().unwrap_or(identity::DEFAULT_PROJECT) } else { asked }
+}
+
+/// The project a call is about, once it is known that it may be.
+pub(super) fn asked(
+    context: &Context,
+    caller: &identity::Caller,
+    asked: &str,
+) -> Result<Arc<identity::Project>, Status> {
+    let project = project(context, caller, named(caller, asked))?;
+    caller.touches_project(&project.name);
+    Ok(project)
+}
+
 /// Whether there is such a project, and it is there for the caller.
 pub(super) fn project(
     context: &Context,

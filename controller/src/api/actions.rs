@@ -2,7 +2,7 @@
 
 use super::{Context, access, auth, page_size, status, submit, views};
 use crate::actions::{Applied, Asked, ListFilter};
-use crate::identity::{Caller, DEFAULT_PROJECT};
+use crate::identity::Caller;
 use longshore_common::{
     action::Invocation,
     fields::FieldErrors,
@@ -149,9 +149,6 @@ fn asked(
 
 /// The project a call is about, once it is known that it may be.
 fn project(context: &Context, caller: &Caller, asked: &str) -> Result<String, Status> {
-    let name = if asked.is_empty() { caller.scope().unwrap_or(DEFAULT_PROJECT) } else { asked };
-    check_name("project", name).map_err(status::invalid)?;
-    access::project(context, caller, name)?;
-    caller.touches_project(name);
-    Ok(name.to_owned())
+    check_name("project", access::named(caller, asked)).map_err(status::invalid)?;
+    Ok(access::asked(context, caller, asked)?.name.clone())
 }

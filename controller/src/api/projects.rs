@@ -5,9 +5,7 @@ use super::{
     agents::orders::{author, note},
     auth, secrets, status, views,
 };
-use crate::identity::{
-    Caller, DEFAULT_PROJECT, ExecPolicy, KleinkramSettings, Project, Quotas, Settings, Weight,
-};
+use crate::identity::{DEFAULT_PROJECT, ExecPolicy, KleinkramSettings, Project, Quotas, Settings, Weight};
 use longshore_common::{
     clock::Timestamp,
     fields::{FieldError, FieldErrors},
@@ -103,7 +101,7 @@ impl v1::projects_server::Projects for Service {
     async fn pause(&self, request: Request<v1::PauseProjectRequest>) -> Answer<v1::PauseProjectResponse> {
         let caller = auth::caller(&request)?;
         let request = request.into_inner();
-        let project = named(&self.0, &caller, &request.project)?;
+        let project = access::asked(&self.0, &caller, &request.project)?;
         let pause = Pause { note: note(&request.note)?, author: author(&caller), at: Timestamp::now() };
         self.0.jobs.pause(Some(&project.name), pause).await.map_err(status::jobs)?;
         Ok(Response::new(v1::PauseProjectResponse { project: Some(shown(&self.0, &project)) }))
@@ -111,18 +109,10 @@ impl v1::projects_server::Projects for Service {
 
     async fn resume(&self, request: Request<v1::ResumeProjectRequest>) -> Answer<v1::ResumeProjectResponse> {
         let caller = auth::caller(&request)?;
-        let project = named(&self.0, &caller, &request.into_inner().project)?;
+        let project = access::asked(&self.0, &caller, &request.into_inner().project)?;
         self.0.jobs.resume(Some(&project.name)).await.map_err(status::jobs)?;
         Ok(Response::new(v1::ResumeProjectResponse { project: Some(shown(&self.0, &project)) }))
     }
-}
-
-/// Empty: the one the call keeps to, else the usual one.
-fn named(context: &Context, caller: &Caller, asked: &str) -> Result<Arc<Project>, Status> {
-    let asked = Some(asked).filter(|name| !name.is_empty());
-    let project = access::project(context, caller, asked.or(caller.scope()).unwrap_or(DEFAULT_PROJECT))?;
-    caller.touches_project(&project.name);
-    Ok(project)
 }
 
 fn shown(context: &Context, project: &Project) -> v1::Project {

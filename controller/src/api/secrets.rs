@@ -1,21 +1,14 @@
 //! Secrets and registry credentials, for people: names and times come out, values never.
 
 use super::{Context, access, auth, status};
-use crate::{
-    identity::{Caller, DEFAULT_PROJECT},
-    secrets::Shown,
-    store::SecretKind,
-};
+use crate::{identity::Caller, secrets::Shown, store::SecretKind};
 use longshore_common::wire;
 use longshore_proto::v1;
 use tonic::{Request, Status};
 
 /// The project a call is about, once it is known that it may be.
 fn project(context: &Context, caller: &Caller, asked: &str) -> Result<String, Status> {
-    let name = if asked.is_empty() { caller.scope().unwrap_or(DEFAULT_PROJECT) } else { asked };
-    access::project(context, caller, name)?;
-    caller.touches_project(name);
-    Ok(name.to_owned())
+    Ok(access::asked(context, caller, asked)?.name.clone())
 }
 
 pub(super) async fn set(

@@ -5,7 +5,7 @@ use super::{
     status::{self, triggers as refused},
 };
 use crate::{
-    identity::{Caller, DEFAULT_PROJECT, Token, Who},
+    identity::{Caller, Token, Who},
     store::FiringState,
     triggers::{Applied, FiringView, TriggerView},
 };
@@ -31,10 +31,7 @@ type Answer<T> = Result<Response<T>, Status>;
 impl Service {
     /// The project a call is about, once it is known that it may be.
     fn project(&self, caller: &Caller, asked: &str) -> Result<String, Status> {
-        let name = if asked.is_empty() { caller.scope().unwrap_or(DEFAULT_PROJECT) } else { asked };
-        access::project(&self.0, caller, name)?;
-        caller.touches_project(name);
-        Ok(name.to_owned())
+        Ok(access::asked(&self.0, caller, asked)?.name.clone())
     }
 
     /// The same for a change of one trigger.
