@@ -28,4 +28,4 @@ pub mod trigger;
 pub mod units;
 pub mod wire;
 
-pub use nearest::nearest;
+pub use nearest::{did_you_mean, nearest};

@@ -4,19 +4,11 @@
 use crate::secrets::{Secrets, Value};
 use longshore_common::{
     agent::Grant,
-    job::{JobSpec, Kleinkram},
+    job::{JobSpec, Kleinkram, kleinkram::VARIABLES},
 };
 use std::collections::BTreeMap;
 
 const KEY: &str = "KLEINKRAM_API_KEY";
-/// A name, and the one it had before. The store's address had none.
-const FORMERLY: [(&str, &str); 5] = [
-    (KEY, "APIKEY"),
-    ("KLEINKRAM_PROJECT_UUID", "PROJECT_UUID"),
-    ("KLEINKRAM_MISSION_UUID", "MISSION_UUID"),
-    ("KLEINKRAM_ACTION_UUID", "ACTION_UUID"),
-    ("KLEINKRAM_API_ENDPOINT", "ENDPOINT"),
-];
 
 /// All but the key.
 pub fn env(grant: &Grant) -> BTreeMap<String, String> {
@@ -49,8 +41,9 @@ pub fn secret_env(spec: &JobSpec, secrets: &Secrets) -> Result<BTreeMap<String, 
 fn with_former<T: Clone, const N: usize>(named: [(&str, T); N]) -> BTreeMap<String, T> {
     let mut env = BTreeMap::new();
     for (name, value) in named {
-        if let Some((_, former)) = FORMERLY.iter().find(|(now, _)| *now == name) {
-            env.insert((*former).to_owned(), value.clone());
+        let known = VARIABLES.iter().find(|known| known.name == name);
+        if let Some(former) = known.and_then(|known| known.former) {
+            env.insert(former.to_owned(), value.clone());
         }
         env.insert(name.to_owned(), value);
     }
@@ -106,8 +99,8 @@ mod tests {
         assert_eq!(env.len(), 11);
         assert_eq!(env["KLEINKRAM_ACTION_UUID"], grant.attempt.job.to_string());
         assert_eq!(env["KLEINKRAM_S3_ENDPOINT"], "https://s3");
-        for (now, former) in FORMERLY {
-            assert_eq!(env[now], env[former], "{former}");
+        for known in VARIABLES {
+            assert_eq!(env[known.name], env[known.former.unwrap_or(known.name)], "{known:?}");
         }
     }
 

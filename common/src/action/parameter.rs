@@ -1,7 +1,7 @@
 //! Variables with a type: which texts one takes, and how that is said. The definition and every value that a run gives
 //! are judged here alone.
 
-use crate::{fields::FieldErrors, nearest};
+use crate::{did_you_mean, fields::FieldErrors, nearest};
 use regex::{Regex, RegexBuilder};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -112,7 +112,7 @@ impl Parameter {
         if !self.choices.is_empty() && !self.choices.contains(&value) {
             let all = self.choices.join(", ");
             let near = nearest(&value, self.choices.iter().map(String::as_str));
-            let hint = near.map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+            let hint = did_you_mean(near);
             return Err(format!("`{}` is not one of {all}{hint}", shown(&value)));
         }
         let below = self.min.as_ref().is_some_and(|min| self.kind.is_below(&value, min));

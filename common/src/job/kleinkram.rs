@@ -11,6 +11,32 @@ pub const KLEINKRAM: &str = "kleinkram";
 /// Of such a container, unless its job says otherwise.
 pub const MOST_PIDS: u32 = 256;
 
+/// A variable that the contract gives to a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Variable {
+    pub name: &'static str,
+    /// The name that it had before, which images still read. The store's address had none.
+    pub former: Option<&'static str>,
+    /// Below `kleinkram`; empty: nobody says it.
+    pub field: &'static str,
+}
+
+impl Variable {
+    const fn new(name: &'static str, former: Option<&'static str>, field: &'static str) -> Self {
+        Self { name, former, field }
+    }
+}
+
+/// All of them, and none is a job's to set.
+pub const VARIABLES: [Variable; 6] = [
+    Variable::new("KLEINKRAM_API_KEY", Some("APIKEY"), "key"),
+    Variable::new("KLEINKRAM_PROJECT_UUID", Some("PROJECT_UUID"), "project_uuid"),
+    Variable::new("KLEINKRAM_MISSION_UUID", Some("MISSION_UUID"), "mission_uuid"),
+    Variable::new("KLEINKRAM_ACTION_UUID", Some("ACTION_UUID"), ""),
+    Variable::new("KLEINKRAM_API_ENDPOINT", Some("ENDPOINT"), "api_endpoint"),
+    Variable::new("KLEINKRAM_S3_ENDPOINT", None, "s3_endpoint"),
+];
+
 /// What is absent comes from the settings of the project; a submitted job has all but the key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Kleinkram {

@@ -148,7 +148,7 @@ fn retried_outcome(path: &str, name: &str) -> Result<(), FieldError> {
         Some(_) => return Ok(()),
         None => {
             let near = crate::nearest(name, Outcome::table().iter().map(|row| row.name));
-            let hint = near.map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+            let hint = crate::did_you_mean(near);
             format!("`{name}` is not an outcome{hint}")
         }
     };

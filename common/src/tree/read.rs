@@ -127,8 +127,7 @@ impl de::Error for Problem {
 }
 
 fn meant(word: &str, known: &[&str]) -> String {
-    crate::nearest(word, known.iter().copied())
-        .map_or(String::new(), |near| format!("; did you mean `{near}`?"))
+    crate::did_you_mean(crate::nearest(word, known.iter().copied()))
 }
 
 #[derive(Clone, Copy)]

@@ -181,8 +181,8 @@ fn split(node: &Node, errors: &mut FieldErrors) -> (Node, Node) {
                     rest.push(entry);
                 } else {
                     let all = known.iter().map(String::as_str).chain(OWN);
-                    let hint = crate::nearest(key, all).map(|near| format!("; did you mean `{near}`?"));
-                    errors.push(key.clone(), format!("is not a known field{}", hint.unwrap_or_default()));
+                    let hint = crate::did_you_mean(crate::nearest(key, all));
+                    errors.push(key.clone(), format!("is not a known field{hint}"));
                 }
             }
         }

@@ -2,24 +2,9 @@
 //! controller has looked there.
 
 use super::{FieldError, FieldErrors, JobSpec, check_secret_name};
-use crate::job::kleinkram::{KLEINKRAM, Kleinkram};
+use crate::job::kleinkram::{KLEINKRAM, Kleinkram, VARIABLES};
 use crate::job::spec::PLAIN;
 use uuid::Uuid;
-
-/// The contract's own variables and what they are taken from.
-const VARIABLES: [(&str, &str); 11] = [
-    ("KLEINKRAM_API_KEY", "key"),
-    ("KLEINKRAM_PROJECT_UUID", "project_uuid"),
-    ("KLEINKRAM_MISSION_UUID", "mission_uuid"),
-    ("KLEINKRAM_ACTION_UUID", ""),
-    ("KLEINKRAM_API_ENDPOINT", "api_endpoint"),
-    ("KLEINKRAM_S3_ENDPOINT", "s3_endpoint"),
-    ("APIKEY", "key"),
-    ("PROJECT_UUID", "project_uuid"),
-    ("MISSION_UUID", "mission_uuid"),
-    ("ACTION_UUID", ""),
-    ("ENDPOINT", "api_endpoint"),
-];
 
 pub(super) fn check(spec: &JobSpec, errors: &mut FieldErrors) {
     if spec.contract != KLEINKRAM {
@@ -29,7 +14,8 @@ pub(super) fn check(spec: &JobSpec, errors: &mut FieldErrors) {
     if let Some(said) = &spec.kleinkram {
         shapes("kleinkram", said, errors);
     }
-    for (variable, field) in VARIABLES {
+    let former = VARIABLES.iter().filter_map(|one| Some((one.former?, one.field)));
+    for (variable, field) in VARIABLES.iter().map(|one| (one.name, one.field)).chain(former) {
         if spec.env.contains_key(variable) || spec.secret_env.contains_key(variable) {
             let instead = match field {
                 "" => "it is the job's own id".to_owned(),
@@ -43,7 +29,7 @@ pub(super) fn check(spec: &JobSpec, errors: &mut FieldErrors) {
 fn foreign(spec: &JobSpec, errors: &mut FieldErrors) {
     if spec.contract != PLAIN {
         let near = crate::nearest(&spec.contract, [PLAIN, KLEINKRAM]);
-        let hint = near.map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+        let hint = crate::did_you_mean(near);
         errors.push(
             "contract",
             format!("`{}` is not a contract: plain and kleinkram are{hint}", spec.contract),
