@@ -1,5 +1,6 @@
 //! Serves the directory store's signed addresses. The signature is the only permission; bodies are streamed.
 
+use super::{answer_with, refuse};
 use crate::blobs::{
     Directory, WriteError,
     ticket::{Action, Denied},
@@ -43,7 +44,7 @@ async fn read(
         None | Some(Range::Ignored) => None,
         Some(Range::Part(first, last)) => Some((first, last)),
         Some(Range::Beyond) => {
-            return answer(StatusCode::RANGE_NOT_SATISFIABLE)
+            return answer_with(StatusCode::RANGE_NOT_SATISFIABLE)
                 .header(header::CONTENT_RANGE, format!("bytes */{size}"))
                 .body(Body::empty())
                 .expect("the parts are valid");
@@ -57,7 +58,7 @@ async fn read(
         return failed(&error);
     }
     let body = tokio::fs::File::from_std(file).take(length);
-    let mut response = answer(status)
+    let mut response = answer_with(status)
         .header(header::CONTENT_LENGTH, length)
         .header(header::ACCEPT_RANGES, "bytes")
         // Bytes of jobs: a browser must not run them as part of this site.
@@ -93,8 +94,8 @@ async fn write(
         Action::Get => return refuse(StatusCode::FORBIDDEN, &Denied::Method),
     };
     match written {
-        Ok(None) => answer(StatusCode::OK).body(Body::empty()).expect("the parts are valid"),
-        Ok(Some(etag)) => answer(StatusCode::OK)
+        Ok(None) => answer_with(StatusCode::OK).body(Body::empty()).expect("the parts are valid"),
+        Ok(Some(etag)) => answer_with(StatusCode::OK)
             .header(header::ETAG, format!("\"{etag}\""))
             .body(Body::empty())
             .expect("the parts are valid"),
@@ -120,17 +121,6 @@ fn not_written(error: &WriteError) -> Response {
 fn failed(error: &std::io::Error) -> Response {
     tracing::warn!(%error, "an object was not read");
     refuse(StatusCode::INTERNAL_SERVER_ERROR, &format_args!("the object could not be read: {error}"))
-}
-
-fn refuse(status: StatusCode, why: &dyn std::fmt::Display) -> Response {
-    answer(status)
-        .header(header::CONTENT_TYPE, "text/plain; charset=utf-8")
-        .body(Body::from(format!("{why}\n")))
-        .expect("the parts are valid")
-}
-
-fn answer(status: StatusCode) -> http::response::Builder {
-    Response::builder().status(status)
 }
 
 #[derive(Debug, PartialEq, Eq)]

@@ -23,7 +23,7 @@ use axum::{
     response::{IntoResponse as _, Response},
     routing::get,
 };
-use http::{Request, StatusCode};
+use http::{Request, StatusCode, header};
 use std::sync::Arc;
 
 /// Everything that is not gRPC.
@@ -39,6 +39,18 @@ pub fn routes(context: Arc<Context>, directory: Option<Directory>) -> Router {
         Some(directory) => router.merge(bytes::routes(directory)),
         None => router,
     }
+}
+
+/// One line of text.
+fn refuse(status: StatusCode, why: &dyn std::fmt::Display) -> Response {
+    answer_with(status)
+        .header(header::CONTENT_TYPE, "text/plain; charset=utf-8")
+        .body(Body::from(format!("{why}\n")))
+        .expect("the parts are valid")
+}
+
+fn answer_with(status: StatusCode) -> http::response::Builder {
+    Response::builder().status(status)
 }
 
 /// Whether jobs would be taken: database and disk, not what comes back by itself while jobs wait.

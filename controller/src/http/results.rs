@@ -1,5 +1,6 @@
 //! Serves links to results. The link is the only permission; bytes are streamed from the store.
 
+use super::{answer_with, refuse};
 use crate::{
     api::Context,
     jobs::{AttemptView, JobView},
@@ -34,10 +35,10 @@ async fn answer(
     let path = request.uri().path().strip_prefix(ROOT).unwrap_or_default();
     let Some((token, what)) = path.split_once('/') else {
         let whole = format!("{ROOT}{path}/");
-        return builder(StatusCode::PERMANENT_REDIRECT)
+        return answer_with(StatusCode::PERMANENT_REDIRECT)
             .header(header::LOCATION, whole)
             .body(Body::empty())
-            .unwrap_or_else(|_| refuse(StatusCode::NOT_FOUND, "nothing is here"));
+            .unwrap_or_else(|_| refuse(StatusCode::NOT_FOUND, &"nothing is here"));
     };
     let (job, attempt, expires) = match linked(&context, token).await {
         Ok(linked) => linked,
@@ -48,19 +49,19 @@ async fn answer(
         ARCHIVE => archive(&context, &job, attempt),
         file => match file.strip_prefix(FILES) {
             Some(path) => one(&context, &attempt, &percent_decode(path.as_bytes()).collect::<Vec<_>>()).await,
-            None => refuse(StatusCode::NOT_FOUND, "nothing is here"),
+            None => refuse(StatusCode::NOT_FOUND, &"nothing is here"),
         },
     }
 }
 
 async fn linked(context: &Context, token: &str) -> Result<(JobView, AttemptView, Timestamp), Response> {
     let unsigned = "the link was not made by this controller, or was changed";
-    let gone = || refuse(StatusCode::GONE, "the job was removed, and its files with it");
+    let gone = || refuse(StatusCode::GONE, &"the job was removed, and its files with it");
     let Grant { attempt, expires } =
-        Grant::open(&context.jobs, token).ok_or_else(|| refuse(StatusCode::FORBIDDEN, unsigned))?;
+        Grant::open(&context.jobs, token).ok_or_else(|| refuse(StatusCode::FORBIDDEN, &unsigned))?;
     if expires < Timestamp::now() {
         let expired = "the link is over; `longshore artifacts link JOB` makes a new one";
-        return Err(refuse(StatusCode::GONE, expired));
+        return Err(refuse(StatusCode::GONE, &expired));
     }
     let job = context.jobs.get(attempt.job).await.map_err(|error| match error {
         crate::jobs::Error::NotFound { .. } => gone(),
@@ -82,7 +83,7 @@ async fn folder(
             let page = results::page(job, attempt, &files, expires);
             with(header::HeaderValue::from_static("text/html; charset=utf-8"), None, Body::from(page))
         }
-        Err(crate::jobs::Error::PageToken) => refuse(StatusCode::BAD_REQUEST, "there is no such page"),
+        Err(crate::jobs::Error::PageToken) => refuse(StatusCode::BAD_REQUEST, &"there is no such page"),
         Err(error) => failed(&error),
     }
 }
@@ -98,7 +99,7 @@ async fn one(context: &Context, attempt: &AttemptView, path: &[u8]) -> Response 
         Ok(mut found) => found.pop().flatten(),
         Err(error) => return failed(&error),
     };
-    let Some(found) = found else { return refuse(StatusCode::NOT_FOUND, "the job left no such file") };
+    let Some(found) = found else { return refuse(StatusCode::NOT_FOUND, &"the job left no such file") };
     let size = found.entry.artifact.size;
     match results::whole(&*context.blobs, &found.key, size).await {
         Ok(bytes) => {
@@ -114,7 +115,7 @@ async fn one(context: &Context, attempt: &AttemptView, path: &[u8]) -> Response 
 
 /// What came from a job is never run as a part of this site, and the link is told to nobody.
 fn with(kind: header::HeaderValue, name: Option<&[u8]>, body: Body) -> Response {
-    let mut response = builder(StatusCode::OK)
+    let mut response = answer_with(StatusCode::OK)
         .header(header::CONTENT_TYPE, kind)
         .header(header::X_CONTENT_TYPE_OPTIONS, "nosniff")
         .header(header::CONTENT_SECURITY_POLICY, "sandbox allow-downloads; default-src 'none'")
@@ -131,16 +132,5 @@ fn with(kind: header::HeaderValue, name: Option<&[u8]>, body: Body) -> Response 
 
 fn failed(error: &dyn std::fmt::Display) -> Response {
     tracing::warn!(%error, "a result was not read");
-    refuse(StatusCode::INTERNAL_SERVER_ERROR, "the result could not be read; try again")
-}
-
-fn refuse(status: StatusCode, why: &str) -> Response {
-    builder(status)
-        .header(header::CONTENT_TYPE, "text/plain; charset=utf-8")
-        .body(Body::from(format!("{why}\n")))
-        .expect("the parts are valid")
-}
-
-fn builder(status: StatusCode) -> http::response::Builder {
-    Response::builder().status(status)
+    refuse(StatusCode::INTERNAL_SERVER_ERROR, &"the result could not be read; try again")
 }
