@@ -61,3 +61,37 @@ pub(super) async fn drive<R: Reconciler>(mut reconciler: R, shutdown: Shutdown) 
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::sync::mpsc;
+
+    struct Hanging(mpsc::Sender<()>);
+
+    #[async_trait]
+    impl Reconciler for Hanging {
+        const NAME: &'static str = "hanging";
+        const EVERY: Duration = Duration::from_secs(1);
+        const CUT_OFF: bool = true;
+        type Error = std::fmt::Error;
+
+        async fn sweep(&mut self) -> Result<Option<Timestamp>, std::fmt::Error> {
+            self.0.send(()).await.expect("heard");
+            std::future::pending().await
+        }
+
+        async fn nudged(&mut self) {
+            std::future::pending().await
+        }
+    }
+
+    #[tokio::test]
+    async fn a_controller_that_leaves_does_not_wait_for_a_server_that_hangs() {
+        let ((sender, mut begun), shutdown) = (mpsc::channel(1), Shutdown::new());
+        let loops = longshore_common::tasks::spawn("hanging", drive(Hanging(sender), shutdown.clone()));
+        begun.recv().await.expect("it asks");
+        shutdown.trigger();
+        loops.await.expect("it ended");
+    }
+}
