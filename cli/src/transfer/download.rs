@@ -60,7 +60,6 @@ pub(crate) async fn list(
     }
 }
 
-/// Fetches them into `target`.
 /// One archive into a file that has its name only when all of it came. A link that is cut is no archive.
 pub(crate) async fn archive(client: &Client, url: &str, target: &Path) -> anyhow::Result<u64> {
     let unwritten = |error| Failure::usage(format!("{} cannot be written: {error}", target.display()));
@@ -70,17 +69,26 @@ pub(crate) async fn archive(client: &Client, url: &str, target: &Path) -> anyhow
     let part = target.with_extension("tar.part");
     let http = http::client(client.ca()).context("HTTP cannot be set up")?;
     let (mut response, _) = http::get(&http, url, 0).await?;
-    let mut file = tokio::fs::File::create(&part).await.map_err(unwritten)?;
-    let mut bytes = 0;
-    while let Some(chunk) = response.chunk().await.map_err(|error| http::unreachable(&error))? {
-        file.write_all(&chunk).await.map_err(unwritten)?;
-        bytes += chunk.len() as u64;
+    let written = async {
+        let mut file = tokio::fs::File::create(&part).await.map_err(unwritten)?;
+        let mut bytes = 0;
+        while let Some(chunk) = response.chunk().await.map_err(|error| http::unreachable(&error))? {
+            file.write_all(&chunk).await.map_err(unwritten)?;
+            bytes += chunk.len() as u64;
+        }
+        file.flush().await.map_err(unwritten)?;
+        fs::rename(&part, target).map_err(unwritten)?;
+        anyhow::Ok(bytes)
+    };
+    let written = written.await;
+    if written.is_err() {
+        // It is made anew each time: nobody goes on with a piece of it.
+        drop(fs::remove_file(&part));
     }
-    file.flush().await.map_err(unwritten)?;
-    fs::rename(&part, target).map_err(unwritten)?;
-    Ok(bytes)
+    written
 }
 
+/// Fetches them into `target`.
 pub(crate) async fn all(
     client: &Client,
     job: &str,
