@@ -13,6 +13,7 @@ const FILES: &[&str] = &[
     "longshore/v1/link.proto",
     "longshore/v1/enrolment.proto",
     "longshore/v1/triggers.proto",
+    "longshore/v1/batches.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -8,8 +8,8 @@ use longshore_common::{
 };
 use longshore_proto::v1::{
     access_client::AccessClient, actions_client::ActionsClient, agents_client::AgentsClient,
-    cluster_client::ClusterClient, jobs_client::JobsClient, projects_client::ProjectsClient,
-    triggers_client::TriggersClient,
+    batches_client::BatchesClient, cluster_client::ClusterClient, jobs_client::JobsClient,
+    projects_client::ProjectsClient, triggers_client::TriggersClient,
 };
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::{error::Error as _, future::Future, sync::Arc, time::Duration};
@@ -97,6 +97,10 @@ impl Client {
 
     pub(crate) fn actions(&self) -> ActionsClient<Authorized> {
         ActionsClient::new(self.channel.clone()).max_decoding_message_size(LARGEST_ANSWER)
+    }
+
+    pub(crate) fn batches(&self) -> BatchesClient<Authorized> {
+        BatchesClient::new(self.channel.clone()).max_decoding_message_size(LARGEST_ANSWER)
     }
 
     pub(crate) fn agents(&self) -> AgentsClient<Authorized> {

@@ -4,6 +4,7 @@
 mod shared;
 
 mod artifacts;
+mod batches;
 mod blobs;
 mod broker;
 mod broker_users;

@@ -1,5 +1,6 @@
 //! `longshore ls`: jobs, newest first.
 
+use super::batches;
 use super::run::{detail, exit_code};
 use crate::client::Client;
 use crate::failure::Failure;
@@ -31,6 +32,9 @@ pub(crate) struct LsArgs {
     /// Only runs of this action, or of one version of it
     #[arg(long, value_name = "NAME[@V]")]
     action: Option<ActionRef>,
+    /// Only jobs of this batch
+    #[arg(long)]
+    batch: Option<String>,
     /// Only jobs submitted since: 2h, or 2026-11-21T08:00:00Z
     #[arg(long, value_name = "TIME", value_parser = since)]
     since: Option<Timestamp>,
@@ -53,6 +57,10 @@ pub(crate) async fn run(client: &Client, args: LsArgs, format: FormatArgs) -> an
 }
 
 async fn list(client: &Client, args: &LsArgs) -> Result<Vec<v1::Job>, Failure> {
+    let batch = match &args.batch {
+        Some(batch) => batches::get(client, batch).await?.id,
+        None => String::new(),
+    };
     let filter = v1::JobFilter {
         states: args.state.iter().map(|state| v1::JobState::from(*state) as i32).collect(),
         labels: args.label.iter().cloned().collect(),
@@ -62,6 +70,7 @@ async fn list(client: &Client, args: &LsArgs) -> Result<Vec<v1::Job>, Failure> {
         unfinished: !args.all && args.state.is_empty(),
         action: args.action.as_ref().map(|action| action.name.clone()).unwrap_or_default(),
         action_version: args.action.as_ref().and_then(|action| action.version).unwrap_or_default(),
+        batch,
     };
     let limit = args.limit.unwrap_or(usize::MAX);
     let page_size = u32::try_from(limit).unwrap_or(PAGE).clamp(1, PAGE);

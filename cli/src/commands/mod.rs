@@ -5,12 +5,14 @@ mod agent;
 mod agents;
 mod artifacts;
 mod audit;
+mod batches;
 mod bulk;
 mod cancel;
 mod check;
 mod completions;
 mod controller;
 mod dev;
+mod each;
 mod exec;
 mod explain;
 mod gpus;
@@ -83,6 +85,9 @@ enum Command {
     /// The files a job left in /out
     #[command(subcommand)]
     Artifacts(artifacts::Command),
+    /// Jobs that were submitted together by --each
+    #[command(subcommand)]
+    Batches(batches::Command),
     /// Named, versioned definitions of what to run
     #[command(subcommand)]
     Actions(actions::Command),
@@ -201,6 +206,7 @@ impl Cli {
             Command::Run(_)
             | Command::Wait(_)
             | Command::Exec(_)
+            | Command::Batches(batches::Command::Wait(_))
             | Command::Actions(actions::Command::Run(_)) => code::PLATFORM,
             _ => code::FAILED,
         }
@@ -223,6 +229,7 @@ impl Cli {
             Command::Exec(args) => Box::pin(exec::run(&client()?, args)).await,
             Command::Explain(args) => explain::run(&client()?, args, format).await,
             Command::Artifacts(command) => artifacts::run(&client()?, command, format).await,
+            Command::Batches(command) => Box::pin(batches::run(&client()?, command, format)).await,
             Command::Actions(command) => Box::pin(actions::run(&client()?, command, format)).await,
             Command::Agents(command) => agents::run(&client()?, command, format).await,
             Command::Ca => join::authority(&client()?).await,

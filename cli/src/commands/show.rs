@@ -54,6 +54,9 @@ fn describe(answer: &v1::GetJobResponse) -> String {
     lines.add("agent", &job.agent);
     lines.add("lane", &job.lane);
     lines.add("retry of", &job.retry_of);
+    if !job.batch.is_empty() {
+        lines.add("batch", format!("{}, row {}", job.batch, job.batch_row));
+    }
     lines.add("submitted by", &job.submitted_by);
     if !job.action.is_empty() {
         lines.add("action", format!("{}@{}", job.action, job.action_version));

@@ -1,14 +1,16 @@
 //! `longshore submit`: the jobs of a file, their folders uploaded first.
 
-use super::{job_or_usage, request_id};
+use super::each::{self, EachArgs};
+use super::{job_or_usage, request_id, when};
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::output::{FormatArgs, print, to_json};
 use crate::transfer::upload;
 use clap::Args;
 use longshore_common::action::Invocation;
-use longshore_common::job::file::JobFile;
-use longshore_common::job::{self, Input, JobSpec};
+use longshore_common::clock::Timestamp;
+use longshore_common::job::file::{JobFile, each::Template};
+use longshore_common::job::{self, After, Input, JobSpec};
 use longshore_common::wire::{self, status::Refusal};
 use longshore_proto::v1;
 use std::collections::BTreeMap;
@@ -23,16 +25,45 @@ pub(crate) struct SubmitArgs {
     /// A job file, YAML or JSON; - is stdin
     #[arg(short, long, value_name = "FILE")]
     file: PathBuf,
+    /// Begin only when this job has ended: `JOB` (well), `JOB:failed` or `JOB:finished`; again for several
+    #[arg(long, value_name = "JOB")]
+    after: Vec<After>,
+    /// Begin at this time at the earliest: +2h, 18:00 or 2026-11-21T18:00:00Z
+    #[arg(long, value_name = "TIME", value_parser = when::start)]
+    not_before: Option<Timestamp>,
+    #[command(flatten)]
+    each: EachArgs,
     /// The same id with the same file submits once; several jobs get -1, -2, …
     #[arg(long, value_name = "ID")]
     request_id: Option<String>,
+}
+
+impl SubmitArgs {
+    /// What the flags say of each job.
+    fn adjust(&self, job: &mut JobFile) {
+        job.spec.after.extend(self.after.iter().cloned());
+        job.spec.not_before = self.not_before.or(job.spec.not_before);
+        if let Some(run) = &mut job.action {
+            run.said.extend((!self.after.is_empty()).then(|| "after".to_owned()));
+            run.said.extend(self.not_before.map(|_| "not_before".to_owned()));
+        }
+    }
 }
 
 pub(crate) async fn run(client: &Client, args: SubmitArgs, format: FormatArgs) -> anyhow::Result<i32> {
     let (text, folder) = read(&args.file)?;
     let source =
         if args.file == Path::new("-") { "stdin".to_owned() } else { args.file.display().to_string() };
-    let files = job::file::parse(&text, &source).map_err(|error| Failure::usage(error.to_string()))?;
+    if let Some(table) = &args.each.each {
+        let template = Template::parse(&text, &source, &folder);
+        let template = template.map_err(|error| Failure::usage(error.to_string()))?;
+        let (max_parallel, request_id) = (args.each.max_parallel, args.request_id.clone());
+        let order = each::Order { template, table, max_parallel, secrets: BTreeMap::new(), request_id };
+        let batch = each::submit(client, order, |job| args.adjust(job)).await?;
+        return each::leave(&batch, format);
+    }
+    let mut files = job::file::parse(&text, &source).map_err(|error| Failure::usage(error.to_string()))?;
+    files.iter_mut().for_each(|file| args.adjust(file));
     let several = files.len() > 1;
     let mut requests = Vec::new();
     for (index, file) in files.into_iter().enumerate() {

@@ -3,6 +3,11 @@
 use jiff::{Zoned, civil::Time};
 use longshore_common::{clock::Timestamp, units::HumanDuration};
 
+/// The same, and `+2h`: when a job may begin.
+pub(crate) fn start(text: &str) -> Result<Timestamp, String> {
+    until(text.strip_prefix('+').unwrap_or(text))
+}
+
 /// `18:00` (the next one here), `2h`, or `2026-11-21T18:00:00Z`.
 pub(super) fn until(text: &str) -> Result<Timestamp, String> {
     until_after(text, &Zoned::now())

@@ -35,6 +35,8 @@ const fn marked(path: &'static str, take: fn(&JobSpec, &mut JobSpec)) -> Field {
 const FIELDS: &[Field] = &[
     run("name", |said, spec| spec.name.clone_from(&said.name)),
     run("labels", |said, spec| spec.labels.extend(said.labels.clone())),
+    run("after", |said, spec| spec.after.clone_from(&said.after)),
+    run("not_before", |said, spec| spec.not_before = said.not_before),
     // What it works on, as its inputs are; and where Kleinkram is, which projects differ in.
     run("kleinkram.project_uuid", |said, spec| {
         kleinkram(said, spec, |said, own| own.project_uuid.clone_from(&said.project_uuid));

@@ -7,6 +7,7 @@ use super::{
     resources::Resources,
     retry::RetryPolicy,
 };
+use crate::clock::Timestamp;
 use crate::trigger::Origin;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -70,6 +71,9 @@ pub struct JobSpec {
     /// Jobs that must have ended before it begins.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub after: Vec<After>,
+    /// It begins then at the earliest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_before: Option<Timestamp>,
     /// What contract `kleinkram` tells the container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kleinkram: Option<Kleinkram>,
@@ -260,6 +264,7 @@ impl JobSpec {
             caches: BTreeMap::new(),
             pin: false,
             after: Vec::new(),
+            not_before: None,
             kleinkram: None,
             access: Access::Read,
             trigger: None,

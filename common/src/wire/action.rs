@@ -271,6 +271,8 @@ fn said(message: &v1::JobSpec) -> BTreeSet<String> {
     whole("pool", take(&mut rest.pool));
     whole("disconnect_tolerance", take(&mut rest.disconnect_tolerance));
     whole("pin", take(&mut rest.pin));
+    whole("after", take(&mut rest.after));
+    whole("not_before", take(&mut rest.not_before));
     whole("spec", rest != v1::JobSpec::default());
     said
 }

@@ -1,7 +1,10 @@
 //! The job spec. Absent fields take their defaults; all wrong fields are told at once.
 
 use super::machine::{overlay_resources, read_rules};
-use super::{WireError, access, duration_from, duration_to, network_mode, pull_policy, security, text};
+use super::{
+    WireError, access, duration_from, duration_to, network_mode, pull_policy, security, text, timestamp_from,
+    timestamp_to,
+};
 use crate::fields::FieldErrors;
 use crate::job::spec::{DEFAULT_POOL, PLAIN};
 use crate::job::{
@@ -84,6 +87,7 @@ fn read(message: v1::JobSpec) -> (JobSpec, FieldErrors) {
     spec.caches = message.caches.into_iter().collect();
     spec.pin = message.pin;
     spec.after = read_after(message.after, &mut errors);
+    spec.not_before = message.not_before.as_ref().map(timestamp_from);
     spec.kleinkram = message.kleinkram.map(Kleinkram::from);
     set(&mut spec.access, errors.take(access("access", message.access)));
     spec.settle(pids_said);
@@ -195,6 +199,7 @@ impl From<&JobSpec> for v1::JobSpec {
             caches: spec.caches.clone().into_iter().collect(),
             pin: spec.pin,
             after: spec.after.iter().map(v1::After::from).collect(),
+            not_before: spec.not_before.map(timestamp_to),
             kleinkram: spec.kleinkram.as_ref().map(v1::Kleinkram::from),
             access: v1::AccessRight::from(spec.access) as i32,
         }
@@ -313,6 +318,7 @@ mod tests {
             files_in_memory: false,
         });
         spec.access = Access::Write;
+        spec.not_before = Some(crate::clock::Timestamp::from_micros(1_900_000_000_000_001));
         spec
     }
 

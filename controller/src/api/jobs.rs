@@ -5,7 +5,11 @@ use crate::hints;
 use crate::identity::Caller;
 use crate::jobs::{AttemptView, Error, JobFilter, JobView, Removed, WholeJob};
 use crate::results;
-use longshore_common::{fields::FieldErrors, ids::JobId, wire};
+use longshore_common::{
+    fields::{FieldError, FieldErrors},
+    ids::{JobId, ShortId},
+    wire,
+};
 use longshore_proto::v1;
 use std::sync::Arc;
 use tonic::{Request, Response, Status, Streaming};
@@ -174,8 +178,16 @@ pub(super) fn filter(caller: &Caller, message: Option<v1::JobFilter>) -> Result<
         unfinished: message.unfinished,
         action: some(message.action),
         action_version: (message.action_version > 0).then_some(message.action_version),
+        batch: match message.batch.as_str() {
+            "" => None,
+            text => errors.take(batch_id(text)),
+        },
     };
     errors.into_result(filter).map_err(status::invalid)
+}
+
+fn batch_id(text: &str) -> Result<ShortId, FieldError> {
+    text.parse().map_err(|_| FieldError::new("filter.batch", format!("`{text}` is not the id of a batch")))
 }
 
 async fn get(

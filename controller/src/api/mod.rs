@@ -6,6 +6,7 @@ mod actions;
 mod agents;
 mod artifacts;
 pub mod auth;
+mod batches;
 mod cluster;
 mod enrolment;
 mod exec;
@@ -149,6 +150,7 @@ pub async fn routes(context: &Arc<Context>) -> Result<Routes, tonic_reflection::
     let projects = v1::projects_server::ProjectsServer::new(projects::Service(Arc::clone(context)));
     let cluster = v1::cluster_server::ClusterServer::new(cluster::Service(Arc::clone(context)));
     let enrolment = v1::enrolment_server::EnrolmentServer::new(enrolment::Service(Arc::clone(context)));
+    let batches = v1::batches_server::BatchesServer::new(batches::Service(Arc::clone(context)));
     let triggers = v1::triggers_server::TriggersServer::new(triggers::Service(Arc::clone(context)));
     health.set_serving::<v1::jobs_server::JobsServer<jobs::Service>>().await;
     health.set_serving::<v1::agent_link_server::AgentLinkServer<link::Service>>().await;
@@ -161,6 +163,7 @@ pub async fn routes(context: &Arc<Context>) -> Result<Routes, tonic_reflection::
         .add_service(access.max_decoding_message_size(SMALL))
         .add_service(projects.max_decoding_message_size(SMALL))
         .add_service(enrolment.max_decoding_message_size(TINY))
+        .add_service(batches.max_decoding_message_size(MESSAGE_LIMIT))
         .add_service(triggers.max_decoding_message_size(MESSAGE_LIMIT))
         .add_service(reflection.max_decoding_message_size(TINY))
         .add_service(health_server.max_decoding_message_size(TINY)))

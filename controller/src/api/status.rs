@@ -2,7 +2,7 @@
 
 use crate::{
     actions, blobs, identity, jobs,
-    jobs::{ResolveError, SubmitError},
+    jobs::{BatchError, ResolveError, SubmitError},
     lifecycle, log_store, secrets, store, triggers,
 };
 use longshore_common::{fields::FieldError, wire::status::Refusal};
@@ -37,9 +37,10 @@ pub(super) fn of_jobs(error: jobs::Error) -> Refusal {
         }
         jobs::Error::NotFound { .. } => Code::NotFound,
         jobs::Error::PageToken => return FieldError::new("page_token", error.to_string()).into(),
-        jobs::Error::NotEnded { .. } | jobs::Error::NoDigest { .. } | jobs::Error::Needed(_) => {
-            Code::FailedPrecondition
-        }
+        jobs::Error::NotEnded { .. }
+        | jobs::Error::NoDigest { .. }
+        | jobs::Error::Needed(_)
+        | jobs::Error::NothingToRetry { .. } => Code::FailedPrecondition,
         jobs::Error::Invalid(_) => Code::InvalidArgument,
         jobs::Error::Storage { .. } => Code::ResourceExhausted,
         jobs::Error::Closed => Code::Unavailable,
@@ -133,6 +134,16 @@ pub(super) fn of_submit(error: SubmitError) -> Refusal {
         }
         SubmitError::BadInput { field, message } => FieldError::new(field, message).into(),
         SubmitError::OverQuota { .. } => Refusal::new(Code::ResourceExhausted, error.to_string()),
+    }
+}
+
+pub(super) fn batch(error: BatchError) -> Status {
+    match error {
+        BatchError::RequestIdReused { .. } | BatchError::RequestOfRemoved { .. } => {
+            Status::already_exists(error.to_string())
+        }
+        BatchError::Refused(error) => of_submit(error).into(),
+        BatchError::Rows(_) => Status::invalid_argument(error.to_string()),
     }
 }
 

@@ -116,18 +116,22 @@ pub(super) async fn asked(
     Ok((project, spec))
 }
 
-fn submitter(caller: &Caller) -> Option<Submitter> {
+pub(super) fn submitter(caller: &Caller) -> Option<Submitter> {
     match caller.who() {
         Who::Token(token) => Some(Submitter { token: token.id.clone(), name: token.name.clone() }),
         Who::Nobody | Who::Agent(_) => None,
     }
 }
 
-fn of_caller(caller: &Caller, project: String) -> String {
+pub(super) fn of_caller(caller: &Caller, project: String) -> String {
     if project.is_empty() { caller.scope().unwrap_or(DEFAULT_PROJECT).to_owned() } else { project }
 }
 
-async fn read(context: &Context, caller: &Caller, mut request: v1::SubmitRequest) -> Result<Order, Refusal> {
+pub(super) async fn read(
+    context: &Context,
+    caller: &Caller,
+    mut request: v1::SubmitRequest,
+) -> Result<Order, Refusal> {
     let mut errors = FieldErrors::new();
     let request_id = request_id(request.request_id, &mut errors);
     let project = of_caller(caller, request.project);

@@ -4,7 +4,7 @@ use crate::{
     actions::ActionView,
     hints::Hint,
     identity::{Caller, ExecPolicy, KleinkramSettings, Project, Quotas, Token},
-    jobs::{AgentView, AttemptView, Ending, Explanation, JobView, StoredArtifact},
+    jobs::{AgentView, AttemptView, BatchCounts, BatchView, Ending, Explanation, JobView, StoredArtifact},
     results::Link,
     store::AuditRow,
 };
@@ -39,11 +39,39 @@ pub(super) fn job(view: &JobView) -> v1::Job {
             .map(|origin| origin.kind.as_str().to_owned())
             .unwrap_or_default(),
         trigger_depth: view.spec.trigger.as_ref().map_or(0, |origin| origin.depth),
+        batch: view.batch.as_ref().map(|batch| batch.id.to_string()).unwrap_or_default(),
+        batch_row: view.batch.as_ref().map_or(0, |batch| batch.row),
         waits: String::new(),
         action: view.action.as_ref().map(|action| action.name.clone()).unwrap_or_default(),
         action_version: view.action.as_ref().map(|action| action.version).unwrap_or_default(),
         submitted_by: view.submitter.as_ref().map(|submitter| submitter.name.clone()).unwrap_or_default(),
         id,
+    }
+}
+
+pub(super) fn batch(view: &BatchView) -> v1::Batch {
+    let BatchCounts { waiting, queued, running, succeeded, failed, timed_out, cancelled, removed } =
+        view.counts;
+    v1::Batch {
+        id: view.id.to_string(),
+        project: view.project.clone(),
+        name: view.name.clone(),
+        max_parallel: view.max_parallel.unwrap_or_default(),
+        total: view.total,
+        counts: Some(v1::BatchCounts {
+            waiting,
+            queued,
+            running,
+            succeeded,
+            failed,
+            timed_out,
+            cancelled,
+            removed,
+        }),
+        created_at: Some(wire::timestamp_to(view.created_at)),
+        finished_at: view.finished_at.map(wire::timestamp_to),
+        submitted_by: view.submitter.clone().unwrap_or_default(),
+        retry_of: view.retry_of.as_ref().map(ToString::to_string).unwrap_or_default(),
     }
 }
 

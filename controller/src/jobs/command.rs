@@ -1,6 +1,7 @@
 //! What the writer is asked to do, with the way back for the answer.
 
 use super::{
+    batches::{BatchError, CheckedBatch, MadeBatch},
     chores::Chore,
     error::Error,
     fleet::Change,
@@ -44,6 +45,7 @@ pub(super) type Results<T, E> = Vec<Result<T, E>>;
 #[derive(Debug)]
 pub(super) enum Command {
     Submit(Call<Vec<Checked>, Results<Submitted, SubmitError>>),
+    Batch(Call<CheckedBatch, Result<MadeBatch, BatchError>>),
     Claim(Call<ClaimCommand, Claimed>),
     Phases(Call<Vec<HeldAttempt>, ()>),
     Finish(Call<Vec<FinishReport>, Results<(), Refusal>>),
@@ -60,6 +62,7 @@ impl Command {
     pub(super) fn settle(self, result: Result<(), Error>) {
         match self {
             Self::Submit(call) => call.settle(result),
+            Self::Batch(call) => call.settle(result),
             Self::Claim(call) => call.settle(result),
             Self::Phases(call) => call.settle(result),
             Self::Finish(call) => call.settle(result),

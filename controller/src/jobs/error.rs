@@ -19,10 +19,13 @@ pub enum Error {
     )]
     NoDigest { image: String },
     #[error(
-        "job {} is an input of jobs that have not ended ({}); wait for their end, or cancel them first",
+        "job {} is needed by jobs that have not ended ({}): what it left is their input, or they wait for its end; \
+         wait for theirs, or cancel them first",
         .0.job, named(.0)
     )]
     Needed(Needed),
+    #[error("no job of batch {batch} {what}, so there is nothing to try again")]
+    NothingToRetry { batch: ShortId, what: &'static str },
     #[error("{0}")]
     Invalid(String),
     #[error("project {project} keeps {stored} of its {bound}, and {more} more do not fit; remove some jobs")]
@@ -42,6 +45,7 @@ impl Error {
             | Self::NotEnded { .. }
             | Self::NoDigest { .. }
             | Self::Needed(_)
+            | Self::NothingToRetry { .. }
             | Self::Storage { .. }
             | Self::Invalid(_) => false,
         }

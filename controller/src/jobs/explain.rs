@@ -5,6 +5,7 @@ use super::{
     claim::candidate,
     error::Error,
     reasons::Weigher,
+    turns,
     types::{AgentReason, Explanation, JobView},
 };
 use crate::{
@@ -36,15 +37,18 @@ impl Jobs {
         let weigher = self.weigher(project).await?;
         let weighed = weigher.weigh(&candidate, "has room; it would take the job at once");
         let place = self.place(&candidate, Timestamp::now()).await?;
-        let summary = in_line(place, &weighed.agents);
+        let summary = match spec.not_before.filter(|start| *start > Timestamp::now()) {
+            Some(start) => format!("{}; as it is now: {}", begins(start), in_line(place, &weighed.agents)),
+            None => in_line(place, &weighed.agents),
+        };
         Ok(Explanation { place, summary, ..weighed })
     }
 
     pub(super) async fn why(&self, row: &ViewRow) -> Result<Explanation, Error> {
         let state = row.row.job.state;
         let room = match (state, &row.row.job.ending) {
-            (JobState::Waiting, _) if row.row.job.blocked => {
-                let summary = after::sentence(&self.inner.shared.store.dependencies(row.row.job.id).await?);
+            (JobState::Waiting, _) if row.row.job.attempts == 0 => {
+                let summary = self.kept(row).await?;
                 return Ok(Explanation { summary, ..Explanation::default() });
             }
             (JobState::Waiting, _) => {
@@ -69,6 +73,22 @@ impl Jobs {
             None => summary(row, place, &weighed.agents),
         };
         Ok(Explanation { place, summary, ..weighed })
+    }
+
+    /// What keeps a job that nobody has had yet.
+    async fn kept(&self, row: &ViewRow) -> Result<String, Error> {
+        let (shared, job) = (&self.inner.shared, &row.row.job);
+        let mut said = Vec::new();
+        if job.blocked {
+            said.push(after::sentence(&shared.store.dependencies(job.id).await?));
+        }
+        said.extend(job.not_before.map(begins));
+        if let Some(batch) = row.row.batch.as_ref().filter(|_| job.wants_turn()) {
+            let bound = shared.store.batch(&batch.id).await?.and_then(|batch| batch.max_parallel);
+            let going = shared.store.going_in_batch(&batch.id).await?;
+            said.push(turns::sentence(batch.id.as_str(), bound.unwrap_or(going), going));
+        }
+        Ok(if said.is_empty() { "begins now".to_owned() } else { said.join("; ") })
     }
 
     async fn weigher(&self, project: &str) -> Result<Weigher, Error> {
@@ -132,10 +152,15 @@ impl Jobs {
                 let paused = || self.paused_now(&job.project);
                 paused().or_else(|| weigher.map(|all| all.in_short(&candidate))).unwrap_or_default()
             }
-            JobState::Waiting if job.attempts == 0 && !job.spec.after.is_empty() => {
+            JobState::Waiting if job.blocked => {
                 let names: Vec<_> = job.spec.after.iter().map(|after| after.job.as_str()).collect();
                 format!("after {}", names.join(", "))
             }
+            JobState::Waiting if job.attempts == 0 => match (job.not_before, &job.batch) {
+                (Some(start), _) => begins(start),
+                (None, Some(batch)) => format!("its turn in batch {}", batch.id),
+                (None, None) => String::new(),
+            },
             JobState::Waiting => follows(job.attempts + 1, job.not_before, now),
             _ => String::new(),
         };
@@ -148,6 +173,11 @@ fn tried_again(job: &Job, last: Option<&Ending>, now: Timestamp) -> String {
     let ended =
         last.map_or_else(String::new, |ending| format!("attempt {} ended: {}; ", job.attempts, said(ending)));
     format!("{ended}{}", follows(job.attempts + 1, job.not_before, now))
+}
+
+/// `begins at 2026-11-21T18:00:00Z at the earliest`
+fn begins(start: Timestamp) -> String {
+    format!("begins at {} at the earliest", start.to_rfc3339())
 }
 
 fn follows(attempt: u32, not_before: Option<Timestamp>, now: Timestamp) -> String {

@@ -42,9 +42,16 @@ impl Retention {
 pub(super) struct Queues(HashMap<String, (u64, u64)>);
 
 impl Queues {
-    /// One more job of this project.
-    pub(super) fn enter(&mut self, project: &str) -> Result<(), SubmitError> {
+    /// So many more jobs of this project.
+    pub(super) fn enter(&mut self, project: &str, count: u64) -> Result<(), SubmitError> {
         match self.0.get_mut(project) {
+            Some((bound, queued)) if count > 1 && queued.saturating_add(count) > *bound => {
+                let what = format!(
+                    "has {queued} jobs that wait, and may have {bound}; {count} more are too many: split the batch, \
+                     or try again when some have begun"
+                );
+                Err(SubmitError::OverQuota { project: project.to_owned(), what })
+            }
             Some((bound, queued)) if *queued >= *bound => Err(SubmitError::OverQuota {
                 project: project.to_owned(),
                 what: format!(
@@ -52,7 +59,7 @@ impl Queues {
                 ),
             }),
             Some((_, queued)) => {
-                *queued += 1;
+                *queued += count;
                 Ok(())
             }
             None => Ok(()),

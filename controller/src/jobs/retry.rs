@@ -35,6 +35,7 @@ impl Jobs {
         let mut spec = spec.unwrap_or_else(|| (*old.spec).clone());
         // Who asks for it again has seen how they ended.
         spec.after.clear();
+        spec.not_before = None;
         let own = self.job_secrets(job).await?;
         let new = NewJob { request_id, project: old.project, spec, retry_of: Some(retry_of), own, submitter };
         self.submit(vec![Order::again(new, old.action)]).await?.pop().ok_or(Error::Closed)

@@ -5,15 +5,16 @@ use super::{
     command::{Command, Results},
     error::{Error, ResolveError},
     projects::{Projects, Queues},
-    types::{JobAction, NewJob, Order, SubmitError, Submitted},
+    types::{InBatch, JobAction, NewJob, Order, SubmitError, Submitted},
     view,
     work::Work,
 };
 use crate::{
     lifecycle::Job,
-    store::{self, JobRow, NewJobRow, RequestRow, Source, Tx, ViewRow},
+    store::{self, BatchRequestRow, JobRow, NewJobRow, RequestRow, Source, Tx, ViewRow},
 };
 use longshore_common::{
+    clock::Timestamp,
     fields::FieldErrors,
     ids::{JobId, ShortId},
     job::{Input, JobSpec, KLEINKRAM, kleinkram},
@@ -142,12 +143,12 @@ impl Jobs {
 /// A job whose inputs were looked at.
 #[derive(Debug)]
 pub(super) struct Checked {
-    new: NewJob,
-    action: Option<JobAction>,
+    pub(super) new: NewJob,
+    pub(super) action: Option<JobAction>,
     /// Of what the client sent: what a name meant is not part of the request.
     digest: Vec<u8>,
     /// Counts only if the request was not made before: its job has what it needs, or has had it.
-    refused: Option<SubmitError>,
+    pub(super) refused: Option<SubmitError>,
 }
 
 /// Requests of the batch that were made before.
@@ -157,7 +158,9 @@ pub(super) struct Known {
     jobs: HashMap<JobId, ViewRow>,
     /// Of those that the batch names, the ones that are there.
     sources: HashSet<Source>,
-    queues: Queues,
+    pub(super) queues: Queues,
+    /// Those for batches, and whether their batches are still there.
+    pub(super) batches: HashMap<(String, String), (BatchRequestRow, bool)>,
 }
 
 impl Known {
@@ -168,16 +171,17 @@ impl Known {
     ) -> Result<Self, store::Error> {
         let mut ids = Vec::new();
         let mut sources = Vec::new();
-        for command in batch {
-            let Command::Submit(call) = command else { continue };
-            for Checked { new, refused, .. } in &call.input {
-                ids.extend(new.request_id.as_deref().map(|id| (new.project.as_str(), id)));
-                if refused.is_none() {
-                    sources.extend(Source::all(&new.spec));
-                }
+        for Checked { new, refused, .. } in batch.iter().flat_map(checked) {
+            ids.extend(new.request_id.as_deref().map(|id| (new.project.as_str(), id)));
+            if refused.is_none() {
+                sources.extend(Source::all(&new.spec));
             }
         }
-        tx.touch_inputs(&sources, longshore_common::clock::Timestamp::now()).await?;
+        // The jobs of a batch are made of the same things.
+        let sources: HashSet<_> = sources.into_iter().collect();
+        let sources: Vec<_> = sources.into_iter().collect();
+        let batches = batch_requests(batch, tx).await?;
+        tx.touch_inputs(&sources, Timestamp::now()).await?;
         let sources = tx.present(&sources).await?.into_iter().collect();
         let queues = projects.queues(projects_of(batch), tx).await?;
         let requests = tx.find_requests(&ids).await?;
@@ -185,11 +189,11 @@ impl Known {
         let jobs = tx.load_views(&jobs).await?.into_iter().map(|view| (view.row.job.id, view)).collect();
         let requests =
             requests.into_iter().map(|row| ((row.project.clone(), row.request_id.clone()), row)).collect();
-        Ok(Self { requests, jobs, sources, queues })
+        Ok(Self { requests, jobs, sources, queues, batches })
     }
 
     /// They were there when they were looked at: a removal may have come in between.
-    fn missing(&self, spec: &JobSpec, work: &Work) -> Option<SubmitError> {
+    pub(super) fn missing(&self, spec: &JobSpec, work: &Work) -> Option<SubmitError> {
         spec.inputs
             .iter()
             .find_map(|(name, input)| {
@@ -215,17 +219,37 @@ impl Known {
 
 /// Projects that the batch submits to.
 fn projects_of(batch: &[Command]) -> HashSet<&str> {
-    let submits = batch.iter().filter_map(|command| match command {
-        Command::Submit(call) => Some(&call.input),
-        _ => None,
-    });
-    submits.flatten().map(|checked| checked.new.project.as_str()).collect()
+    batch.iter().flat_map(checked).map(|checked| checked.new.project.as_str()).collect()
+}
+
+/// The new jobs of a command.
+fn checked(command: &Command) -> &[Checked] {
+    match command {
+        Command::Submit(call) => &call.input,
+        Command::Batch(call) => &call.input.jobs,
+        _ => &[],
+    }
+}
+
+async fn batch_requests(
+    batch: &[Command],
+    tx: &mut Tx,
+) -> Result<HashMap<(String, String), (BatchRequestRow, bool)>, store::Error> {
+    let mut found = HashMap::new();
+    for command in batch {
+        let Command::Batch(call) = command else { continue };
+        let Some((request, _)) = &call.input.request else { continue };
+        if let Some(row) = tx.find_batch_request(&call.input.project, request).await? {
+            found.insert((call.input.project.clone(), request.clone()), row);
+        }
+    }
+    Ok(found)
 }
 
 /// The submits of one batch: two of them may carry the same request.
 #[derive(Debug)]
 pub(super) struct Round {
-    known: Known,
+    pub(super) known: Known,
 }
 
 impl Round {
@@ -246,9 +270,8 @@ impl Round {
         if let Some(error) = refused.clone().or_else(|| self.known.missing(&new.spec, work)) {
             return Err(error);
         }
-        self.known.queues.enter(&new.project)?;
-        let row = add(new, action.as_ref(), work);
-        work.own.extend(new.own.iter().map(|own| (row.row.job.id, own.clone())));
+        self.known.queues.enter(&new.project, 1)?;
+        let row = add(new, action.as_ref(), None, work);
         if let Some(key) = key {
             self.remember(key, digest, &row, work);
         }
@@ -280,12 +303,18 @@ impl Round {
     }
 }
 
-fn add(new: &NewJob, action: Option<&JobAction>, work: &mut Work) -> ViewRow {
+/// `batch`: that it is a part of, and whether that lets its jobs go one after the other.
+pub(super) fn add(
+    new: &NewJob,
+    action: Option<&JobAction>,
+    batch: Option<(InBatch, bool)>,
+    work: &mut Work,
+) -> ViewRow {
     let spec = Arc::new(new.spec.clone());
-    let deadline = spec.deadlines.queue.map(|length| work.now.plus(length));
-    let job = Job::new(JobId::new(), spec.retry.clone(), deadline);
+    let in_turn = batch.as_ref().is_some_and(|(_, in_turn)| *in_turn);
     let mut row = JobRow {
-        job: if spec.after.is_empty() { job } else { job.behind_others() },
+        job: fresh(&spec, in_turn, work.now),
+        batch: batch.map(|(batch, _)| batch),
         short_id: ShortId::random(),
         project: new.project.clone(),
         name: shown_name(&spec),
@@ -300,7 +329,22 @@ fn add(new: &NewJob, action: Option<&JobAction>, work: &mut Work) -> ViewRow {
         submitter: new.submitter.clone(),
     };
     row.revision = work.add(NewJobRow { row: row.clone(), spec: Arc::clone(&spec) });
+    work.own.extend(new.own.iter().map(|own| (row.job.id, own.clone())));
     ViewRow { row, spec, spec_bytes: 0, agent: None }
+}
+
+/// As the lifecycle begins, with all that keeps it from being queued.
+fn fresh(spec: &JobSpec, in_turn: bool, now: Timestamp) -> Job {
+    let start = spec.not_before.filter(|start| *start > now);
+    let deadline = spec.deadlines.queue.map(|length| start.unwrap_or(now).plus(length));
+    let mut job = Job::new(JobId::new(), spec.retry.clone(), deadline);
+    if !spec.after.is_empty() {
+        job = job.behind_others();
+    }
+    if let Some(start) = start {
+        job = job.not_before(start);
+    }
+    if in_turn { job.in_turn() } else { job }
 }
 
 /// The first of what is missing: whoever submits through the API was told all of it.

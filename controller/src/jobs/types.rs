@@ -46,6 +46,14 @@ pub struct JobAction {
     pub version: u32,
 }
 
+/// The batch that a job is a part of, and its place there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InBatch {
+    pub id: ShortId,
+    /// From 1.
+    pub row: u32,
+}
+
 /// A job to be made, and where it comes from.
 #[derive(Clone, Debug)]
 pub struct Order {
@@ -59,6 +67,11 @@ impl Order {
     /// A run of an action.
     pub fn of_action(new: NewJob, action: JobAction, sent: Vec<u8>) -> Self {
         Self { new, action: Some(action), sent: Some(sent) }
+    }
+
+    /// Of the action that it runs.
+    pub fn version(&self) -> Option<u32> {
+        self.action.as_ref().map(|action| action.version)
     }
 
     /// A run of the same version as another job.
@@ -122,6 +135,11 @@ pub struct JobView {
     pub revision: u64,
     pub lane: Lane,
     pub submitter: Option<Submitter>,
+    pub batch: Option<InBatch>,
+    /// It waits for other jobs.
+    pub blocked: bool,
+    /// Its batch has not let it go yet.
+    pub awaits_turn: bool,
 }
 
 /// Everything about one job at one instant.
@@ -271,6 +289,8 @@ pub struct JobFilter {
     /// Runs of this action.
     pub action: Option<String>,
     pub action_version: Option<u32>,
+    /// Parts of this batch.
+    pub batch: Option<ShortId>,
 }
 
 /// A page of a list. The token belongs to the filter it was made with.
@@ -348,11 +368,11 @@ pub struct Removed {
     pub jobs: Vec<ShortId>,
     /// Not removed because they have not ended.
     pub unfinished: Vec<ShortId>,
-    /// Not removed because others need their outputs.
+    /// Not removed because others need them.
     pub needed: Vec<Needed>,
 }
 
-/// A job whose outputs are inputs of jobs that have not ended.
+/// A job whose outputs are inputs of jobs that have not ended, or whose end they wait for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Needed {
     pub job: ShortId,

@@ -57,6 +57,9 @@ pub(super) fn job(view: ViewRow) -> JobView {
         revision: row.revision,
         lane: row.lane,
         submitter: row.submitter,
+        batch: row.batch,
+        blocked: row.job.blocked,
+        awaits_turn: row.job.awaits_turn,
     }
 }
 

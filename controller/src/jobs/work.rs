@@ -14,7 +14,10 @@ use super::{
 use crate::{
     lifecycle::{Effect, Event, Refusal, Step, step},
     placement::Load,
-    store::{AttemptClose, AttemptRow, AttemptUpdate, Error, JobRow, NewJobRow, RequestRow, Source, Tx},
+    store::{
+        AttemptClose, AttemptRow, AttemptUpdate, BatchRequestRow, BatchRow, Error, JobRow, NewJobRow,
+        RequestRow, Source, Tx,
+    },
 };
 use longshore_common::{
     agent::{StopReason, Usage},
@@ -58,6 +61,10 @@ pub(super) struct Work {
     repeated: Vec<JobId>,
     /// New jobs that wait for others.
     blocked: Vec<JobId>,
+    /// Batches in which it may be another job's turn.
+    turns: BTreeSet<ShortId>,
+    pub(super) batches: Vec<BatchRow>,
+    pub(super) batch_requests: Vec<BatchRequestRow>,
 }
 
 /// A new attempt and the length of its lease.
@@ -99,6 +106,9 @@ impl Work {
             granted: Vec::new(),
             repeated: Vec::new(),
             blocked: Vec::new(),
+            turns: BTreeSet::new(),
+            batches: Vec::new(),
+            batch_requests: Vec::new(),
         }
     }
 
@@ -110,6 +120,11 @@ impl Work {
             return Ok(());
         }
         row.job = job;
+        if let Some(batch) =
+            row.batch.as_ref().filter(|_| row.job.state.is_terminal() || row.job.wants_turn())
+        {
+            self.turns.insert(batch.id.clone());
+        }
         for effect in effects {
             self.follow(id, effect);
         }
@@ -125,7 +140,11 @@ impl Work {
         self.changes.insert(job.id, Change { job: job.id, revision: self.revision, state: job.state });
         if job.blocked {
             self.blocked.push(job.id);
-        } else {
+        }
+        if let Some(batch) = new.row.batch.as_ref().filter(|_| job.awaits_turn) {
+            self.turns.insert(batch.id.clone());
+        }
+        if job.state == JobState::Queued {
             *self.lanes.queued.entry(new.row.lane.clone()).or_default() += 1;
         }
         for source in Source::all(&new.spec) {
@@ -144,6 +163,10 @@ impl Work {
 
     pub(super) fn take_blocked(&mut self) -> Vec<JobId> {
         std::mem::take(&mut self.blocked)
+    }
+
+    pub(super) fn take_turns(&mut self) -> BTreeSet<ShortId> {
+        std::mem::take(&mut self.turns)
     }
 
     /// Marks a loaded job as changed.
@@ -197,7 +220,11 @@ impl Work {
         let now = self.now;
         match effect {
             Effect::Queued => {
-                if let Some(row) = self.jobs.get(&id) {
+                if let Some(row) = self.jobs.get_mut(&id) {
+                    if row.job.attempts == 0 {
+                        // Its age counts from when it could begin.
+                        row.queued_at = now;
+                    }
                     *self.lanes.queued.entry(row.lane.clone()).or_default() += 1;
                 }
             }
@@ -231,6 +258,12 @@ impl Work {
 
     /// Writes what has gathered. May be called more than once in a batch.
     pub(super) async fn save(&mut self, tx: &mut Tx) -> Result<(), Error> {
+        for batch in self.batches.drain(..) {
+            tx.insert_batch(&batch).await?;
+        }
+        for request in self.batch_requests.drain(..) {
+            tx.insert_batch_request(&request, self.now).await?;
+        }
         tx.insert_jobs(&self.new).await?;
         self.new.clear();
         tx.insert_requests(&self.requests, self.now).await?;

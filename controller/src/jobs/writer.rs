@@ -1,8 +1,8 @@
 //! The one task that writes. It drains its channel into one transaction; whoever asked hears after the commit.
 
 use super::{
-    Shared, after, claim, command::Command, error::Error, finish, fleet, heartbeat, remove, submit,
-    work::Work,
+    Shared, after, batches, claim, command::Command, error::Error, finish, fleet, heartbeat, remove, submit,
+    turns, work::Work,
 };
 use crate::{actions, store::Tx};
 use longshore_common::{clock::Timestamp, ids::JobId};
@@ -117,6 +117,7 @@ async fn apply(
     for command in batch.iter_mut() {
         match command {
             Command::Submit(call) => call.answer = Some(submits.apply(&call.input, work)),
+            Command::Batch(call) => call.answer = Some(batches::make(&call.input, &mut submits, work)),
             Command::Phases(call) => {
                 heartbeat::apply(&call.input, work);
                 call.answer = Some(());
@@ -132,6 +133,7 @@ async fn apply(
     }
     // Before the claims of this batch: what is let go can be granted.
     after::settle(work, tx).await?;
+    turns::settle(work, tx).await?;
     claim::apply_all(shared, batch, work, tx).await
 }
 
@@ -145,6 +147,7 @@ fn touched(batch: &[Command]) -> BTreeSet<JobId> {
             Command::Events(call) => jobs.extend(call.input.iter().map(|(job, _)| *job)),
             Command::Remove(call) => jobs.extend(&call.input.jobs),
             Command::Submit(_)
+            | Command::Batch(_)
             | Command::Claim(_)
             | Command::Chore(_)
             | Command::Fleet(_)

@@ -87,7 +87,12 @@ pub enum Event {
         reason: String,
     },
     QueueDeadlinePassed,
+    /// The time before which it may not begin is over, too.
     BackoffOver,
+    /// Its batch lets it go. From now on an agent has until then to claim it.
+    TurnCame {
+        queue_deadline: Option<Timestamp>,
+    },
     /// All jobs that it waits for have ended as they should. From now on it is its queue that it waits in: until then.
     DependenciesMet {
         queue_deadline: Option<Timestamp>,
@@ -111,6 +116,7 @@ impl Event {
             Self::CancelRequested { .. } => "cancel_requested",
             Self::QueueDeadlinePassed => "queue_deadline_passed",
             Self::BackoffOver => "backoff_over",
+            Self::TurnCame { .. } => "turn_came",
             Self::DependenciesMet { .. } => "dependencies_met",
             Self::DependencyFailed { .. } => "dependency_failed",
         }
@@ -129,6 +135,7 @@ impl Event {
             | Self::CancelRequested { .. }
             | Self::QueueDeadlinePassed
             | Self::BackoffOver
+            | Self::TurnCame { .. }
             | Self::DependenciesMet { .. }
             | Self::DependencyFailed { .. } => None,
         }

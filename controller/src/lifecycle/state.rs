@@ -61,7 +61,9 @@ pub struct Job {
     pub latest: Option<Latest>,
     /// It waits for other jobs.
     pub blocked: bool,
-    /// End of a backoff.
+    /// Its batch has not let it go yet.
+    pub awaits_turn: bool,
+    /// When it may begin, or the end of a backoff.
     pub not_before: Option<Timestamp>,
     /// Until the first claim. None while it waits for other jobs: that is no queue.
     pub queue_deadline: Option<Timestamp>,
@@ -82,6 +84,7 @@ impl Job {
             died_on: BTreeSet::new(),
             latest: None,
             blocked: false,
+            awaits_turn: false,
             not_before: None,
             queue_deadline,
             ending: None,
@@ -94,6 +97,23 @@ impl Job {
     #[must_use]
     pub fn behind_others(self) -> Self {
         Self { state: JobState::Waiting, blocked: true, queue_deadline: None, ..self }
+    }
+
+    /// It begins at this time at the earliest.
+    #[must_use]
+    pub fn not_before(self, at: Timestamp) -> Self {
+        Self { state: JobState::Waiting, not_before: Some(at), ..self }
+    }
+
+    /// It begins when its batch lets it go; nobody has asked an agent for it before.
+    #[must_use]
+    pub fn in_turn(self) -> Self {
+        Self { state: JobState::Waiting, awaits_turn: true, queue_deadline: None, ..self }
+    }
+
+    /// Nothing but its batch keeps it.
+    pub fn wants_turn(&self) -> bool {
+        self.awaits_turn && !self.blocked && self.not_before.is_none() && self.state == JobState::Waiting
     }
 
     /// Whether `attempt` may speak for the job.

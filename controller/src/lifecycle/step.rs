@@ -78,6 +78,12 @@ pub fn step(job: &Job, event: Event, now: Timestamp) -> Result<Step, Refusal> {
         (S::Waiting, E::BackoffOver) => backoff_over(job, now),
         (S::Queued | S::Claimed | S::Preparing | S::Running | S::Collecting, E::BackoffOver) => illegal,
 
+        (S::Waiting, E::TurnCame { queue_deadline }) if job.wants_turn() => Ok(let_go(job, queue_deadline)),
+        (
+            S::Waiting | S::Queued | S::Claimed | S::Preparing | S::Running | S::Collecting,
+            E::TurnCame { .. },
+        ) => illegal,
+
         (S::Waiting, E::DependenciesMet { queue_deadline }) if job.blocked => {
             Ok(released(job, queue_deadline, now))
         }
@@ -103,6 +109,7 @@ pub fn step(job: &Job, event: Event, now: Timestamp) -> Result<Step, Refusal> {
             | E::CancelRequested { .. }
             | E::QueueDeadlinePassed
             | E::BackoffOver
+            | E::TurnCame { .. }
             | E::DependenciesMet { .. }
             | E::DependencyFailed { .. },
         ) => Err(Refusal::AlreadyFinished(job.state)),
@@ -254,21 +261,38 @@ fn queue_deadline(job: &Job, now: Timestamp) -> Result<Step, Refusal> {
 }
 
 fn backoff_over(job: &Job, now: Timestamp) -> Result<Step, Refusal> {
-    if job.blocked || job.not_before.is_some_and(|start| start > now) {
+    if job.blocked || job.not_before.is_none_or(|start| start > now) {
         return Err(Refusal::NotYet);
     }
     let mut step = Step { job: job.clone(), effects: Vec::new() };
-    again::queue(&mut step);
+    go_on(&mut step, now);
     Ok(step)
+}
+
+/// One thing less keeps it: it is queued if that was the last.
+fn go_on(step: &mut Step, now: Timestamp) {
+    if step.job.not_before.is_some_and(|start| start > now) {
+        return;
+    }
+    step.job.not_before = None;
+    if !step.job.awaits_turn {
+        again::queue(step);
+    }
+}
+
+fn let_go(job: &Job, queue_deadline: Option<Timestamp>) -> Step {
+    let mut step = Step { job: job.clone(), effects: Vec::new() };
+    step.job.awaits_turn = false;
+    step.job.queue_deadline = queue_deadline;
+    again::queue(&mut step);
+    step
 }
 
 fn released(job: &Job, queue_deadline: Option<Timestamp>, now: Timestamp) -> Step {
     let mut step = Step { job: job.clone(), effects: Vec::new() };
     step.job.blocked = false;
-    step.job.queue_deadline = queue_deadline;
-    if step.job.not_before.is_none_or(|start| start <= now) {
-        again::queue(&mut step);
-    }
+    step.job.queue_deadline = queue_deadline.filter(|_| !job.awaits_turn);
+    go_on(&mut step, now);
     step
 }
 
@@ -307,5 +331,6 @@ pub(super) fn end(step: &mut Step, ending: Ending, now: Timestamp) {
     step.job.not_before = None;
     step.job.queue_deadline = None;
     step.job.blocked = false;
+    step.job.awaits_turn = false;
     step.effects.push(Effect::Ended);
 }

@@ -16,11 +16,12 @@ mod write;
 
 pub use backup::{backup, restore};
 pub use error::Error;
-pub(crate) use read::{Holdings, ListBounds, Place};
+pub(crate) use read::{Holdings, ListBounds, Place, StateCount};
 pub(crate) use rows::{
-    ActionRequestRow, AgentRow, AttemptClose, AttemptRow, AttemptUpdate, AuditRow, CredentialRow, DataKeyRow,
-    FiringRow, FiringState, GrantedGpu, JobRow, JoinTokenRow, NewJobRow, PutTrigger, Record, RequestRow,
-    RunKeyRow, SecretRow, SeenObject, Standing, TokenRow, TriggerRow, ViewRow, pack_list,
+    ActionRequestRow, AgentRow, AttemptClose, AttemptRow, AttemptUpdate, AuditRow, BatchRequestRow, BatchRow,
+    CredentialRow, DataKeyRow, FiringRow, FiringState, GrantedGpu, JobRow, JoinTokenRow, NewJobRow,
+    PutTrigger, Record, RequestRow, RunKeyRow, SecretRow, SeenObject, Standing, TokenRow, TriggerRow,
+    ViewRow, pack_list,
 };
 pub use rows::{AgentEvent, SecretKind};
 pub(crate) use write::{

@@ -27,6 +27,7 @@ const STEPS: &[(i64, &str, &str)] = &[
     (17, "run keys", include_str!("../../migrations/sqlite/0017_run_keys.sql")),
     (18, "after", include_str!("../../migrations/sqlite/0018_after.sql")),
     (19, "triggers", include_str!("../../migrations/sqlite/0019_triggers.sql")),
+    (20, "batches", include_str!("../../migrations/sqlite/0020_batches.sql")),
     (22, "seen objects gone", include_str!("../../migrations/sqlite/0022_seen_objects_gone.sql")),
     (23, "lost mints", include_str!("../../migrations/sqlite/0023_lost_mints.sql")),
 ];

@@ -4,6 +4,7 @@ mod access;
 mod actions;
 mod agents;
 mod bad_input;
+mod batches;
 mod bytes;
 mod ends;
 mod faces;

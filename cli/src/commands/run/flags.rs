@@ -3,10 +3,13 @@
 
 use super::contract::ContractArgs;
 use super::words;
+use crate::commands::{each::EachArgs, when};
 use crate::failure::Failure;
 use clap::{Args, ValueEnum};
 use longshore_common::action::{ActionRef, Invocation};
+use longshore_common::clock::Timestamp;
 use longshore_common::fields::FieldErrors;
+use longshore_common::job::file::Source;
 use longshore_common::job::spec::SECRETS_FOLDER;
 use longshore_common::job::{
     After, AgentRule, GpuRequest, JobSpec, LabelTest, NetworkMode, Outputs, PullPolicy, Security, check_name,
@@ -101,6 +104,11 @@ pub(crate) struct RunArgs {
     /// Begin only when this job has ended: `JOB` (well), `JOB:failed` or `JOB:finished`; again for several
     #[arg(long, value_name = "JOB")]
     pub(crate) after: Vec<After>,
+    /// Begin at this time at the earliest: +2h, 18:00 or 2026-11-21T18:00:00Z
+    #[arg(long, value_name = "TIME", value_parser = when::start)]
+    pub(crate) not_before: Option<Timestamp>,
+    #[command(flatten)]
+    pub(crate) each: EachArgs,
     #[command(flatten)]
     pub(crate) retry: RetryFlags,
     #[command(flatten)]
@@ -285,6 +293,7 @@ impl RunArgs {
         }
         spec.priority = self.priority.unwrap_or_default();
         spec.after.clone_from(&self.after);
+        spec.not_before = self.not_before;
         self.retry.apply(&mut spec);
         self.outputs.apply(&mut spec.outputs);
         match self.network {
@@ -306,8 +315,8 @@ impl RunArgs {
                 continue;
             }
             match words::source(source)? {
-                words::Source::Ready(input) => drop(spec.inputs.insert(name.clone(), input)),
-                words::Source::Folder(folder) => drop(folders.insert(name.clone(), folder)),
+                Source::Ready(input) => drop(spec.inputs.insert(name.clone(), input)),
+                Source::Folder(folder) => drop(folders.insert(name.clone(), folder)),
             }
         }
         for (name, path) in &self.caches {
@@ -380,6 +389,8 @@ impl RunArgs {
             ("agents", !self.agents.is_empty()),
             ("pool", self.pool.is_some()),
             ("priority", self.priority.is_some()),
+            ("after", !self.after.is_empty()),
+            ("not_before", self.not_before.is_some()),
             ("retry", retry.attempts.is_some() || retry.backoff.is_some() || !retry.retry_on.is_empty()),
             ("disconnect_tolerance", retry.disconnect_tolerance.is_some()),
             ("outputs", outputs.says_any()),

@@ -14,12 +14,13 @@ use flags::Plan;
 pub(crate) use flags::{LimitArgs, RunArgs, defaults};
 pub(crate) use words::pair;
 
-use super::{explain, show, submit};
+use super::{each, explain, show, submit};
 use crate::client::Client;
 use crate::failure::{Failure, code};
 use crate::follow::{self, LogRequest, Printer, Screen};
 use crate::output::{FormatArgs, print, say, size, to_json};
 use crate::transfer::download;
+use longshore_common::job::file::{JobFile, each::Template};
 use longshore_common::job::{self, Input, JobSpec};
 use longshore_common::{retry::Backoff, units::plural};
 use longshore_proto::v1;
@@ -28,6 +29,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 pub(crate) async fn run(client: &Client, args: RunArgs, format: FormatArgs) -> anyhow::Result<i32> {
     let plan = args.plan(&|name| std::env::var(name).ok())?;
+    if let Some(table) = &args.each.each {
+        return each_row(client, &args, table, plan, format).await;
+    }
     if args.dry_run {
         return rehearse(client, &plan, format).await;
     }
@@ -91,6 +95,34 @@ pub(crate) async fn run(client: &Client, args: RunArgs, format: FormatArgs) -> a
         }
         (fetched, code) => fetched.map(|()| code),
     }
+}
+
+/// A job for each row of a table.
+async fn each_row(
+    client: &Client,
+    args: &RunArgs,
+    table: &Path,
+    plan: Plan,
+    format: FormatArgs,
+) -> anyhow::Result<i32> {
+    if args.out.is_some() {
+        let message = "--out: is of one job; fetch those of a batch with `longshore artifacts get JOB`, whose ids are in \
+                       `longshore ls -a --batch BATCH`";
+        return Err(Failure::usage(message).into());
+    }
+    let Plan { spec, action, folders, secrets } = plan;
+    let template = Template::of(&JobFile { spec, action, folders });
+    if args.dry_run {
+        let rows = each::read(&template, table)?;
+        say(format!("{} would be submitted; the first of them:", plural(rows.len() as u64, "job", "jobs")));
+        let Some(first) = rows.into_iter().next() else { return Ok(0) };
+        let JobFile { spec, action, folders } = first.job;
+        return rehearse(client, &Plan { spec, action, folders, secrets }, format).await;
+    }
+    let (max_parallel, request_id) = (args.each.max_parallel, args.request_id.clone());
+    let order = each::Order { template, table, max_parallel, secrets, request_id };
+    let batch = each::submit(client, order, |_| {}).await?;
+    if args.detach { each::leave(&batch, format) } else { each::to_end(client, batch, format).await }
 }
 
 /// The job file on stdout, and on stderr when and where it would run.

@@ -27,7 +27,7 @@ pub(super) async fn narrate(
     let mut reason = Reason::default();
     loop {
         let state = follow::state(&job);
-        let step = (job.attempts, Step::of(state));
+        let step = (job.attempts, Step::of(state, job.attempts));
         let ends = ends_before(&job);
         if ends > ends_told {
             for line in retries(client, &job, ends_told..ends).await {
@@ -62,7 +62,7 @@ pub(super) async fn narrate(
 /// States that are one to whoever watches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
-    /// For an agent.
+    /// For an agent, or for what must come before.
     Waits,
     /// Until it may be tried again: no agent is asked.
     Backoff,
@@ -72,9 +72,10 @@ enum Step {
 }
 
 impl Step {
-    const fn of(state: Option<JobState>) -> Self {
+    const fn of(state: Option<JobState>, attempts: u32) -> Self {
         match state {
             Some(JobState::Queued) => Self::Waits,
+            Some(JobState::Waiting) if attempts == 0 => Self::Waits,
             Some(JobState::Waiting) => Self::Backoff,
             Some(JobState::Claimed | JobState::Preparing) => Self::Claimed,
             Some(JobState::Running) => Self::Running,
@@ -85,7 +86,7 @@ impl Step {
 
 /// How many attempts ended with another one after them.
 fn ends_before(job: &v1::Job) -> u32 {
-    match Step::of(follow::state(job)) {
+    match Step::of(follow::state(job), job.attempts) {
         Step::Waits | Step::Backoff => job.attempts,
         // The last one is under way, or the job's own end.
         Step::Claimed | Step::Running | Step::Other => job.attempts.saturating_sub(1),

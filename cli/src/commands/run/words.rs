@@ -1,17 +1,10 @@
 //! The small languages inside the flags of `run`.
 
 use crate::failure::Failure;
-use longshore_common::job::{AgentRule, GpuRequest, Input, LabelTest, ShareInput, Version};
+use longshore_common::job::file::{self, Source};
+use longshore_common::job::{AgentRule, GpuRequest, LabelTest, Version};
 use longshore_common::units::{ByteSize, HumanDuration, UnitError};
 use std::{collections::BTreeMap, fs, path::PathBuf, str::FromStr};
-
-/// Where an input comes from.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Source {
-    Ready(Input),
-    /// To be uploaded.
-    Folder(PathBuf),
-}
 
 /// `NAME=VALUE`.
 pub(crate) fn pair(text: &str) -> Result<(String, String), String> {
@@ -108,33 +101,15 @@ fn positive(text: &str) -> Result<(), String> {
     if text.starts_with('-') { Err(format!("`{text}` must be positive")) } else { Ok(()) }
 }
 
-/// `DIR`, `job:ID/path`, `share:NAME/path[:rw]` or `https://…`.
+/// `DIR`, `job:ID/path`, `share:NAME/path[:rw]` or `https://…`; a folder is there.
 pub(crate) fn source(text: &str) -> Result<Source, Failure> {
-    if let Some(rest) = text.strip_prefix("job:") {
-        let (job, path) = rest.split_once('/').unwrap_or((rest, ""));
-        let (job, path) = (job.to_owned(), path.to_owned());
-        return Ok(Source::Ready(Input::Job { job, path }));
-    }
-    if text.starts_with("https://") {
-        return Ok(Source::Ready(Input::Url { url: text.to_owned() }));
-    }
-    if let Some(rest) = text.strip_prefix("share:") {
-        let (rest, writable) = rest.strip_suffix(":rw").map_or((rest, false), |rest| (rest, true));
-        let (share, path) = rest.split_once('/').unwrap_or((rest, ""));
-        let (share, path) = (share.to_owned(), path.to_owned());
-        return Ok(Source::Ready(Input::Share(ShareInput { share, path, writable })));
-    }
-    for scheme in ["s3://", "http://"] {
-        if text.starts_with(scheme) {
-            return Err(Failure::usage(format!(
-                "--input: `{text}`: {scheme} is not available in this version; DIR, job:ID/path, share:NAME/path and https:// are"
-            )));
-        }
-    }
-    let path = PathBuf::from(text);
-    match fs::metadata(&path) {
-        Ok(_) => Ok(Source::Folder(path)),
-        Err(error) => Err(Failure::usage(format!("--input: `{text}` cannot be read: {error}"))),
+    let source = file::source(text).map_err(|message| Failure::usage(format!("--input: {message}")))?;
+    match &source {
+        Source::Folder(path) => match fs::metadata(path) {
+            Ok(_) => Ok(source),
+            Err(error) => Err(Failure::usage(format!("--input: `{text}` cannot be read: {error}"))),
+        },
+        Source::Ready(_) => Ok(source),
     }
 }
 
@@ -184,6 +159,7 @@ fn add(to: &mut BTreeMap<String, String>, text: &str, shell: &dyn Fn(&str) -> Op
 #[cfg(test)]
 mod tests {
     use super::*;
+    use longshore_common::job::{Input, ShareInput};
 
     #[test]
     fn gpus_are_a_number_and_what_each_must_have() {

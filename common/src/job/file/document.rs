@@ -3,7 +3,7 @@
 use super::JobFile;
 use super::kleinkram::KleinkramDocument;
 use super::machine::{self, LabelDocument, ResourcesDocument};
-use super::words::{Files, Setting, Word, Words};
+use super::words::{Files, Moment, Setting, Word, Words};
 use crate::fields::{FieldError, FieldErrors};
 use crate::job::spec::SECRETS_FOLDER;
 use crate::job::{
@@ -75,6 +75,8 @@ pub(super) struct Document {
     outputs: OutputsDocument,
     /// Jobs that must have ended before this one begins.
     after: Vec<AfterDocument>,
+    /// It begins then at the earliest: `2026-11-21T18:00:00Z`, or `+2h` from now.
+    not_before: Option<Moment>,
     /// The set of agents that may run it. Default `default`.
     pool: Option<String>,
     /// How long its agent may be out of touch before the job is given to another. Default: the cluster's, 10m.
@@ -128,7 +130,7 @@ enum SecurityProfile {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 struct DeadlinesDocument {
-    /// From submit to an agent's claim. Default: none.
+    /// From submit (or `not_before`, or its turn in a batch) to an agent's claim. Default: none.
     queue: Option<HumanDuration>,
     /// For image and inputs. Default 30m.
     prepare: Option<HumanDuration>,
@@ -198,14 +200,9 @@ struct OutputsDocument {
 
 /// The tree without the fields of later versions; each is an error of its own.
 pub(super) fn without_later_fields(node: &Node, errors: &mut FieldErrors) -> Node {
-    const LATER: [&str; 1] = ["not_before"];
     let mut node = node.clone();
     let Value::Table(entries) = &mut node.value else { return node };
     entries.retain(|(key, value)| {
-        let later = LATER.contains(&key.as_str());
-        if later {
-            errors.push(key.clone(), "is not available in this version");
-        }
         let kind = match &value.value {
             Value::Text(kind) if key == "kind" => kind.as_str(),
             _ => "",
@@ -222,7 +219,7 @@ pub(super) fn without_later_fields(node: &Node, errors: &mut FieldErrors) -> Nod
             errors.push("kind", "is not available in this version: job is");
             return false;
         }
-        !later
+        true
     });
     for (field, key) in [("inputs", "s3")] {
         let Some((_, table)) = entries.iter_mut().find(|(known, _)| known == field) else { continue };
@@ -285,6 +282,7 @@ impl Document {
         spec.caches = self.caches.into_iter().map(|(name, path)| (name, path.0)).collect();
         spec.outputs = self.outputs.outputs();
         spec.after = self.after.into_iter().map(|after| After { job: after.job, when: after.when }).collect();
+        spec.not_before = self.not_before.map(|moment| moment.0);
         set(&mut spec.pool, self.pool);
         spec.disconnect_tolerance = self.disconnect_tolerance.map(|length| length.0);
         spec.kleinkram = self.kleinkram.map(KleinkramDocument::said);

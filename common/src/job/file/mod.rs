@@ -3,15 +3,18 @@
 
 mod action;
 mod document;
+pub mod each;
 mod invocation;
 mod kleinkram;
 mod machine;
+mod source;
 mod words;
 mod write;
 
 pub use action::{action_schema, parse_actions, write_action};
 pub use document::schema;
 pub(crate) use kleinkram::KleinkramDocument;
+pub use source::{Source, source};
 pub use write::write;
 
 use super::{JobSpec, KLEINKRAM, validate};

@@ -121,14 +121,31 @@ fn a_command_that_is_a_text_gets_the_two_ways_to_write_it() {
 
 #[test]
 fn fields_of_later_versions_say_so() {
-    let found = errors("image: alpine\nnot_before: 2030-01-01T00:00:00Z\ninputs: {s: {s3: d}}\n");
-    assert_eq!(found.len(), 2, "{found:#?}");
+    let found = errors("image: alpine\ninputs: {s: {s3: d}}\n");
+    assert_eq!(found.len(), 1, "{found:#?}");
     assert!(found.iter().all(|line| line.ends_with("is not available in this version")), "{found:#?}");
     assert!(
         only_error("kind: workflow\nimage: alpine\n")
             .contains("kind: is not available in this version: job is")
     );
     assert!(only_error("kind: action\nimage: alpine\n").contains("longshore actions apply -f"));
+}
+
+#[test]
+fn a_job_can_wait_for_a_time() {
+    let at = |text: &str| {
+        let jobs = parse(&format!("image: alpine\nnot_before: {text}\n"), "job.yaml").expect("a job");
+        jobs[0].spec.not_before.expect("a time")
+    };
+    assert_eq!(at("2030-01-01T01:00:00+01:00").to_rfc3339(), "2030-01-01T00:00:00Z");
+    let soon = at("+2h").since(crate::clock::Timestamp::now()).as_secs();
+    assert!((7190..=7200).contains(&soon), "{soon}");
+    for text in ["tomorrow", "2h", "+soon", "2030-01-01"] {
+        assert!(
+            only_error(&format!("image: alpine\nnot_before: {text}\n")).contains("not_before: `"),
+            "{text}"
+        );
+    }
 }
 
 #[test]

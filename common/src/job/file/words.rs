@@ -1,5 +1,6 @@
 //! Texts in job files, and the shapes that are often written by mistake.
 
+use crate::{clock::Timestamp, units::HumanDuration};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use std::{borrow::Cow, fmt};
@@ -31,6 +32,10 @@ pub(super) enum Scalar {
 /// Secrets as files: names, or names with paths.
 #[derive(Debug, Default)]
 pub(super) struct Files(pub(super) Vec<(String, Option<String>)>);
+
+/// A point in time: RFC 3339, or a length of time from now.
+#[derive(Debug)]
+pub(super) struct Moment(pub(super) Timestamp);
 
 /// A list of words; a single text is refused, for nobody agrees on how to split it.
 #[derive(Debug)]
@@ -113,6 +118,34 @@ impl JsonSchema for Scalar {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "type": ["string", "number", "boolean"] })
+    }
+}
+
+impl<'de> Deserialize<'de> for Moment {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let Word(text) = Word::deserialize(from)?;
+        moment(&text, Timestamp::now()).map(Self).map_err(de::Error::custom)
+    }
+}
+
+impl JsonSchema for Moment {
+    fn schema_name() -> Cow<'static, str> {
+        "Moment".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string" })
+    }
+}
+
+fn moment(text: &str, now: Timestamp) -> Result<Timestamp, String> {
+    let wrong = || format!("`{text}` is not a time like 2026-11-21T18:00:00Z, or +2h from now");
+    match text.strip_prefix('+') {
+        Some(length) => length.parse().map(|HumanDuration(length)| now.plus(length)).map_err(|_| wrong()),
+        None => text
+            .parse::<jiff::Timestamp>()
+            .map(|at| Timestamp::from_micros(at.as_microsecond()))
+            .map_err(|_| wrong()),
     }
 }
 

@@ -1,6 +1,7 @@
 //! A spec as a document of a job file, without what is default anyway.
 
 use super::kleinkram;
+use crate::clock::Timestamp;
 use crate::job::{
     AgentRule, Input, JobSpec, LabelTest, NetworkMode, PullPolicy, RetryRule, Security, ShareInput,
     spec::PLAIN,
@@ -47,6 +48,7 @@ pub fn write(spec: &JobSpec) -> Value {
     put("caches", json!(spec.caches), false);
     put("outputs", outputs(spec, &default), false);
     put("after", after(spec), false);
+    put("not_before", json!(spec.not_before.map(Timestamp::to_rfc3339)), false);
     put("pool", json!(spec.pool), spec.pool == default.pool);
     put("disconnect_tolerance", spec.disconnect_tolerance.map_or(Value::Null, length), false);
     Value::Object(document)

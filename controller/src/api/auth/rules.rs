@@ -137,6 +137,12 @@ pub const RULES: &[Rule] = &[
     changes("/longshore.v1.Triggers/Adopt", SUBMITTER),
     changes("/longshore.v1.Triggers/RotateSecret", SUBMITTER),
     changes("/longshore.v1.Triggers/Remove", SUBMITTER),
+    changes("/longshore.v1.Batches/Create", SUBMITTER).within(LONG),
+    reads("/longshore.v1.Batches/Get", VIEWER),
+    reads("/longshore.v1.Batches/List", VIEWER),
+    reads("/longshore.v1.Batches/Watch", VIEWER).within(None),
+    changes("/longshore.v1.Batches/Cancel", SUBMITTER),
+    changes("/longshore.v1.Batches/Retry", SUBMITTER).within(LONG),
     // What agents do is the attempts' own history; only what is refused goes into the audit log.
     reads("/longshore.v1.AgentLink/Link", Access::Agent).open_ended(),
     reads("/longshore.v1.AgentLink/Claim", Access::Agent),

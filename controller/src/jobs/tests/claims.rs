@@ -237,8 +237,8 @@ async fn explain_says_what_the_claim_would() {
     let mut views = bench.jobs.get_many(&[job.id, behind.id, running.id]).await.expect("there");
     let expected = ["no agent can ever take it; small: needs 64 cpu, has 4", "small has room", ""];
     assert_eq!(bench.jobs.waits(&views).await.expect("read"), expected);
-    views[0].state = JobState::Waiting;
-    assert_eq!(bench.jobs.waits(&views).await.expect("read")[0], "attempt 1 follows now");
+    (views[0].state, views[0].attempts) = (JobState::Waiting, 1);
+    assert_eq!(bench.jobs.waits(&views).await.expect("read")[0], "attempt 2 follows now");
     assert_eq!(explanation.agents[0].reason, "has room; it takes the job with its next claim");
 }
 

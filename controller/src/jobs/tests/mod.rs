@@ -5,6 +5,7 @@ mod after;
 mod agents;
 mod agrees;
 mod attempts;
+mod batches;
 mod claims;
 mod deaths;
 mod fair;

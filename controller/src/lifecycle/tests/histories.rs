@@ -18,6 +18,7 @@ enum Draw {
     QueueDeadline,
     BackoffOver,
     Released(bool),
+    TurnCame,
 }
 
 fn draws() -> impl Strategy<Value = Vec<(Draw, u32)>> {
@@ -35,6 +36,7 @@ fn draws() -> impl Strategy<Value = Vec<(Draw, u32)>> {
         1 => Just(Draw::QueueDeadline),
         4 => Just(Draw::BackoffOver),
         2 => any::<bool>().prop_map(Draw::Released),
+        2 => Just(Draw::TurnCame),
     ];
     proptest::collection::vec((draw, 0..400_u32), 1..60)
 }
@@ -75,6 +77,7 @@ fn event(draw: &Draw, job: &Job, agents: &[AgentId]) -> Event {
         Draw::Cancel => cancel(),
         Draw::QueueDeadline => Event::QueueDeadlinePassed,
         Draw::BackoffOver => Event::BackoffOver,
+        Draw::TurnCame => Event::TurnCame { queue_deadline: None },
         Draw::Released(true) => Event::DependenciesMet { queue_deadline: None },
         Draw::Released(false) => Event::DependencyFailed { detail: String::new() },
     }
@@ -82,8 +85,15 @@ fn event(draw: &Draw, job: &Job, agents: &[AgentId]) -> Event {
 
 proptest! {
     #[test]
-    fn the_invariants_hold_for_any_history(history in draws(), retry in policies()) {
+    fn the_invariants_hold_for_any_history(
+        history in draws(),
+        retry in policies(),
+        (behind, later, in_turn) in any::<(bool, bool, bool)>(),
+    ) {
         let mut job = Job { retry, ..job() };
+        job = if behind { job.behind_others() } else { job };
+        job = if later { job.not_before(NOW.plus(Duration::from_secs(50))) } else { job };
+        job = if in_turn { job.in_turn() } else { job };
         let mut now = NOW;
         let mut live: Option<AttemptRef> = None;
         let mut ended = 0;
@@ -116,7 +126,8 @@ proptest! {
             }
             prop_assert_eq!(next.state.is_held(), live.is_some(), "held means: under the live attempt");
             prop_assert_eq!(next.state.is_terminal(), next.ending.is_some());
-            prop_assert_eq!(next.state == JobState::Waiting, next.not_before.is_some());
+            let kept = next.not_before.is_some() || next.blocked || next.awaits_turn;
+            prop_assert_eq!(next.state == JobState::Waiting, kept, "what waits has something to wait for");
             prop_assert!(next.died_on.is_superset(&job.died_on), "deaths are not forgotten");
             let at_rest = matches!(next.state, JobState::Waiting | JobState::Queued);
             prop_assert!(!at_rest || next.died_on.len() < 2, "two died under it, and it waits for a third");
@@ -128,7 +139,7 @@ proptest! {
             // A rule may ask for more than the policy; nobody may ask for more than both.
             let most = job.retry.outcomes.values().filter_map(|rule| rule.attempts).max();
             let most = most.unwrap_or(0).max(job.retry.attempts);
-            if next.state == JobState::Waiting {
+            if next.state == JobState::Waiting && next.attempts > 0 {
                 prop_assert!(next.attempts - next.handed_back < most, "tried more often than asked");
             }
             if job.state == JobState::Cancelled {

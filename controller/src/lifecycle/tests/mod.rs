@@ -103,6 +103,25 @@ fn a_job_behind_others_spends_none_of_its_queue_deadline_on_them() {
 }
 
 #[test]
+fn a_job_of_a_batch_is_let_go_last_of_all_and_its_queue_deadline_counts_from_then() {
+    let (late, later) = (NOW.plus(Duration::from_secs(60)), NOW.plus(Duration::from_secs(90)));
+    let job = job().behind_others().not_before(late).in_turn();
+    let turn = || Event::TurnCame { queue_deadline: Some(later) };
+    assert!(step(&job, turn(), NOW).is_err(), "it could not begin");
+    let job = after(&job, Event::DependenciesMet { queue_deadline: Some(late) });
+    assert_eq!((job.state, job.blocked), (JobState::Waiting, false));
+    assert_eq!(step(&job, Event::BackoffOver, NOW), Err(Refusal::NotYet));
+    let job = step(&job, Event::BackoffOver, late).expect("its time has come").job;
+    assert!(job.wants_turn() && job.queue_deadline.is_none(), "{job:?}");
+    assert_eq!(step(&job, Event::BackoffOver, late), Err(Refusal::NotYet), "once");
+    let going = step(&job, turn(), late).expect("legal");
+    assert_eq!((going.job.state, going.effects), (JobState::Queued, vec![Effect::Queued]));
+    assert_eq!(going.job.queue_deadline, Some(later));
+    assert!(step(&going.job, turn(), late).is_err(), "once");
+    assert_eq!(after(&job, cancel()).state, JobState::Cancelled);
+}
+
+#[test]
 fn phases_never_go_back() {
     let job = held();
     let running = after(&job, Event::Phase { attempt: token(&job), phase: Phase::Running });

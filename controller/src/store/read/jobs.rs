@@ -36,7 +36,7 @@ macro_rules! matching {
             " AS v)) AND ($4 = '{}' OR ",
             has_all!("s.labels", "$4"),
             ") AND ($5 IS NULL OR j.name = $5) AND ($6 IS NULL OR j.action = $6) \
-             AND ($7 IS NULL OR j.action_version = $7) "
+             AND ($7 IS NULL OR j.action_version = $7) AND ($11 IS NULL OR j.batch = $11) "
         )
     };
 }
@@ -52,6 +52,12 @@ pub(in crate::store) const LIST_UNFINISHED: &str = concat!(
 );
 pub(in crate::store) const LIST_OF_ACTION: &str =
     concat!(view!(), "WHERE j.action = $6 AND ", matching!(), "AND j.id < $8 ORDER BY j.id DESC LIMIT $9");
+pub(in crate::store) const LIST_OF_BATCH: &str = concat!(
+    view!(),
+    "WHERE j.batch = $11 AND ($10 = 0 OR j.finished_at IS NULL) AND ",
+    matching!(),
+    "AND j.id < $8 ORDER BY j.id DESC LIMIT $9"
+);
 const CHANGED: &str = concat!(
     view!(),
     "WHERE ",
@@ -138,6 +144,7 @@ impl Store {
     /// Newest first.
     pub(crate) async fn list(&self, filter: &JobFilter, bounds: ListBounds) -> Result<Vec<ViewRow>, Error> {
         let sql = match (filter.unfinished, &filter.name) {
+            _ if filter.batch.is_some() => LIST_OF_BATCH,
             (_, Some(_)) if !filter.unfinished => LIST_NAMED,
             (false, None) if filter.action.is_some() => LIST_OF_ACTION,
             (true, _) => LIST_UNFINISHED,
@@ -154,6 +161,8 @@ impl Store {
             .bind(filter.action_version.map(i64::from))
             .bind(&before[..])
             .bind(i64::from(bounds.limit))
+            .bind(i64::from(filter.unfinished))
+            .bind(filter.batch.as_ref().map(ShortId::as_str))
             .fetch_all(&self.read)
             .await?;
         rows.iter().map(ViewRow::read).collect()
@@ -177,6 +186,7 @@ impl Store {
             .bind(i64::from(filter.unfinished))
             .bind(signed(revision))
             .bind(i64::from(limit))
+            .bind(filter.batch.as_ref().map(ShortId::as_str))
             .fetch_all(&self.read)
             .await?;
         rows.iter().map(ViewRow::read).collect()

@@ -78,7 +78,7 @@ impl Store {
         limit: u32,
     ) -> Result<(Vec<JobId>, Option<Timestamp>), Error> {
         self.due(
-            "SELECT id, not_before FROM jobs WHERE not_before IS NOT NULL ORDER BY not_before LIMIT $1",
+            "SELECT id, not_before FROM jobs WHERE not_before IS NOT NULL AND blocked = 0 ORDER BY not_before LIMIT $1",
             now,
             limit,
         )

@@ -2,7 +2,7 @@
 
 use super::{from_json, micros, parse, signed, small, time, to_json, unsigned};
 use crate::{
-    jobs::{JobAction, Submitter},
+    jobs::{InBatch, JobAction, Submitter},
     lifecycle::{Desired, Ending, Job, Latest},
     store::Error,
 };
@@ -32,6 +32,7 @@ pub(crate) struct JobRow {
     pub(crate) expires_at: Option<Timestamp>,
     pub(crate) revision: u64,
     pub(crate) submitter: Option<Submitter>,
+    pub(crate) batch: Option<InBatch>,
 }
 
 /// A job with its spec and the name of its agent.
@@ -72,6 +73,7 @@ impl JobRow {
             died_on: from_json("a list of agents", row.try_get("died_on")?)?,
             latest: latest(row, id, attempts)?,
             blocked: row.try_get::<i64, _>("blocked")? != 0,
+            awaits_turn: row.try_get::<i64, _>("awaits_turn")? != 0,
             not_before: time(row.try_get("not_before")?),
             queue_deadline: time(row.try_get("queue_deadline")?),
             ending: ending(row)?,
@@ -95,6 +97,7 @@ impl JobRow {
             expires_at: time(row.try_get("expires_at")?),
             revision: unsigned(row.try_get("revision")?),
             submitter: submitter(row)?,
+            batch: in_batch(row)?,
         })
     }
 }
@@ -142,6 +145,15 @@ fn action(row: &SqliteRow) -> Result<Option<JobAction>, Error> {
     Ok(Some(JobAction { name, version: small(version) }))
 }
 
+fn in_batch(row: &SqliteRow) -> Result<Option<InBatch>, Error> {
+    let (Some(id), Some(number)) =
+        (row.try_get::<Option<&str>, _>("batch")?, row.try_get::<Option<i64>, _>("batch_row")?)
+    else {
+        return Ok(None);
+    };
+    Ok(Some(InBatch { id: parse("a batch id", id)?, row: small(number) }))
+}
+
 fn latest(row: &SqliteRow, job: JobId, number: u32) -> Result<Option<Latest>, Error> {
     let (Some(epoch), Some(agent)) = (row.try_get("epoch")?, row.try_get::<Option<&[u8]>, _>("agent_id")?)
     else {
@@ -169,6 +181,8 @@ struct Changing<'a> {
     agent_id: Option<String>,
     reported: u8,
     blocked: u8,
+    awaits_turn: u8,
+    queued_at: i64,
     not_before: Option<i64>,
     queue_deadline: Option<i64>,
     outcome: Option<String>,
@@ -189,7 +203,6 @@ struct Whole<'a> {
     name: &'a str,
     lane: &'a str,
     rank: i64,
-    queued_at: i64,
     cpu: u32,
     memory: i64,
     scratch: i64,
@@ -203,6 +216,8 @@ struct Whole<'a> {
     labels: String,
     submitter: Option<&'a str>,
     submitter_name: Option<&'a str>,
+    batch: Option<&'a str>,
+    batch_row: Option<u32>,
 }
 
 fn changing(row: &JobRow) -> Changing<'_> {
@@ -224,6 +239,8 @@ fn changing(row: &JobRow) -> Changing<'_> {
         agent_id: job.latest.map(|latest| hex::encode(latest.agent.as_bytes())),
         reported: job.latest.is_some_and(|latest| latest.reported).into(),
         blocked: job.blocked.into(),
+        awaits_turn: job.awaits_turn.into(),
+        queued_at: row.queued_at.as_micros(),
         not_before: micros(job.not_before),
         queue_deadline: micros(job.queue_deadline),
         outcome: job.ending.as_ref().map(|ending| ending.outcome.to_string()),
@@ -244,7 +261,6 @@ fn whole(new: &NewJobRow) -> Whole<'_> {
         name: &row.name,
         lane: row.lane.as_str(),
         rank: -i64::from(spec.priority),
-        queued_at: row.queued_at.as_micros(),
         cpu: spec.resources.cpu_millis,
         memory: signed(spec.resources.memory_bytes),
         scratch: signed(spec.resources.scratch_bytes),
@@ -258,6 +274,8 @@ fn whole(new: &NewJobRow) -> Whole<'_> {
         labels: to_json(&spec.labels),
         submitter: row.submitter.as_ref().map(|submitter| submitter.token.as_str()),
         submitter_name: row.submitter.as_ref().map(|submitter| submitter.name.as_str()),
+        batch: row.batch.as_ref().map(|batch| batch.id.as_str()),
+        batch_row: row.batch.as_ref().map(|batch| batch.row),
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub(super) mod actions;
 pub(super) mod attempts;
+pub(super) mod batches;
 pub(super) mod enrolment;
 pub(super) mod fleet;
 pub(super) mod identity;
@@ -13,6 +14,7 @@ pub(super) mod triggers;
 
 pub(crate) use actions::ActionRequestRow;
 pub(crate) use attempts::{AttemptClose, AttemptRow, AttemptUpdate, GrantedGpu};
+pub(crate) use batches::{BatchRequestRow, BatchRow};
 pub(crate) use enrolment::{CredentialRow, JoinTokenRow};
 pub use fleet::AgentEvent;
 pub(crate) use fleet::Standing;

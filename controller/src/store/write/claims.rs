@@ -201,6 +201,13 @@ impl Tx {
         .bind(requests.as_micros())
         .execute(self.connection())
         .await?;
+        sqlx::query(
+            "DELETE FROM batch_requests WHERE created_at < $1 \
+             AND NOT EXISTS (SELECT 1 FROM batches WHERE batches.id = batch_requests.batch)",
+        )
+        .bind(requests.as_micros())
+        .execute(self.connection())
+        .await?;
         sqlx::query("DELETE FROM action_requests WHERE created_at < $1")
             .bind(requests.as_micros())
             .execute(self.connection())

@@ -14,6 +14,9 @@ use longshore_common::{
 use sqlx::Row as _;
 use std::collections::HashMap;
 
+/// Jobs of one statement: a batch of ten thousand is not one text.
+const INSERTED: usize = 500;
+
 const LOAD: &str =
     concat!("SELECT j.* FROM ", rows!("$1"), " AS v JOIN jobs AS j ON j.id = ", bytes!("v.value"),);
 
@@ -28,7 +31,7 @@ const VIEWS: &str = concat!(
 const INSERT: &str = concat!(
     "INSERT INTO jobs (id, short_id, project, name, lane, rank, queued_at, cpu, memory, scratch, gpus, retry, \
      retry_of, action, action_version, created_at, state, desired, attempts, handed_back, reported, blocked, \
-     not_before, queue_deadline, revision, submitter, submitter_name) \
+     not_before, queue_deadline, revision, submitter, submitter_name, batch, batch_row, awaits_turn) \
      SELECT ",
     bytes!("v.value->>'id'"),
     ", v.value->>'short_id', v.value->>'project', v.value->>'name', v.value->>'lane', \
@@ -39,7 +42,8 @@ const INSERT: &str = concat!(
      v.value->>'desired', 0, 0, 0, CAST(v.value->>'blocked' AS BIGINT), \
      CAST(v.value->>'not_before' AS BIGINT), \
      CAST(v.value->>'queue_deadline' AS BIGINT), CAST(v.value->>'revision' AS BIGINT), v.value->>'submitter', \
-     v.value->>'submitter_name' FROM ",
+     v.value->>'submitter_name', v.value->>'batch', CAST(v.value->>'batch_row' AS BIGINT), \
+     CAST(v.value->>'awaits_turn' AS BIGINT) FROM ",
     rows!("$1"),
     " AS v",
 );
@@ -60,7 +64,9 @@ const UPDATE: &str = concat!(
      epoch = CAST(v.value->>'epoch' AS BIGINT), agent_id = ",
     bytes!("v.value->>'agent_id'"),
     ", reported = CAST(v.value->>'reported' AS BIGINT), \
-     blocked = CAST(v.value->>'blocked' AS BIGINT), not_before = CAST(v.value->>'not_before' AS BIGINT), \
+     blocked = CAST(v.value->>'blocked' AS BIGINT), \
+     awaits_turn = CAST(v.value->>'awaits_turn' AS BIGINT), queued_at = CAST(v.value->>'queued_at' AS BIGINT), \
+     not_before = CAST(v.value->>'not_before' AS BIGINT), \
      queue_deadline = CAST(v.value->>'queue_deadline' AS BIGINT), outcome = v.value->>'outcome', \
      detail = v.value->>'detail', started_at = CAST(v.value->>'started_at' AS BIGINT), \
      finished_at = CAST(v.value->>'finished_at' AS BIGINT), expires_at = CAST(v.value->>'expires_at' AS BIGINT), \
@@ -171,13 +177,16 @@ impl Tx {
         if new.is_empty() {
             return Ok(());
         }
-        let list = jobs::pack_new(new);
-        self.run(INSERT, list.clone()).await?;
-        if new.iter().any(|new| new.row.action.is_some()) {
-            self.count_made(list.clone()).await?;
+        for new in new.chunks(INSERTED) {
+            let list = jobs::pack_new(new);
+            self.run(INSERT, list.clone()).await?;
+            if new.iter().any(|new| new.row.action.is_some()) {
+                self.count_made(list.clone()).await?;
+            }
+            self.run(INSERT_SPECS, list).await?;
+            self.insert_sources(new).await?;
         }
-        self.run(INSERT_SPECS, list).await?;
-        self.insert_sources(new).await
+        Ok(())
     }
 
     pub(crate) async fn update_jobs<'a>(

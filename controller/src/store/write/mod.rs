@@ -2,6 +2,7 @@
 
 mod actions;
 mod artifacts;
+mod batches;
 mod claims;
 mod enrolment;
 mod fleet;
@@ -17,6 +18,9 @@ mod triggers;
 
 pub(crate) use actions::NewVersion;
 pub(crate) use artifacts::Arrived;
+pub(super) use batches::GOING;
+#[cfg(test)]
+pub(super) use batches::NEXT;
 #[cfg(test)]
 pub(super) use claims::CANDIDATES;
 pub(super) use claims::PROJECTS_IN;

@@ -43,6 +43,23 @@ const LOGS: &str = concat!(
     " WHERE true ON CONFLICT (kind, name) DO NOTHING",
 );
 
+const BATCHES_OF: &str = concat!(
+    "SELECT DISTINCT j.batch FROM ",
+    rows!("$1"),
+    " AS v JOIN jobs AS j ON j.id = ",
+    bytes!("v.value"),
+    " WHERE j.batch IS NOT NULL",
+);
+
+/// A batch goes with the last of its jobs.
+const EMPTY_BATCHES: &str = concat!(
+    "DELETE FROM batches WHERE id IN (SELECT ",
+    item!("v.value"),
+    " FROM ",
+    rows!("$1"),
+    " AS v) AND NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.batch = batches.id)",
+);
+
 macro_rules! delete {
     ($table:literal, $column:literal) => {
         concat!(
@@ -100,8 +117,13 @@ impl Tx {
         sqlx::query(OBJECTS).bind(&list).bind(OBJECT_KEYS).execute(self.connection()).await?;
         sqlx::query(OPENED).bind(&list).bind(OBJECT_KEYS).execute(self.connection()).await?;
         self.run(LOGS, list.clone()).await?;
+        let batches = sqlx::query(BATCHES_OF).bind(&list).fetch_all(self.connection()).await?;
+        let batches: Vec<&str> = batches.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
         for sql in DELETES {
             self.run(sql, list.clone()).await?;
+        }
+        if !batches.is_empty() {
+            self.run(EMPTY_BATCHES, pack_list(batches)).await?;
         }
         Ok(())
     }
