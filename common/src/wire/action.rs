@@ -17,6 +17,12 @@ pub fn submitted_action(message: v1::ActionSpec) -> Result<Action, FieldErrors> 
     if !job.name.is_empty() {
         errors.push("job.name", "is said by a run, not by an action");
     }
+    if !job.after.is_empty() {
+        errors.push("job.after", "is said by a run, not by an action");
+    }
+    if job.not_before.is_some() {
+        errors.push("job.not_before", "is said by a run, not by an action");
+    }
     if !job.inputs.is_empty() {
         errors.push("job.inputs", "are declared in `inputs` of the action");
     }
