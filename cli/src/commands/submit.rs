@@ -55,6 +55,9 @@ pub(crate) async fn run(client: &Client, args: SubmitArgs, format: FormatArgs) -
     let source =
         if args.file == Path::new("-") { "stdin".to_owned() } else { args.file.display().to_string() };
     if let Some(table) = &args.each.each {
+        if table == Path::new("-") && args.file == Path::new("-") {
+            return Err(Failure::usage("-f - and --each -: one of them alone is stdin").into());
+        }
         let template = Template::parse(&text, &source, &folder);
         let template = template.map_err(|error| Failure::usage(error.to_string()))?;
         let (max_parallel, request_id) = (args.each.max_parallel, args.request_id.clone());

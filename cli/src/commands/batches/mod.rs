@@ -10,7 +10,9 @@ use crate::failure::{Failure, code};
 use crate::follow::persist;
 use crate::output::{FormatArgs, Table, age, print, to_json};
 use clap::{Args, Subcommand};
+use futures::future::BoxFuture;
 use longshore_proto::v1;
+use tonic::{Response, Status};
 
 const PAGE: u32 = 500;
 /// Failed rows that `show` tells.
@@ -82,7 +84,7 @@ pub(crate) async fn run(client: &Client, command: Command, format: FormatArgs) -
         Command::Cancel(args) => {
             let reason = args.reason.as_str();
             let results =
-                bulk::each(args.batches, |batch| async move { cancel(client, &batch, reason).await });
+                bulk::each(args.batches, |batch| async move { cancel_now(client, &batch, reason).await });
             told(&results.await, format)
         }
         Command::Retry(args) => {
@@ -121,17 +123,30 @@ pub(super) fn there(batch: Option<v1::Batch>) -> Result<v1::Batch, Failure> {
     batch.ok_or_else(|| Failure::new("the controller answered without a batch"))
 }
 
+/// Until the controller has heard it.
 pub(super) async fn cancel(client: &Client, batch: &str, reason: &str) -> Result<v1::Batch, Failure> {
+    there(persist(client, asked(client, batch, reason)).await?.batch)
+}
+
+async fn cancel_now(client: &Client, batch: &str, reason: &str) -> Result<v1::Batch, Failure> {
+    there(client.ask_again(asked(client, batch, reason)).await?.batch)
+}
+
+fn asked(
+    client: &Client,
+    batch: &str,
+    reason: &str,
+) -> impl FnMut() -> BoxFuture<'static, Result<Response<v1::CancelBatchResponse>, Status>> {
     let request = v1::CancelBatchRequest {
         request_id: request_id(),
         batch: batch.to_owned(),
         reason: reason.to_owned(),
     };
-    let call = || {
-        let (mut api, request) = (client.batches(), request.clone());
-        async move { api.cancel(request).await }
-    };
-    there(persist(client, call).await?.batch)
+    let api = client.batches();
+    move || {
+        let (mut api, request) = (api.clone(), request.clone());
+        Box::pin(async move { api.cancel(request).await })
+    }
 }
 
 async fn ls(client: &Client, args: &LsArgs, format: FormatArgs) -> anyhow::Result<i32> {

@@ -261,3 +261,14 @@ fn an_action_is_run_by_its_name_and_only_what_is_said_of_it_goes_out() {
         assert!(refused.code == Some(2) && refused.message.contains(says), "{refused:?}");
     }
 }
+
+#[test]
+fn a_run_of_an_action_says_what_it_waits_for() {
+    let plan = plan(&["--after", "k3m9q2xw:finished", "--not-before", "+2h", "@convert"]);
+    let said = plan.action.expect("a run").said;
+    assert!(said.contains("after") && said.contains("not_before"), "{said:?}");
+    let soon = plan.spec.not_before.expect("a time").since(longshore_common::clock::Timestamp::now());
+    assert!((7_190..=7_200).contains(&soon.as_secs()), "{soon:?}");
+    assert!(parse(&["--max-parallel", "4", "alpine"]).is_err(), "of what?");
+    assert!(parse(&["--each", "a.csv", "--max-parallel", "0", "alpine"]).is_err());
+}
