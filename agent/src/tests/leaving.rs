@@ -5,6 +5,7 @@ use crate::{journal::Journal, link::Event};
 use longshore_common::{
     agent::StopReason,
     job::{JobState, Outcome},
+    tasks,
 };
 use std::{sync::Arc, time::Duration};
 use tokio::sync::watch;
@@ -109,7 +110,7 @@ async fn an_agent_that_drains_says_until_when_what_runs_may_go_on() {
     let attempt = rig.submit(job(&[("FAKE_RUN", "5s")]));
     rig.phase(attempt, JobState::Running).await;
     assert_eq!(rig.reporter.report().leaving, None);
-    let (reporter, stopping) = (Arc::clone(&rig.reporter), tokio::spawn(rig.stop()));
+    let (reporter, stopping) = (Arc::clone(&rig.reporter), tasks::spawn("stop", rig.stop()));
     let left = loop {
         reporter.changed().await;
         if let Some(left) = reporter.report().leaving {

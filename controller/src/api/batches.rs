@@ -1,6 +1,6 @@
 //! The service `Batches`. Reads requests, calls `jobs`, writes answers. Decides nothing about a job.
 
-use super::{Context, MESSAGE_LIMIT, actions, auth, page_size, status, submit, views};
+use super::{Context, actions, auth, page_size, status, submit, views};
 use crate::identity::Caller;
 use crate::jobs::{BatchError, BatchFilter, BatchView, Changes, MadeBatch, NewBatch, Order, SubmitError};
 use futures::{Stream, StreamExt as _, stream};
@@ -192,7 +192,6 @@ async fn collect(messages: &mut Streaming<v1::CreateBatchRequest>) -> Result<Vec
     if requests.is_empty() {
         return Err(status::field("jobs", "are none: a batch has one at least"));
     }
-    debug_assert!(LARGEST > MESSAGE_LIMIT, "one message fits");
     Ok(requests)
 }
 

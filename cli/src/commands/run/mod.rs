@@ -30,7 +30,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 pub(crate) async fn run(client: &Client, args: RunArgs, format: FormatArgs) -> anyhow::Result<i32> {
     let plan = args.plan(&|name| std::env::var(name).ok())?;
     if let Some(table) = &args.each.each {
-        return each_row(client, &args, table, plan, format).await;
+        return Box::pin(each_row(client, &args, table, plan, format)).await;
     }
     if args.dry_run {
         return rehearse(client, &plan, format).await;
@@ -122,7 +122,11 @@ async fn each_row(
     let (max_parallel, request_id) = (args.each.max_parallel, args.request_id.clone());
     let order = each::Order { template, table, max_parallel, secrets, request_id };
     let batch = each::submit(client, order, |_| {}).await?;
-    if args.detach { each::leave(&batch, format) } else { each::to_end(client, batch, format).await }
+    if args.detach {
+        each::leave(&batch, format)
+    } else {
+        Box::pin(each::to_end(client, batch, format)).await
+    }
 }
 
 /// The job file on stdout, and on stderr when and where it would run.
