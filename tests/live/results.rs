@@ -176,3 +176,15 @@ async fn a_bad_end_is_told_with_what_to_do_and_the_line_it_is_about() {
     let done = cli.call(&[&["run"][..], &small, &command].concat()).expect(1);
     assert!(done.stderr.contains("hint: ") && done.stderr.contains("--gpus 1"), "{}", done.stderr);
 }
+
+#[tokio::test]
+async fn a_kill_after_reading_more_files_than_its_memory_is_not_called_one_for_memory() {
+    let client = Client::connect(crate::shared::embedded()).await;
+    let read = "dd if=/dev/zero of=/tmp_disk/big bs=1M count=128 2>/dev/null; cat /tmp_disk/big >/dev/null; sleep 1; exit 137";
+    let job = client.run(shell(&image(), read)).await;
+    let told = client.get(&job.id).await;
+    let usage = told.attempts[0].usage.expect("measured");
+    assert!(usage.memory_peak_bytes >= 60 << 20, "page cache fills what it may have: {usage:?}");
+    assert_eq!(outcome(&job), "exit_code");
+    assert!(told.hints.iter().all(|hint| hint.name != "memory"), "{:?}", told.hints);
+}
