@@ -22,6 +22,7 @@ mod inputs;
 mod kleinkram;
 mod lanes;
 mod limits;
+mod locality;
 mod logins;
 mod logs;
 mod neighbours;

@@ -134,15 +134,17 @@ impl Dice {
     }
 }
 
-/// One, two, four and eight GPUs, of 0.3 to 0.6 s: long beside a claim, and 2,000 of them within a minute or so.
+/// One, two, four and eight GPUs, of 0.3 to 0.6 s: long beside a claim, and 2,000 of them within a minute or so. Times
+/// `LONGSHORE_TEST_TRACE_SCALE`, at most 3, for whoever wants to see how little a claim is beside longer ones.
 fn mixed(dice: &mut Dice) -> JobSpec {
+    let scale = std::env::var("LONGSHORE_TEST_TRACE_SCALE").map_or(1, |text| text.parse().expect("a number"));
     let gpus = match dice.below(20) {
         0..12 => 1,
         12..17 => 2,
         17..19 => 4,
         _ => 8,
     };
-    job(gpus, 300 + dice.below(301))
+    job(gpus, scale * (300 + dice.below(301)))
 }
 
 #[tokio::test]

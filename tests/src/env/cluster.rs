@@ -113,7 +113,7 @@ impl Plan {
         Self { agent_data: Some(folder), ..self }
     }
 
-    /// For the agents' processes.
+    /// For the agents' processes. `{seat}` in the value is the agent's number.
     pub fn environment(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
         self
@@ -218,7 +218,8 @@ impl Cluster {
         self.join(seat);
         let mut command = Command::new(binary());
         command.arg("agent").arg("--config").arg(self.agent_dir(seat).join("agent.toml"));
-        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        let of_seat = |value: &String| value.replace("{seat}", &seat.to_string());
+        command.envs(self.environment.iter().map(|(name, value)| (name, of_seat(value))));
         let mut server = Server::spawn("agent", &mut command, &self.agent_dir(seat).join("agent.out"));
         let (cli, name) = (self.cli(), agent_name(seat));
         // It first makes sure of its network, from a container: slow on a machine that runs many tests at once.
