@@ -34,8 +34,11 @@ impl Jobs {
 
     /// What an agent's heartbeat said of the machine. In memory only.
     pub fn agent_report(&self, agent: AgentId, report: AgentReport) {
-        if self.inner.shared.agents.report(agent, report) {
-            self.inner.shared.nudges.fleet();
+        let shared = &self.inner.shared;
+        if shared.agents.report(agent, report) {
+            // It takes nothing more: it is kept for nobody.
+            shared.reserved.close(|other| other == agent);
+            shared.nudges.fleet();
         }
     }
 

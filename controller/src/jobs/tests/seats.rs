@@ -182,6 +182,17 @@ async fn a_machine_that_is_cordoned_is_kept_for_nobody_and_another_one_is() {
 }
 
 #[tokio::test]
+async fn a_machine_whose_agent_was_told_to_stop_is_kept_for_nobody() {
+    let bench = impatient().await;
+    let agent = joined(&bench, "a", 4).await;
+    let (_, large) = passed_over(&bench, agent, 4, "default").await;
+    assert_eq!(seat(&bench, agent), Some(large));
+    let leaving = Some(Cordon::leaving(Timestamp::now(), Duration::from_secs(600)));
+    bench.jobs.agent_report(agent, AgentReport { leaving, ..AgentReport::default() });
+    assert_eq!(seat(&bench, agent), None);
+}
+
+#[tokio::test]
 async fn seats_end_with_their_jobs_and_with_their_machines() {
     let bench = impatient().await;
     let agent = joined(&bench, "a", 4).await;
