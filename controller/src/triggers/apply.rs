@@ -38,10 +38,11 @@ impl Triggers {
         dry_run: bool,
     ) -> Result<Vec<Applied>, Error> {
         // A store may take long to answer, and clocks wait for the lock.
-        let same = |spec: &TriggerSpec| {
-            self.row(project, &spec.name).is_ok_and(|known| known.spec.when == spec.when)
+        let news = |spec: &&TriggerSpec| {
+            let known = self.row(project, &spec.name).ok();
+            !matches!(past(known.as_deref(), spec), Past::AsItWas)
         };
-        let there = self.look_ahead(project, specs.iter().filter(|spec| !same(spec))).await?;
+        let there = self.look_ahead(project, specs.iter().filter(news)).await?;
         let _one = self.inner.changing.lock().await;
         let mut errors = FieldErrors::new();
         let mut puts = Vec::with_capacity(specs.len());
@@ -116,7 +117,6 @@ impl Triggers {
         let known = self.row(project, &spec.name).ok();
         let now = Timestamp::now();
         let changed = known.as_ref().map_or_else(Vec::new, |known| differences(&known.spec, &spec));
-        let anew = known.as_ref().is_none_or(|known| known.spec.when != spec.when);
         let mut row = match &known {
             Some(known) => (**known).clone(),
             None => TriggerRow {
@@ -144,7 +144,16 @@ impl Triggers {
             _ => None,
         };
         let afresh = is_afresh(known.as_deref(), &row.spec);
-        let seen = if anew { self.seen_so_far(&mut row, afresh, there)? } else { Seen::new() };
+        let seen = match past(known.as_deref(), &row.spec) {
+            Past::AsItWas => Seen::new(),
+            Past::All => self.seen_so_far(&mut row, afresh, there)?,
+            Past::Beyond(before) => {
+                let mut seen = self.seen_so_far(&mut row, afresh, there)?;
+                let before = Matcher::new(before).map_err(|problem| wrong("objects.match", problem))?;
+                seen.retain(|(name, _)| !before.takes(name));
+                seen
+            }
+        };
         Ok((PutTrigger { row, afresh, seen }, known, changed))
     }
 
@@ -355,6 +364,25 @@ fn check_inputs(action: &Action, spec: &TriggerSpec, errors: &mut FieldErrors) {
     let needed = action.inputs.iter().filter(|(_, input)| input.required && input.source.is_none());
     for (input, _) in needed.filter(|(input, _)| given != Some(*input)) {
         errors.push(path, format!("{name} needs the input `{input}`, and this trigger gives it none"));
+    }
+}
+
+/// What is past for a trigger that is written.
+enum Past<'a> {
+    /// What was: objects that wait go on waiting.
+    AsItWas,
+    All,
+    /// And what this looked at goes on as it was.
+    Beyond(&'a Objects),
+}
+
+fn past<'a>(known: Option<&'a TriggerRow>, spec: &TriggerSpec) -> Past<'a> {
+    match (known.map(|known| &known.spec.when), &spec.when) {
+        (Some(When::Objects(old)), When::Objects(new)) if !is_afresh(known, spec) => {
+            if old.matching == new.matching { Past::AsItWas } else { Past::Beyond(old) }
+        }
+        (Some(old), new) if old == new => Past::AsItWas,
+        _ => Past::All,
     }
 }
 

@@ -360,5 +360,5 @@ fn ended(row: FiringRow, state: FiringState, reason: String) -> FiringRow {
 }
 
 fn later(row: FiringRow, reason: String, wait: Duration) -> FiringRow {
-    FiringRow { reason, next_try: Some(Timestamp::now().plus(wait)), ..row }
+    FiringRow { state: FiringState::Pending, reason, next_try: Some(Timestamp::now().plus(wait)), ..row }
 }

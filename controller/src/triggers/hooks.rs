@@ -111,6 +111,11 @@ impl Triggers {
             return Ok(view::firing(known));
         }
         let _one = self.inner.firing.lock().await;
+        // It may have been told twice at once.
+        let known = self.inner.jobs.firing(known.id).await?.unwrap_or(known);
+        if known.state != FiringState::Refused {
+            return Ok(view::firing(known));
+        }
         let settled = self.settle(vec![known.clone()]).await?.pop();
         Ok(view::firing(settled.unwrap_or(known)))
     }

@@ -245,4 +245,24 @@ async fn a_loop_through_a_prefix_is_held_by_the_hour() {
     assert_eq!(bench.history("bags").await.len(), 7);
     let problem = bench.triggers.get("default", "bags").await.expect("there").problem.expect("told");
     assert!(problem.contains("7 objects fired within the hour") && problem.contains("`in/`"), "{problem}");
+    // Those that wait are let go by the obvious word, and by no other change forgotten.
+    let change = async |per_hour, globs: &[&str]| {
+        let When::Objects(mut asked) = objects("in/", false) else { unreachable!("it is of objects") };
+        asked.per_hour = per_hour;
+        asked.matching = globs.iter().map(|glob| (*glob).to_owned()).collect();
+        bench.apply(trigger("bags", When::Objects(asked))).await;
+        bench.triggers.look_at_objects().await.expect("looked");
+    };
+    put(&incoming, ["in/old.txt".to_owned()]);
+    change(7, &["*.bag", "*.txt"]).await;
+    change(100, &["*.bag", "*.txt"]).await;
+    let history = bench.history("bags").await;
+    assert_eq!(history.len(), 20);
+    assert!(
+        history.iter().all(|firing| firing.cause.ends_with(".bag")),
+        "what is newly looked at goes on from now"
+    );
+    put(&incoming, ["in/new.txt".to_owned()]);
+    bench.triggers.look_at_objects().await.expect("looked");
+    assert_eq!(bench.history("bags").await[0].cause, "in/new.txt");
 }
