@@ -5,7 +5,7 @@ use super::{
     chores::Chore,
     command::{Command, Results},
     error::Error,
-    live::Live,
+    live::{Live, Reboot},
     types::LiveAttempt,
     work::Work,
 };
@@ -85,8 +85,8 @@ pub(super) struct Known {
     manifests: HashMap<(JobId, u32), Arrived>,
     /// Earlier attempts that were reported.
     reported: HashSet<AttemptRef>,
-    /// Their machines were started anew under them.
-    rebooted: HashSet<AttemptRef>,
+    /// Their machines were started anew meanwhile.
+    reboots: HashMap<AttemptRef, Reboot>,
 }
 
 impl Known {
@@ -97,12 +97,12 @@ impl Known {
         tx: &mut Tx,
     ) -> Result<Self, store::Error> {
         let (mut ending, mut earlier) = (Vec::new(), Vec::new());
-        let mut rebooted = HashSet::new();
+        let mut reboots = HashMap::new();
         for command in batch {
             let Command::Finish(call) = command else { continue };
             for report in &call.input {
-                if live.was_rebooted(report.attempt) {
-                    rebooted.insert(report.attempt);
+                if let Some(reboot) = live.reboot(report.attempt) {
+                    reboots.insert(report.attempt, reboot);
                 }
                 let Some(row) = work.jobs.get(&report.attempt.job) else { continue };
                 match row.job.check(report.attempt) {
@@ -118,7 +118,7 @@ impl Known {
         tx.drop_pages(&ending).await?;
         let paged: Vec<_> =
             ending.into_iter().filter(|(_, pages)| *pages > 0).map(|(attempt, _)| attempt).collect();
-        Ok(Self { manifests: tx.manifests(&paged).await?, reported, rebooted })
+        Ok(Self { manifests: tx.manifests(&paged).await?, reported, reboots })
     }
 }
 
@@ -140,13 +140,14 @@ fn one(report: &FinishReport, known: &Known, work: &mut Work) -> Result<(), Refu
     if report.outcome == Outcome::Cancelled && detail.is_empty() {
         detail = row.job.desired.sentence();
     }
-    let event = if report.outcome == Outcome::AgentShutdown {
+    let reboot = known.reboots.get(&attempt).filter(|_| report.outcome == Outcome::AgentLost);
+    let event = if report.outcome == Outcome::AgentShutdown || reboot == Some(&Reboot::InOrder) {
         Event::HandedBack { attempt, detail }
     } else {
         Event::Finished {
             attempt,
             ending: Ending { outcome: report.outcome.clone(), detail },
-            died: report.outcome == Outcome::AgentLost && known.rebooted.contains(&attempt),
+            died: reboot.is_some(),
             jitter: rand::random_range(0.0..1.0),
         }
     };

@@ -5,7 +5,7 @@ use super::{
     agents::Process,
     command::Command,
     error::Error,
-    live::{Missing, Standing},
+    live::{Missing, Reboot, Standing},
     types::{AgentReport, HeartbeatAnswer},
     work::Work,
 };
@@ -135,12 +135,15 @@ impl Jobs {
         let name = || shared.agents.name(agent);
         let missing = shared.live.missing(agent, process, held, shared.config.grant_patience);
         let event = |missing: Missing| {
-            let Missing { attempt, never_taken, died, rebooted } = missing;
+            let Missing { attempt, never_taken, died, reboot } = missing;
             tracing::warn!(attempt.id = %attempt, agent.id = %agent, never_taken, died, "an agent does not hold its attempt");
             let jitter = rand::random_range(0.0..1.0);
-            let event = if rebooted {
+            let event = if let Some(reboot) = reboot {
                 let detail = format!("the machine of agent {} was restarted while it had the job", name());
-                Event::AgentLost(Loss { attempt, detail, died: true, jitter })
+                match reboot {
+                    Reboot::UnderIt => Event::AgentLost(Loss { attempt, detail, died: true, jitter }),
+                    Reboot::InOrder => Event::HandedBack { attempt, detail },
+                }
             } else if never_taken {
                 let detail = format!("the grant never came to agent {}", name());
                 Event::NotTaken(Loss { attempt, detail, died, jitter })

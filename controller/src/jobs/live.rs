@@ -62,12 +62,21 @@ pub(super) struct Entry {
     pub(super) listed: bool,
     /// The last heartbeat should have listed it and did not.
     pub(super) absent: bool,
-    /// Its machine was started anew under it.
-    pub(super) rebooted: bool,
+    /// Its machine was started anew while it had it.
+    pub(super) reboot: Option<Reboot>,
     /// Objects with an ordinal below this may exist.
     pub(super) opened: u64,
     /// That of its image is stored.
     pub(super) has_digest: bool,
+}
+
+/// How a machine was started anew while an agent had an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reboot {
+    /// It may have died of it.
+    UnderIt,
+    /// Its agent had said that it leaves.
+    InOrder,
 }
 
 impl Entry {
@@ -97,16 +106,21 @@ impl Entry {
         self.process.as_ref().is_some_and(|then| then != now)
     }
 
-    fn is_rebooted(&self, now: &Process) -> bool {
-        self.process.as_ref().is_some_and(|then| then.boot_id != now.boot_id)
+    fn reboot(&self, now: &Process) -> Option<Reboot> {
+        let is = self.process.as_ref().is_some_and(|then| then.boot_id != now.boot_id);
+        is.then_some(if self.left { Reboot::InOrder } else { Reboot::UnderIt })
+    }
+
+    fn note_reboot(&mut self, now: &Process) {
+        self.reboot = self.reboot(now).or(self.reboot);
     }
 
     /// `process` lists it.
     fn is_with(&mut self, process: &Process) {
-        self.rebooted |= self.is_rebooted(process);
+        self.note_reboot(process);
         if self.is_outlived(process) {
             let had = std::mem::replace(&mut self.since, Instant::now()).elapsed();
-            let fell = had < SOON && !self.rebooted && !self.left;
+            let fell = had < SOON && self.reboot.is_none() && !self.left;
             self.falls = if fell { self.falls + 1 } else { 0 };
             self.left = false;
         }
@@ -143,7 +157,7 @@ pub(super) struct Missing {
     pub(super) never_taken: bool,
     /// The process or machine that had it is gone.
     pub(super) died: bool,
-    pub(super) rebooted: bool,
+    pub(super) reboot: Option<Reboot>,
 }
 
 #[derive(Debug, Default)]
@@ -175,7 +189,7 @@ impl Live {
     /// report or its heartbeat.
     pub(super) fn greeted(&self, agent: AgentId, process: &Process) {
         for entry in self.write().values_mut().filter(|entry| entry.live.agent == agent) {
-            entry.rebooted |= entry.is_rebooted(process);
+            entry.note_reboot(process);
         }
     }
 
@@ -234,13 +248,13 @@ impl Live {
             if entry.live.agent != agent || listed.contains(&entry.live.attempt) {
                 continue;
             }
-            let (outlived, rebooted) = (entry.is_outlived(process), entry.is_rebooted(process));
+            let (outlived, reboot) = (entry.is_outlived(process), entry.reboot(process));
             if !outlived && now.saturating_duration_since(entry.granted) < patience {
                 continue;
             }
             // What has expired is only told dead, until that is stored.
             let told = if entry.state.is_held() {
-                std::mem::replace(&mut entry.absent, true) || rebooted
+                std::mem::replace(&mut entry.absent, true) || reboot.is_some()
             } else {
                 outlived && entry.silent
             };
@@ -248,8 +262,8 @@ impl Live {
                 missing.push(Missing {
                     attempt: entry.live.attempt,
                     never_taken: !entry.listed && entry.state.is_held(),
-                    died: outlived,
-                    rebooted,
+                    died: outlived && !entry.left,
+                    reboot,
                 });
             }
         }
@@ -267,9 +281,10 @@ impl Live {
         }
     }
 
-    /// Whether its machine was started anew under it.
-    pub(super) fn was_rebooted(&self, attempt: AttemptRef) -> bool {
-        self.read().get(&attempt.job).is_some_and(|entry| entry.live.attempt == attempt && entry.rebooted)
+    /// How its machine was started anew meanwhile.
+    pub(super) fn reboot(&self, attempt: AttemptRef) -> Option<Reboot> {
+        let entries = self.read();
+        entries.get(&attempt.job).filter(|entry| entry.live.attempt == attempt).and_then(|entry| entry.reboot)
     }
 
     /// Objects of it with an ordinal below this may exist.

@@ -362,7 +362,7 @@ pub(super) fn entry(
         // No agent is past it before it spoke for the attempt.
         listed: row.job.state != JobState::Claimed,
         absent: false,
-        rebooted: false,
+        reboot: None,
         opened: attempt.opened,
         has_digest: attempt.digest.is_some(),
     }

@@ -27,7 +27,7 @@ const ROUND: u32 = 200;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Between two tries after a quota's refusal.
 const TRIES: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(600));
-/// Firings of a clock or a webhook that wait for the former job.
+/// Firings of a clock or a webhook that wait for the former job, or for somebody to mend what refuses them.
 const MOST_WAITING: u64 = 100;
 
 /// What is to become of a firing.
@@ -121,7 +121,7 @@ impl Triggers {
             };
             match next {
                 Next::End(state, reason) => settled.push(ended(row, state, reason)),
-                Next::Refuse(reason) => settled.push(self.refused(row, reason)),
+                Next::Refuse(reason) => settled.push(self.refused(row, reason).await?),
                 Next::Wait(reason) => {
                     held.insert(row.trigger, reason.clone());
                     settled.push(later(row, reason, PATIENCE));
@@ -141,14 +141,17 @@ impl Triggers {
     }
 
     /// Tried again, or given up when that has been done for as long as the trigger says.
-    fn refused(&self, row: FiringRow, reason: String) -> FiringRow {
+    async fn refused(&self, row: FiringRow, reason: String) -> Result<FiringRow, Error> {
         let waited = Timestamp::now().since(row.at);
         let patience = self.by_id(row.trigger).map_or(Duration::ZERO, |trigger| trigger.spec.retry_for);
         if waited >= patience {
-            ended(row, FiringState::Refused, reason)
-        } else {
-            later(row, reason, (waited / 4).clamp(TRIES.0, TRIES.1))
+            return Ok(ended(row, FiringState::Refused, reason));
         }
+        if self.is_too_much(&row).await? {
+            let reason = format!("{reason}; {MOST_WAITING} firings of this trigger wait already");
+            return Ok(ended(row, FiringState::Refused, reason));
+        }
+        Ok(later(row, reason, (waited / 4).clamp(TRIES.0, TRIES.1)))
     }
 
     fn is_free(&self, firing: &FiringRow) -> bool {
@@ -253,15 +256,19 @@ impl Triggers {
         }
     }
 
-    /// What waits is bounded, where it could grow for ever.
     async fn wait(&self, firing: &FiringRow, reason: String) -> Result<Next, Error> {
-        let bounded = matches!(firing.kind, Kind::Cron | Kind::Webhook | Kind::Manual);
-        let new = firing.reason.is_empty();
-        if bounded && new && self.inner.jobs.waiting_of(firing.trigger).await? > MOST_WAITING {
+        if self.is_too_much(firing).await? {
             let reason = format!("{reason}, and {MOST_WAITING} firings wait for it");
             return Ok(Next::End(FiringState::Skipped, reason));
         }
         Ok(Next::Wait(reason))
+    }
+
+    /// What waits is bounded, where it could grow for ever.
+    async fn is_too_much(&self, firing: &FiringRow) -> Result<bool, Error> {
+        let bounded = matches!(firing.kind, Kind::Cron | Kind::Webhook | Kind::Manual);
+        let new = firing.reason.is_empty();
+        Ok(bounded && new && self.inner.jobs.waiting_of(firing.trigger).await? > MOST_WAITING)
     }
 
     async fn submit(&self, batch: Vec<Ready>) -> Result<Vec<FiringRow>, Error> {
@@ -302,7 +309,7 @@ impl Triggers {
                 let id = self.inner.jobs.requested(project, &request(&row)).await?;
                 fired(row, (id.unwrap_or_else(JobId::new), job))
             }
-            Err(error @ SubmitError::OverQuota { .. }) => self.refused(row, error.to_string()),
+            Err(error @ SubmitError::OverQuota { .. }) => self.refused(row, error.to_string()).await?,
             Err(SubmitError::BadInput { field, message }) => {
                 ended(row, FiringState::Refused, format!("{field}: {message}"))
             }

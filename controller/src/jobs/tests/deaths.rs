@@ -270,3 +270,28 @@ async fn an_agent_that_is_restarted_often_over_days_keeps_its_job() {
     }
     assert_eq!((deaths(&bench, &grant).await, bench.state(&grant).await), (0, JobState::Running));
 }
+
+#[tokio::test]
+async fn an_orderly_restart_of_a_machine_is_no_death_and_spends_no_try() {
+    for listed in [false, true] {
+        let bench = Bench::new().await;
+        let mut spec = quick();
+        spec.retry.attempts = 1;
+        bench.submit(spec).await;
+        for name in ["a", "b", "c"] {
+            let agent = Agent::join(&bench, name).await;
+            let grant = agent.granted().await;
+            agent.beats(vec![held(grant.attempt, JobState::Running)]).await;
+            bench.jobs.agent_leaves(agent.identity.id, agent.identity.session);
+            let agent = agent.rebooted().await;
+            if listed {
+                agent.beats(vec![held(grant.attempt, JobState::Running)]).await;
+                bench.finish(report(grant.attempt, Outcome::AgentLost)).await.expect("taken");
+            } else {
+                agent.beats(vec![]).await;
+            }
+            assert_eq!(deaths(&bench, &grant).await, 0, "listed: {listed}");
+            assert_eq!(bench.state(&grant).await, JobState::Queued, "listed: {listed}");
+        }
+    }
+}

@@ -80,3 +80,16 @@ async fn what_a_quota_refuses_is_tried_again_and_then_given_up() {
     bench.try_now("t").await;
     assert_eq!(bench.states("t").await, [FiringState::Fired; 2]);
 }
+
+#[tokio::test]
+async fn what_nobody_can_fire_does_not_pile_up() {
+    let bench = Bench::new().await;
+    bench.apply(trigger("t", hook(6_000))).await;
+    bench.identity.revoke_token("anna", None).await.expect("revoked");
+    for _ in 0..120 {
+        bench.triggers.fire(("default", "t"), json!({}), "test", None).await.expect("answered");
+    }
+    let states = bench.states("t").await;
+    let pending = states.iter().filter(|state| **state == FiringState::Pending).count();
+    assert_eq!((states.len(), pending), (120, 100));
+}
