@@ -136,6 +136,9 @@ pub(crate) fn leave(batch: &v1::Batch, format: FormatArgs) -> anyhow::Result<i32
     Ok(0)
 }
 
+/// Bytes.
+const LONGEST_TITLE: usize = 128;
+
 /// What the jobs have in common: a name, an action, an image.
 fn title(rows: &[EachJob]) -> String {
     let name = |row: &EachJob| {
@@ -148,7 +151,9 @@ fn title(rows: &[EachJob]) -> String {
         spec.name.clone().unwrap_or_else(of)
     };
     let first = rows.first().map(name).unwrap_or_default();
-    if rows.iter().all(|row| name(row) == first) { first } else { String::new() }
+    let same = rows.iter().all(|row| name(row) == first);
+    // A title, which nobody wrote, is no reason to be refused.
+    first[..first.floor_char_boundary(LONGEST_TITLE)].chars().filter(|_| same).collect()
 }
 
 async fn upload_folders(client: &Client, rows: &mut [EachJob]) -> anyhow::Result<()> {
@@ -235,6 +240,7 @@ mod tests {
         assert_eq!(title(&[row(2, ""), row(3, "")]), "a");
         assert_eq!(title(&[row(2, "x"), row(3, "x")]), "x");
         assert_eq!(title(&[row(2, "x"), row(3, "y")]), "");
+        assert_eq!(title(&[row(2, &"ü".repeat(65))]).len(), 128);
     }
 
     #[test]

@@ -2,7 +2,9 @@
 
 use super::{Context, actions, auth, page_size, status, submit, views};
 use crate::identity::Caller;
-use crate::jobs::{BatchError, BatchFilter, BatchView, Changes, MadeBatch, NewBatch, Order, SubmitError};
+use crate::jobs::{
+    BatchError, BatchFilter, BatchView, Changes, LARGEST_BATCH, MadeBatch, NewBatch, Order, Room, SubmitError,
+};
 use futures::{Stream, StreamExt as _, stream};
 use longshore_common::{
     fields::{FieldError, FieldErrors},
@@ -22,8 +24,6 @@ use std::{
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tonic::{Request, Response, Status, Streaming};
 
-/// All of its jobs together: they are in memory while they are looked at.
-const LARGEST: usize = 64 << 20;
 /// Refused rows that are told.
 const TOLD: usize = 1_000;
 const NAME: usize = 128;
@@ -82,9 +82,26 @@ impl v1::batches_server::Batches for Service {
         let request_id = submit::request_id(request_id, &mut errors);
         errors.into_result(()).map_err(status::invalid)?;
         let id = resolve(&self.0, &caller, &batch).await?;
-        let made = self.0.jobs.retry_batch(&id, cancelled, request_id, submit::submitter(&caller)).await;
-        answer(&self.0, &caller, made.map_err(status::jobs)?).await.map(Response::new)
+        let again = (&id, batch.as_str());
+        let new = self.0.jobs.batch_again(again, cancelled, request_id, submit::submitter(&caller)).await;
+        let new = new.map_err(status::jobs)?;
+        let errors = without_secrets(&self.0, &new);
+        if !errors.is_empty() {
+            return Ok(Response::new(refused(errors)));
+        }
+        let made = self.0.jobs.make_batch(new).await.map_err(status::jobs)?;
+        answer(&self.0, &caller, made).await.map(Response::new)
     }
+}
+
+/// Rows that name secrets which are not there any more.
+fn without_secrets(context: &Context, batch: &NewBatch) -> BTreeMap<u32, Refusal> {
+    let check = |(row, order): &(u32, Order)| {
+        let mut errors = FieldErrors::new();
+        context.secrets.check(&batch.project, order.spec(), &order.own(), &mut errors);
+        errors.into_result(()).err().map(|errors| (*row, errors.into()))
+    };
+    batch.jobs.iter().filter_map(check).collect()
 }
 
 async fn resolve(context: &Context, caller: &Caller, text: &str) -> Result<ShortId, Status> {
@@ -176,13 +193,16 @@ fn read_header(context: &Context, caller: &Caller, header: v1::BatchHeader) -> R
 /// All jobs, within their bounds.
 async fn collect(messages: &mut Streaming<v1::CreateBatchRequest>) -> Result<Vec<v1::SubmitRequest>, Status> {
     use v1::create_batch_request::Part;
-    let (mut requests, mut room) = (Vec::new(), LARGEST);
+    let (mut requests, mut room) = (Vec::new(), LARGEST_BATCH);
     while let Some(message) = messages.message().await? {
         let Some(Part::Jobs(jobs)) = message.part else {
             return Err(status::field("header", "came twice: what follows it are jobs"));
         };
         room = room.checked_sub(jobs.encoded_len()).ok_or_else(|| {
-            status::field("jobs", format!("are more than {} MiB together; split the batch", LARGEST >> 20))
+            status::field(
+                "jobs",
+                format!("are more than {} MiB together; split the batch", LARGEST_BATCH >> 20),
+            )
         })?;
         requests.extend(jobs.jobs);
         if requests.len() > MOST_ROWS {
@@ -240,6 +260,7 @@ async fn read_jobs(
     requests: Vec<v1::SubmitRequest>,
 ) -> (Vec<(u32, Order)>, BTreeMap<u32, Refusal>) {
     let (mut orders, mut errors) = (Vec::with_capacity(requests.len()), BTreeMap::new());
+    let mut room = Room::default();
     // All rows run one version of an action, whatever is applied meanwhile.
     let mut latest: HashMap<String, u32> = HashMap::new();
     for (row, mut request) in (1..).zip(requests) {
@@ -259,6 +280,14 @@ async fn read_jobs(
             Ok(order) => {
                 if let (Some(name), Some(version)) = (asked, order.version()) {
                     latest.insert(name, version);
+                }
+                if !room.takes(&order) {
+                    let most = LARGEST_BATCH >> 20;
+                    let message = format!(
+                        "the jobs up to here are more than {most} MiB, with what their actions say; split the batch"
+                    );
+                    errors.insert(row, FieldError::new("", message).into());
+                    break;
                 }
                 orders.push((row, order));
             }

@@ -45,7 +45,9 @@ mod work;
 mod writer;
 
 pub use access::AuditFilter;
-pub use batches::{BatchCounts, BatchError, BatchFilter, BatchView, MadeBatch, NewBatch};
+pub use batches::{
+    BatchCounts, BatchError, BatchFilter, BatchView, LARGEST_BATCH, MadeBatch, NewBatch, Room,
+};
 pub use error::{Error, ResolveError};
 pub(crate) use fleet::FleetWatch;
 pub use nudges::{Changes, Nudges, Stop, Work};

@@ -74,6 +74,15 @@ impl Order {
         self.action.as_ref().map(|action| action.version)
     }
 
+    pub const fn spec(&self) -> &JobSpec {
+        &self.new.spec
+    }
+
+    /// Names of the secrets that came with it.
+    pub fn own(&self) -> Vec<&str> {
+        self.new.own.iter().map(|own| own.name.as_str()).collect()
+    }
+
     /// A run of the same version as another job.
     pub(super) const fn again(new: NewJob, action: Option<JobAction>) -> Self {
         Self { new, action, sent: None }

@@ -23,6 +23,29 @@ pub struct NewBatch {
     pub jobs: Vec<(u32, Order)>,
 }
 
+/// Specs of a batch together: they are in memory, and written at once.
+pub const LARGEST_BATCH: usize = 64 << 20;
+
+/// What is left of that.
+#[derive(Debug)]
+pub struct Room(usize);
+
+impl Default for Room {
+    fn default() -> Self {
+        Self(LARGEST_BATCH)
+    }
+}
+
+impl Room {
+    /// Whether there was room for one more.
+    pub fn takes(&mut self, order: &Order) -> bool {
+        let bytes = serde_json::to_vec(&order.new.spec).map_or(0, |spec| spec.len());
+        let left = self.0.checked_sub(bytes);
+        self.0 = left.unwrap_or_default();
+        left.is_some()
+    }
+}
+
 /// One whose jobs were looked at.
 #[derive(Debug)]
 pub(in crate::jobs) struct CheckedBatch {

@@ -2,7 +2,7 @@
 
 mod make;
 
-pub use make::{BatchError, MadeBatch, NewBatch};
+pub use make::{BatchError, LARGEST_BATCH, MadeBatch, NewBatch, Room};
 pub(super) use make::{CheckedBatch, make};
 
 use super::{
@@ -108,23 +108,24 @@ impl Jobs {
         Ok(self.inner.shared.store.batch_requested(project, request).await?)
     }
 
-    /// The id of a batch, a unique beginning of one, or a name, which means the newest batch of that name. With a
+    /// The id of a batch, a name, which means the newest batch of that name, or a unique beginning of an id. With a
     /// project, those of others are not there.
     pub async fn resolve_batch(&self, text: &str, project: Option<&str>) -> Result<ShortId, Error> {
         let store = &self.inner.shared.store;
-        let mut begins = Vec::new();
-        if ShortId::is_prefix(text) {
-            begins = store.batches_by_id(text, project).await?;
+        let begins = match ShortId::is_prefix(text) {
+            true => store.batches_by_id(text, project).await?,
+            false => Vec::new(),
+        };
+        if let Some(whole) = begins.iter().find(|id| id.as_str() == text) {
+            return Ok(whole.clone());
         }
-        if let [id] = &begins[..] {
-            return Ok(id.clone());
+        if let Some(named) = store.batch_by_name(text, project).await? {
+            return Ok(named);
         }
-        match store.batch_by_name(text, project).await? {
-            Some(id) => Ok(id),
-            None if begins.is_empty() => Err(no_batch(text)),
-            None => {
-                Err(Error::Invalid(format!("`{text}` begins the ids of several batches; write more of it")))
-            }
+        match &begins[..] {
+            [] => Err(no_batch(text)),
+            [id] => Ok(id.clone()),
+            _ => Err(Error::Invalid(format!("`{text}` begins the ids of several batches; write more of it"))),
         }
     }
 
@@ -181,29 +182,30 @@ impl Jobs {
         self.batch(id).await
     }
 
-    /// A new batch of its jobs that failed or ran out of time; of the cancelled ones too if that is asked.
-    pub async fn retry_batch(
+    /// A new batch of its jobs that failed or ran out of time; of the cancelled ones too if that is asked. `asked` is
+    /// how the batch was called: what a name means is another batch after the first try.
+    pub async fn batch_again(
         &self,
-        id: &ShortId,
+        (id, asked): (&ShortId, &str),
         cancelled: bool,
         request: Option<String>,
         submitter: Option<Submitter>,
-    ) -> Result<Result<MadeBatch, BatchError>, Error> {
+    ) -> Result<NewBatch, Error> {
         let old = self.batch(id).await?;
-        let request =
-            request.map(|request| (request, format!("retry of {id}, cancelled: {cancelled}").into()));
-        let jobs = self.unsuccessful(id, cancelled, submitter.as_ref()).await?;
         let made = match &request {
-            Some((request, _)) => self.batch_requested(&old.project, request).await?,
+            Some(request) => self.batch_requested(&old.project, request).await?,
             None => false,
         };
+        let jobs =
+            if made { Vec::new() } else { self.unsuccessful(id, cancelled, submitter.as_ref()).await? };
         if jobs.is_empty() && !made {
             let what = if cancelled { "has failed or was cancelled" } else { "has failed" };
             return Err(Error::NothingToRetry { batch: id.clone(), what });
         }
+        let request =
+            request.map(|request| (request, format!("retry of {asked}, cancelled: {cancelled}").into()));
         let (project, name, retry_of) = (old.project, old.name, Some(id.clone()));
-        let max_parallel = old.max_parallel;
-        self.make_batch(NewBatch { request, project, name, max_parallel, retry_of, submitter, jobs }).await
+        Ok(NewBatch { request, project, name, max_parallel: old.max_parallel, retry_of, submitter, jobs })
     }
 
     async fn unsuccessful(
@@ -215,7 +217,7 @@ impl Jobs {
         let mut states = vec![JobState::Failed, JobState::TimedOut];
         states.extend(cancelled.then_some(JobState::Cancelled));
         let store = &self.inner.shared.store;
-        let mut jobs = Vec::new();
+        let (mut jobs, mut room) = (Vec::new(), Room::default());
         for ids in store.jobs_of_batch(id, &states).await?.chunks(READ) {
             for view in self.get_many(ids).await? {
                 let mut spec = (*view.spec).clone();
@@ -231,7 +233,14 @@ impl Jobs {
                     submitter: submitter.cloned(),
                 };
                 let row = view.batch.map_or(0, |batch| batch.row);
-                jobs.push((row, Order::again(new, view.action)));
+                let order = Order::again(new, view.action);
+                if !room.takes(&order) {
+                    let most = LARGEST_BATCH >> 20;
+                    return Err(Error::Invalid(format!(
+                        "the jobs to retry are more than {most} MiB together; retry them by themselves"
+                    )));
+                }
+                jobs.push((row, order));
             }
         }
         jobs.sort_by_key(|(row, _)| *row);

@@ -159,17 +159,24 @@ async fn a_cancel_ends_all_of_it_and_lets_none_go() {
 async fn a_retry_is_a_new_batch_of_the_failed_rows_alone() {
     let bench = Bench::new().await;
     let id = bench.batch(rows(4, Some(2))).await;
-    assert!(matches!(bench.jobs.retry_batch(&id, true, None, None).await, Err(Error::NothingToRetry { .. })));
+    let again = async |asked: &str, request: Option<&str>, cancelled| {
+        let id = bench.jobs.resolve_batch(asked, None).await.expect("there");
+        bench.jobs.batch_again((&id, asked), cancelled, request.map(str::to_owned), None).await
+    };
+    assert!(matches!(again(id.as_str(), None, true).await, Err(Error::NothingToRetry { .. })));
     for outcome in [Outcome::Succeeded, Outcome::ExitCode(1), Outcome::RunTimeout] {
         let grants = bench.claim(AgentId::new(), offer(64, 1)).await.grants;
         bench.ends(&grants[0], outcome).await;
     }
     bench.jobs.cancel_batch(&id, "anna", "").await.expect("stored");
+    let name = bench.view(&id).await.name;
     let retry = async |request: &str, cancelled| {
-        let made = bench.jobs.retry_batch(&id, cancelled, Some(request.to_owned()), None).await;
-        made.expect("stored").expect("taken")
+        let again = again(&name, Some(request), cancelled).await.expect("some");
+        bench.jobs.make_batch(again).await.expect("stored").expect("taken")
     };
     let made = retry("a", false).await;
+    // The name means the new batch by now.
+    assert_eq!(bench.jobs.resolve_batch(&name, None).await.expect("there"), made.id);
     assert_eq!(retry("a", false).await, MadeBatch { existing: true, ..made.clone() });
     let view = bench.view(&made.id).await;
     assert_eq!((view.total, view.retry_of.as_ref(), view.max_parallel), (2, Some(&id), Some(2)));
@@ -178,8 +185,11 @@ async fn a_retry_is_a_new_batch_of_the_failed_rows_alone() {
     assert_eq!(rows, [Some(2), Some(3)], "rows keep their numbers");
     let old = bench.of_batch(&id).await;
     assert_eq!(jobs[0].retry_of.as_ref(), Some(&old[1].short_id));
-    assert_eq!(bench.view(&retry("b", true).await.id).await.total, 3);
-    let reused = bench.jobs.retry_batch(&id, true, Some("a".into()), None).await.expect("stored");
+    let all = again(id.as_str(), Some("b"), true).await.expect("some");
+    let all = bench.jobs.make_batch(all).await.expect("stored").expect("taken");
+    assert_eq!(bench.view(&all.id).await.total, 3);
+    let reused = again(id.as_str(), Some("a"), true).await.expect("some");
+    let reused = bench.jobs.make_batch(reused).await.expect("stored");
     assert!(matches!(reused, Err(BatchError::RequestIdReused { .. })), "{reused:?}");
 }
 
@@ -309,4 +319,27 @@ async fn a_batch_of_ten_thousand_is_one_commit_and_a_quota_refuses_all_of_one() 
     assert!(matches!(&refused, BatchError::Refused(SubmitError::OverQuota { .. })), "{refused:?}");
     assert!(refused.to_string().contains("6 more are too many"), "{refused}");
     bench.batch(rows(5, None)).await;
+}
+
+#[tokio::test]
+async fn a_name_is_looked_for_before_the_beginning_of_an_id() {
+    let bench = Bench::new().await;
+    let other = bench.batch(rows(1, None)).await;
+    let begins = other.as_str()[..2].to_owned();
+    let named = bench.batch(NewBatch { name: begins.clone(), ..rows(1, None) }).await;
+    assert_eq!(bench.jobs.resolve_batch(&begins, None).await.expect("there"), named);
+    assert_eq!(bench.jobs.resolve_batch(other.as_str(), None).await.expect("there"), other);
+    assert_eq!(bench.jobs.resolve_batch(&other.as_str()[..4], None).await.expect("there"), other);
+}
+
+#[tokio::test]
+async fn what_a_batch_holds_is_bounded_by_what_is_made_of_it() {
+    let mut large = spec();
+    large.env.insert("BULK".into(), "x".repeat(1 << 20));
+    let NewBatch { jobs, .. } = rows(1, None);
+    let mut order = jobs.into_iter().next().expect("one").1;
+    order.new.spec = large;
+    let mut room = Room::default();
+    let taken = (0..100).take_while(|_| room.takes(&order)).count();
+    assert_eq!(taken, 63);
 }

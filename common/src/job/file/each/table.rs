@@ -73,6 +73,7 @@ fn csv_rows(bytes: &[u8]) -> (Vec<Row>, Vec<Problem>) {
     let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(bytes);
     let (mut rows, mut problems) = (Vec::new(), Vec::new());
     let mut columns: Option<Vec<String>> = None;
+    let mut lines = Lines { bytes, at: 0, line: 1 };
     for record in reader.byte_records() {
         let record = match record {
             Ok(record) => record,
@@ -81,7 +82,7 @@ fn csv_rows(bytes: &[u8]) -> (Vec<Row>, Vec<Problem>) {
                 break;
             }
         };
-        let line = record.position().and_then(|at| usize::try_from(at.line()).ok()).unwrap_or_default();
+        let line = lines.of(&record);
         let Some(columns) = &columns else {
             columns = Some(header(&record, line, &mut problems));
             continue;
@@ -105,10 +106,49 @@ fn csv_rows(bytes: &[u8]) -> (Vec<Row>, Vec<Problem>) {
             break;
         }
     }
+    if ends_quoted(&bytes[lines.at..]) {
+        let message = "a quote that begins in this row is not closed, so all that follows is one cell";
+        problems.push(wrong(Some(lines.line), "", message));
+    }
     if columns.is_none() {
         problems.push(wrong(None, "", "is empty: its first line names the columns"));
     }
     (rows, problems)
+}
+
+/// Counts lines up to where records begin: the reader counts those with two signs at their end too late.
+struct Lines<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    line: usize,
+}
+
+impl Lines<'_> {
+    fn of(&mut self, record: &csv::ByteRecord) -> usize {
+        let begin = record.position().and_then(|at| usize::try_from(at.byte()).ok()).unwrap_or_default();
+        let rest = self.bytes.get(begin..).unwrap_or_default();
+        let begin = begin + rest.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+        let passed = self.bytes.get(self.at..begin).unwrap_or_default();
+        self.line += passed.iter().filter(|byte| **byte == b'\n').count();
+        self.at = begin;
+        self.line
+    }
+}
+
+/// Whether a cell that begins with a quote goes on to the end of the file.
+fn ends_quoted(record: &[u8]) -> bool {
+    let (mut quoted, mut begins) = (false, true);
+    let mut bytes = record.iter().peekable();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'"' if quoted && bytes.next_if_eq(&&b'"').is_some() => {}
+            b'"' if quoted => quoted = false,
+            b'"' if begins => quoted = true,
+            _ => {}
+        }
+        begins = !quoted && matches!(byte, b',' | b'\r' | b'\n');
+    }
+    quoted
 }
 
 fn header(record: &csv::ByteRecord, line: usize, problems: &mut Vec<Problem>) -> Vec<String> {

@@ -174,3 +174,27 @@ fn a_template_is_one_document() {
     assert!(error.to_string().contains("j.yaml: holds 2 jobs"), "{error}");
     assert!(Template::parse("", "j.yaml", Path::new("")).is_err());
 }
+
+#[test]
+fn lines_are_those_of_an_editor_whatever_ends_them() {
+    for (table, line) in [
+        ("env.B,priority\r\n1,x\r\n", 2),
+        ("env.B,priority\r\n1,2\r\n\r\n\r\n3,x\r\n", 5),
+        ("env.B,priority\n1,2\n\n3,x", 4),
+        ("\n\nenv.B,priority\n\"two\nlines\",1\n2,x\n", 6),
+    ] {
+        let told = csv(table).expect_err("no number");
+        assert!(told[0].contains(&format!("t.csv:{line}: priority")), "{table:?}: {told:?}");
+    }
+}
+
+#[test]
+fn a_quote_that_is_not_closed_swallows_no_rows() {
+    for table in ["env.A,env.B\n1,\"oops\n2,b\n3,c\n", "env.A,env.B\n1,a\n2,\"x \"\"y\"\"\n3,c\n"] {
+        let told = csv(table).expect_err("one cell");
+        assert!(told.iter().any(|line| line.contains("is not closed")), "{told:?}");
+    }
+    let jobs = csv("env.A,env.B\n1,a 5\" disk\n2,\"a, \"\"b\"\"\"\n").expect("two jobs");
+    assert_eq!(jobs[0].spec.env["B"], "a 5\" disk");
+    assert_eq!(jobs[1].spec.env["B"], "a, \"b\"");
+}
