@@ -42,7 +42,7 @@ async fn a_batch_of_500_over_rabbitmq_with_one_cancel_and_a_controller_that_is_k
     let plan = Plan::default().amqp(&broker().url()).agents(2).agent("[runtime]\nkind = \"null\"\n");
     let mut cluster = plan.start();
     let cli = cluster.cli();
-    let row = |row: u32| format!("{row},{}\n", if row == LONG { "1h" } else { "200ms" });
+    let row = |row: u32| format!("{row},{}\n", if row == LONG { "forever" } else { "200ms" });
     let table: String = (1..=ROWS).map(row).collect();
     fs::write(cli.folder().join("rows.csv"), format!("env.ROW,env.FAKE_RUN\n{table}"))
         .expect("write a table");
