@@ -16,6 +16,15 @@ async fn a_large_artifact_is_stored_in_parts() {
     let request = v1::OpenUploadsRequest { r#ref: Some(attempt.clone()), files: vec![open] };
     let target = agent.link.open_uploads(request).await.expect("opened").into_inner().targets.remove(0);
     assert_eq!(target.urls.len(), 3);
+    // One that the store lost: said so that the agent begins anew, which it can.
+    let lost = v1::CompleteUpload { upload_id: format!("{}0", target.upload_id), etags: vec![], ordinal: 0 };
+    let lost = v1::CompleteUploadsRequest { r#ref: Some(attempt.clone()), uploads: vec![lost] };
+    let refused = agent.link.complete_uploads(lost).await.expect_err("not there");
+    assert_eq!(refused.code(), tonic::Code::NotFound, "{refused}");
+    let given_up = format!("{}0", target.upload_id);
+    let open = v1::OpenUpload { ordinal: 0, size, given_up };
+    let request = v1::OpenUploadsRequest { r#ref: Some(attempt.clone()), files: vec![open] };
+    let target = agent.link.open_uploads(request).await.expect("opened").into_inner().targets.remove(0);
     let mut etags = Vec::new();
     for (part, url) in data.chunks(target.part_size as usize).zip(&target.urls) {
         let answer = http().put(url).body(part.to_vec()).send().await.expect("sent");

@@ -3,6 +3,7 @@
 use super::{Caller, Context, at_most, live, status};
 use crate::{
     api::artifacts::AT_ONCE,
+    blobs,
     jobs::{LiveAttempt, object_key},
 };
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -29,7 +30,7 @@ pub(super) async fn open(
     let targets = stream::iter(files)
         .map(|(key, file)| async move {
             if !file.given_up.is_empty() {
-                context.blobs.abort_upload(&key, &file.given_up).await?;
+                give_up(context, &key, &file.given_up).await?;
             }
             context.blobs.open_upload(&key, file.size, valid).await
         })
@@ -39,6 +40,22 @@ pub(super) async fn open(
         .await
         .map_err(status::blobs)?;
     Ok(v1::OpenUploadsResponse { targets })
+}
+
+/// What the store will not hear of is gone, or goes with the attempt.
+async fn give_up(context: &Context, key: &str, upload: &str) -> Result<(), blobs::Error> {
+    match context.blobs.abort_upload(key, upload).await {
+        Err(error) if !error.is_transient() => {
+            tracing::debug!(%error, "an upload that was given up is left to the store");
+            Ok(())
+        }
+        done => done,
+    }
+}
+
+/// A store that was killed, or that cleans up, may know an upload no more: the agent then begins a new one.
+fn refused(error: blobs::Error) -> Status {
+    if error.is_transient() { status::blobs(error) } else { Status::not_found(error.to_string()) }
 }
 
 pub(super) async fn complete(
@@ -56,6 +73,6 @@ pub(super) async fn complete(
         .buffer_unordered(AT_ONCE)
         .try_collect::<()>()
         .await
-        .map_err(status::blobs)?;
+        .map_err(refused)?;
     Ok(v1::CompleteUploadsResponse {})
 }
