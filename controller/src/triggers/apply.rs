@@ -3,7 +3,7 @@
 use super::{Error, MOST, TriggerView, Triggers, make::Matcher, sources::Object};
 use crate::{
     identity::Token,
-    store::{PutTrigger, TriggerRow},
+    store::{FiringRow, FiringState, PutTrigger, TriggerRow},
 };
 use longshore_common::{
     action::{Action, ActionRef},
@@ -14,6 +14,8 @@ use longshore_common::{
 };
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+/// Firings that are tried anew together; older ones come when they are due.
+const AT_ONCE: u32 = 500;
 /// For all prefixes of one call together.
 const LOOK_AHEAD: Duration = Duration::from_secs(60);
 
@@ -291,7 +293,20 @@ impl Triggers {
         let mut row = (*self.row(project, name)?).clone();
         by.id.clone_into(&mut row.owner_id);
         by.name.clone_into(&mut row.owner);
-        self.write_row(row, Seen::new()).await
+        let view = self.write_row(row, Seen::new()).await?;
+        self.try_now(view.id).await?;
+        Ok(view)
+    }
+
+    /// What waits for its next try need wait no longer: somebody has mended what refused it.
+    async fn try_now(&self, trigger: TriggerId) -> Result<(), Error> {
+        let _one = self.inner.firing.lock().await;
+        let waiting = self.inner.jobs.firings(trigger, None, AT_ONCE).await?.into_iter();
+        let waiting = waiting.filter(|firing| firing.state == FiringState::Pending);
+        let now = |firing| FiringRow { next_try: Some(Timestamp::now()), ..firing };
+        self.inner.jobs.settle_firings(waiting.map(now).collect()).await?;
+        self.inner.noted.notify_one();
+        Ok(())
     }
 
     async fn write_row(&self, mut row: TriggerRow, seen: Seen) -> Result<TriggerView, Error> {

@@ -30,7 +30,7 @@ async fn an_owner_who_is_gone_fires_nothing_until_somebody_adopts_it() {
     bench.triggers.adopt("default", "t", &ben).await.expect("adopted");
     assert_eq!(fire().await.state(), FiringState::Fired);
     // What came meanwhile comes now.
-    bench.try_now("t").await;
+    bench.triggers.fire_pending().await.expect("fired");
     assert_eq!(bench.states("t").await, [FiringState::Fired; 5]);
 }
 
