@@ -43,7 +43,6 @@ mod shares;
 mod store;
 mod store_away;
 mod terminal;
-mod trace;
 mod triggers;
 mod trouble;
 mod walls;

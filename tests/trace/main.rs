@@ -11,7 +11,10 @@ use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
 };
+use tokio::sync::Mutex;
 
+/// One story at a time: what waits how long is measured.
+static ALONE: Mutex<()> = Mutex::const_new(());
 const MACHINES: usize = 3;
 const EACH: usize = 8;
 const GPUS: u64 = (MACHINES * EACH) as u64;
@@ -149,6 +152,7 @@ fn mixed(dice: &mut Dice) -> JobSpec {
 
 #[tokio::test]
 async fn two_thousand_jobs_of_two_projects_fill_twenty_four_gpus() {
+    let _alone = ALONE.lock().await;
     let cluster = start("1h");
     let cli = cluster.cli();
     cli.call(&["projects", "create", "anna", "--weight", "2"]).expect(0);
@@ -188,6 +192,7 @@ async fn two_thousand_jobs_of_two_projects_fill_twenty_four_gpus() {
 /// One after the other, four of a machine's eight become free: not before, and not long after.
 #[tokio::test]
 async fn a_job_of_four_gpus_begins_as_soon_as_one_machine_has_four() {
+    let _alone = ALONE.lock().await;
     let cluster = start("1h");
     let client = Client::connect(&cluster).await;
     // Two machines that are full for longer, and one that empties: which it is, placement says.
@@ -216,6 +221,7 @@ async fn a_job_of_four_gpus_begins_as_soon_as_one_machine_has_four() {
 /// It begins within the reserve time, and the longest for which a job may still hold a GPU then: its deadlines.
 #[tokio::test]
 async fn a_job_of_eight_gpus_is_not_starved_by_a_stream_of_single_ones_over_rabbitmq() {
+    let _alone = ALONE.lock().await;
     let reserve = 3;
     let cluster = start(&format!("{reserve}s"));
     let client = Client::connect(&cluster).await;
