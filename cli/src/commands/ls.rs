@@ -72,7 +72,15 @@ async fn list(client: &Client, args: &LsArgs) -> Result<Vec<v1::Job>, Failure> {
         action_version: args.action.as_ref().and_then(|action| action.version).unwrap_or_default(),
         batch,
     };
-    let limit = args.limit.unwrap_or(usize::MAX);
+    jobs(client, filter, args.limit.unwrap_or(usize::MAX)).await
+}
+
+/// The newest that fit, as many as `limit`.
+pub(crate) async fn jobs(
+    client: &Client,
+    filter: v1::JobFilter,
+    limit: usize,
+) -> Result<Vec<v1::Job>, Failure> {
     let page_size = u32::try_from(limit).unwrap_or(PAGE).clamp(1, PAGE);
     let mut request = v1::ListJobsRequest { filter: Some(filter), page_size, page_token: String::new() };
     let mut jobs = Vec::new();

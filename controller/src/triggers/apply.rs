@@ -299,7 +299,7 @@ impl Triggers {
     }
 
     /// What waits for its next try need wait no longer: somebody has mended what refused it.
-    async fn try_now(&self, trigger: TriggerId) -> Result<(), Error> {
+    pub(super) async fn try_now(&self, trigger: TriggerId) -> Result<(), Error> {
         let _one = self.inner.firing.lock().await;
         let waiting = self.inner.jobs.firings(trigger, None, AT_ONCE).await?.into_iter();
         let waiting = waiting.filter(|firing| firing.state == FiringState::Pending);

@@ -36,8 +36,7 @@ impl Triggers {
             return Ok(false);
         }
         let from = watching().map(|row| row.cursor_revision).min().unwrap_or(u64::MAX).min(*woken);
-        let terminal = JobState::ALL.into_iter().filter(|state| state.is_terminal()).collect();
-        let filter = JobFilter { states: terminal, ..JobFilter::default() };
+        let filter = JobFilter { states: JobState::ended().collect(), ..JobFilter::default() };
         let (ends, whole) = self.inner.jobs.changed_since(&filter, from, PAGE).await?;
         let Some(last) = ends.last().map(|job| job.revision) else { return Ok(false) };
         let (mut record, mut waiting) = (Record::default(), BTreeSet::new());

@@ -1,6 +1,9 @@
 //! A batch as it goes on, and what is told at its end.
 
-use super::super::run::{detail, exit_code};
+use super::super::{
+    ls,
+    run::{detail, exit_code},
+};
 use super::there;
 use crate::client::{Client, is_lost};
 use crate::failure::Failure;
@@ -18,7 +21,6 @@ const LINES: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Rows told at the end.
 const TOLD: usize = 10;
-const PAGE: u32 = 1_000;
 
 /// The batch at its end; on the way a bar on a terminal, else lines.
 pub(in crate::commands) async fn follow(client: &Client, batch: &str) -> anyhow::Result<v1::Batch> {
@@ -116,7 +118,7 @@ pub(super) async fn unsuccessful(client: &Client, batch: &v1::Batch) -> Result<V
         return Ok(Vec::new());
     }
     let states = [JobState::Failed, JobState::TimedOut, JobState::Cancelled];
-    let mut jobs = jobs(client, batch, &states, u32::MAX).await?;
+    let mut jobs = jobs(client, batch, &states, usize::MAX).await?;
     jobs.sort_by_key(|job| job.batch_row);
     Ok(jobs)
 }
@@ -126,25 +128,11 @@ async fn jobs(
     client: &Client,
     batch: &v1::Batch,
     states: &[JobState],
-    limit: u32,
+    limit: usize,
 ) -> Result<Vec<v1::Job>, Failure> {
     let states = states.iter().map(|state| v1::JobState::from(*state) as i32).collect();
     let filter = v1::JobFilter { states, batch: batch.id.clone(), ..v1::JobFilter::default() };
-    let page_size = limit.min(PAGE);
-    let mut request = v1::ListJobsRequest { filter: Some(filter), page_size, page_token: String::new() };
-    let mut jobs = Vec::new();
-    loop {
-        let call = || {
-            let (mut api, request) = (client.jobs(), request.clone());
-            async move { api.list(request).await }
-        };
-        let page = client.ask_again(call).await?;
-        jobs.extend(page.jobs);
-        request.page_token = page.next_page_token;
-        if request.page_token.is_empty() || jobs.len() >= limit as usize {
-            return Ok(jobs);
-        }
-    }
+    ls::jobs(client, filter, limit).await
 }
 
 /// Why one that nobody runs waits.

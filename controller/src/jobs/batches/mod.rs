@@ -168,15 +168,8 @@ impl Jobs {
 
     /// Asks for the end of all its jobs in one commit: none of them is let go by the end of another.
     pub async fn cancel_batch(&self, id: &ShortId, by: &str, reason: &str) -> Result<BatchView, Error> {
-        const OPEN: [JobState; 6] = [
-            JobState::Waiting,
-            JobState::Queued,
-            JobState::Claimed,
-            JobState::Preparing,
-            JobState::Running,
-            JobState::Collecting,
-        ];
-        let jobs = self.inner.shared.store.jobs_of_batch(id, &OPEN).await?;
+        let open: Vec<_> = JobState::ALL.into_iter().filter(|state| !state.is_terminal()).collect();
+        let jobs = self.inner.shared.store.jobs_of_batch(id, &open).await?;
         let event = Event::CancelRequested { by: by.to_owned(), reason: reason.to_owned() };
         self.events(jobs.into_iter().map(|job| (job, event.clone())).collect()).await?;
         self.batch(id).await

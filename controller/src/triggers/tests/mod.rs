@@ -161,10 +161,7 @@ impl Bench {
     /// What waits for its next try need wait no longer.
     async fn try_now(&self, name: &str) {
         let row = self.triggers.row("default", name).expect("there");
-        let waiting = self.jobs.firings(row.id, None, 500).await.expect("read").into_iter();
-        let now = |firing| store::FiringRow { next_try: Some(Timestamp::now()), ..firing };
-        let waiting = waiting.filter(|firing| firing.state == FiringState::Pending).map(now).collect();
-        self.jobs.settle_firings(waiting).await.expect("set");
+        self.triggers.try_now(row.id).await.expect("set");
         self.triggers.fire_pending().await.expect("fired");
     }
 
